@@ -1,0 +1,3 @@
+from any2all_cli.main import main
+
+main()

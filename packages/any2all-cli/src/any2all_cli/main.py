@@ -1,0 +1,123 @@
+"""The entry point: commands, and how a mistake is told.
+
+Heavy modules are imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    name="any2all",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fill in whatever images a patient lacks, from any mix of images and raw measurements.",
+)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Folder of patients: DATA/<patient>/<modality>.nii.gz")],
+    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints")],
+    validation: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder of held-out patients [default: a tenth of DATA]"),
+    ] = None,
+    modalities: Annotated[
+        Optional[str],
+        typer.Option(help="Comma-separated, in order [default: all that every patient has]"),
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Recipe: small (two cores) or paper")] = "small",
+    set_: Annotated[
+        Optional[list[str]], typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+) -> None:
+    """Train a prior on stacks of co-registered images."""
+    from any2all_cli.train import run
+
+    run(data, output, validation, modalities, preset, set_ or [], resume, precision)
+
+
+@app.command()
+def sample(
+    prior: Annotated[
+        Optional[str],
+        typer.Option(help="Folder written by train, or an installed prior's name [default: lgg]"),
+    ] = None,
+    input_: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--input", help="A patient's folder of NIfTI [default: the prior's synthetic patient]"
+        ),
+    ] = None,
+    modalities: Annotated[
+        Optional[str],
+        typer.Option(
+            help="What is known: T1=clean,FLAIR=kspace:acceleration=4; others are missing "
+            "[default: nothing, new stacks are drawn]"
+        ),
+    ] = None,
+    sampler: Annotated[str, typer.Option(help="An installed sampler's name")] = "mds",
+    set_: Annotated[
+        Optional[list[str]],
+        typer.Option("--set", help="Change one of the sampler's options: NAME=VALUE"),
+    ] = None,
+    output: Annotated[
+        Optional[Path], typer.Option(help="New folder for the results [default: any2all-out-N]")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each slice; mean and spread are kept")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers")] = 0,
+    slices: Annotated[
+        Optional[str], typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Take image files as the truth, measure them virtually")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+) -> None:
+    """Fill in what a patient lacks, or draw new patients from nothing."""
+    from any2all_cli.sample import run
+
+    run(
+        prior,
+        input_,
+        modalities,
+        sampler,
+        set_ or [],
+        output,
+        draws,
+        seed,
+        slices,
+        simulate,
+        batch_size,
+        precision,
+    )
+
+
+@app.command()
+def plugins(
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+) -> None:
+    """List the installed operators, samplers and priors."""
+    from any2all_cli.plugins import run
+
+    run(json_)
+
+
+def main() -> None:
+    """Run a command; a user's mistake becomes one line on stderr and exit status 2."""
+    try:
+        app()
+    except ValueError as error:
+        if type(error).__name__ != "UserError":
+            raise
+        print(f"any2all: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,47 @@
+"""The command line's small grammar: NAME=VALUE and MODALITY=OPERATOR:NAME=VALUE:..."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from any2all_operators import UserError
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """``FLAIR=kspace:acceleration=4:coils=8``: a modality, its operator's name, option texts."""
+
+    modality: str
+    operator: str
+    options: dict[str, str]
+
+
+def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
+    """["a=1", "b=2"] as {"a": "1", "b": "2"}; UserError for a text of another form."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UserError(f"{owner} {text!r}: expected NAME=VALUE")
+        if name in pairs:
+            raise UserError(f"{owner}: {name} is given twice")
+        pairs[name] = value
+    return pairs
+
+
+def modality_specs(text: str) -> list[ModalitySpec]:
+    """``T1=clean,FLAIR=kspace:acceleration=4`` as one spec a modality, in the order given."""
+    specs: list[ModalitySpec] = []
+    for part in text.split(","):
+        modality, equals, rest = part.strip().partition("=")
+        operator, *options = rest.split(":")
+        if not (modality and equals and operator):
+            raise UserError(
+                f"--modalities {part.strip()!r}: expected MODALITY=OPERATOR[:OPTION=VALUE...], "
+                "as in T1=clean,FLAIR=kspace:acceleration=4"
+            )
+        if any(spec.modality == modality for spec in specs):
+            raise UserError(f"--modalities: {modality} is given twice")
+        specs.append(ModalitySpec(modality, operator, name_values(options, f"{operator} option")))
+    return specs

@@ -1,0 +1,98 @@
+"""``any2all train``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from any2all_core.options import parse_options
+from any2all_core.prior import PriorSettings
+from any2all_core.training import PRESETS, Progress, Recipe, train
+from any2all_data.augment import augment
+from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_data.normalise import MR_NORMALISATION
+from any2all_operators import UserError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from any2all_cli.parsing import name_values
+
+VALIDATION_SLICES = 64
+
+
+def run(
+    data: Path,
+    output: Path,
+    validation: Path | None,
+    modalities: str | None,
+    preset: str,
+    settings: list[str],
+    resume: bool,
+    precision: str,
+) -> None:
+    """Read both groups of patients, train, and leave a prior folder."""
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset}: unknown; there are {', '.join(PRESETS)}")
+    changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {preset}")
+    recipe = dataclasses.replace(PRESETS[preset](), **changes)
+    patients = find_patients(data)
+    if validation is not None:
+        held_out = find_patients(validation)
+    else:
+        count = max(1, len(patients) // 10)
+        if len(patients) < 2:
+            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
+        patients, held_out = patients[:-count], patients[-count:]
+    names = tuple(modalities.split(",")) if modalities else find_modalities(patients)
+    console = Console(stderr=True)
+    with _bar(console) as bar:
+        reading = bar.add_task("reading", total=len(patients) + len(held_out))
+        slices = read_slices(patients, names, lambda: bar.advance(reading))
+        check = read_slices(held_out, names, lambda: bar.advance(reading))
+    places = [round(i * (len(check) - 1) / VALIDATION_SLICES) for i in range(VALIDATION_SLICES)]
+    check = check[sorted(set(places))]
+    console.print(
+        f"{len(slices)} slices of {len(patients)} patients, validated on {len(check)} of "
+        f"{len(held_out)} others; {', '.join(names)} at {slices.shape[2]} x {slices.shape[3]}"
+    )
+    prior = PriorSettings(
+        modalities=names,
+        image_size=(slices.shape[2], slices.shape[3]),
+        normalisation={name: MR_NORMALISATION for name in names},
+    )
+    with _bar(console) as bar:
+        task = bar.add_task("training", total=recipe.steps)
+
+        def report(progress: Progress) -> None:
+            bar.update(
+                task,
+                completed=progress.step,
+                description=f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s",
+            )
+            if progress.validation is not None:
+                figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
+                console.print(f"step {progress.step}: {figures}")
+
+        train(
+            slices,
+            check,
+            prior,
+            recipe,
+            output,
+            augment=augment,
+            resume=resume,
+            precision=precision,
+            report=report,
+        )
+    console.print(f"prior written to {output}")
+
+
+def _bar(console: Console) -> Bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Bar(*columns, console=console)

@@ -1,0 +1,23 @@
+"""The diffusion prior, its training, the plugin registry, and reconstruct()."""
+
+from any2all_core.noise import Noise
+from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
+from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate
+from any2all_core.sampler import Sampler
+from any2all_core.schedule import Schedule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BundledPrior",
+    "DiffusionPrior",
+    "Noise",
+    "Prior",
+    "PriorSettings",
+    "Sampler",
+    "Schedule",
+    "load_prior",
+    "make_sampler",
+    "reconstruct",
+    "simulate",
+]

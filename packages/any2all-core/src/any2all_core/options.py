@@ -1,0 +1,87 @@
+"""Options as the fields of a dataclass: what operators, samplers and recipes have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from any2all_operators import UserError
+
+T = TypeVar("T")
+
+
+def option_fields(cls: type[Any]) -> dict[str, tuple[Any, Any]]:
+    """The options that a user can type: {name: (type, default)}.
+
+    These are the dataclass fields with a default; a field without one (coil maps, a mask) is for
+    the caller that has it. An operator that is built from a measurement names its options class.
+    """
+    hints = typing.get_type_hints(cls)
+    return {
+        field.name: (hints[field.name], field.default)
+        for field in dataclasses.fields(cls)
+        if field.init and field.default is not dataclasses.MISSING
+    }
+
+
+def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[str, Any]:
+    """Turn {name: text} into {name: value} by the types of the fields of ``cls``.
+
+    Raises UserError that lists the valid options, for a name or a value that does not fit.
+    """
+    known = option_fields(cls)
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if name not in known:
+            raise UserError(f"{owner} has no option {name!r}; its options: {_listing(known)}")
+        try:
+            values[name] = _convert(text, known[name][0])
+        except ValueError:
+            wanted = type_name(known[name][0])
+            raise UserError(
+                f"{owner}: {name}={text} is not of type {wanted}; its options: {_listing(known)}"
+            ) from None
+    return values
+
+
+def type_name(kind: Any) -> str:
+    """``int``, ``'a' | 'b'`` ...: a type as a user reads it."""
+    if typing.get_origin(kind) is typing.Literal:
+        return " | ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return "values joined by '+'"
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return " | ".join(type_name(argument) for argument in typing.get_args(kind))
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _listing(known: Mapping[str, tuple[Any, Any]]) -> str:
+    parts = (f"{name}={default} ({type_name(kind)})" for name, (kind, default) in known.items())
+    return ", ".join(parts) or "none"
+
+
+def _convert(text: str, kind: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        if text not in map(str, arguments):
+            raise ValueError(text)
+        return next(value for value in arguments if str(value) == text)
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() == "none" and type(None) in arguments:
+            return None
+        for argument in arguments:
+            try:
+                return _convert(text, argument)
+            except (ValueError, TypeError):
+                continue
+        raise ValueError(text)
+    if origin is tuple:
+        return tuple(_convert(part, arguments[0]) for part in text.split("+"))
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return kind(text)

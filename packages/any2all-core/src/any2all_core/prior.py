@@ -1,0 +1,167 @@
+"""The prior: what a sampler knows about images before any measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from any2all_operators import UserError
+from any2all_core.schedule import Schedule
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+Prediction = Literal["epsilon", "v"]
+FORMAT = 1
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """What every sampler asks of a prior, and all that it asks."""
+
+    modalities: tuple[str, ...]
+    schedule: Schedule
+
+    def denoise(self, x_t: Tensor, t: int) -> Tensor:
+        """E[x_0 | x_t] for a stack (B, M, H, W) whose images lie in [−1, 1]; differentiable."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """All that the weights do not say. Stored as ``prior.json`` beside them.
+
+    ``normalisation``: for each modality how physical values became [0, 1] and its unit.
+    ``patch``: the network sees pixel_unshuffle(x, patch), so a stack of M images enters as
+    M·patch² channels on an (H/patch, W/patch) grid.
+    """
+
+    modalities: tuple[str, ...]
+    image_size: tuple[int, int]
+    prediction: Prediction = "v"
+    patch: int = 2
+    diffusion_steps: int = 1000
+    normalisation: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DiffusionPrior(nn.Module):
+    """A U-Net trained to predict ε or v, read as the denoiser E[x_0 | x_t].
+
+    ε-prediction: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
+    v-prediction: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D).
+    """
+
+    def __init__(self, unet: UNet2DModel, settings: PriorSettings) -> None:
+        super().__init__()
+        self.unet = unet
+        self.settings = settings
+        self.modalities = tuple(settings.modalities)
+        self.schedule = Schedule(settings.diffusion_steps)
+
+    def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t (B,)."""
+        patch = self.settings.patch
+        patches = F.pixel_unshuffle(x_t, patch).to(self.unet.dtype)
+        patches = patches.contiguous(memory_format=torch.channels_last)
+        return F.pixel_shuffle(self.unet(patches, t).sample.float(), patch)
+
+    def denoise(self, x_t: Tensor, t: int) -> Tensor:
+        """E[x_0 | x_t], (B, M, H, W), not clipped; differentiable in x_t."""
+        alpha_bar = float(self.schedule.alpha_bar[t])
+        out = self.predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+        if self.settings.prediction == "v":
+            return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * out
+        return (x_t - (1 - alpha_bar) ** 0.5 * out) / alpha_bar**0.5
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``prior.json``, ``config.json`` and the weights as safetensors into ``folder``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.unet.save_pretrained(folder)
+        text = {"format": FORMAT, **vars(self.settings)}
+        (folder / "prior.json").write_text(json.dumps(text, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, precision: str = "auto") -> DiffusionPrior:
+        """Read a folder written by :meth:`save`.
+
+        ``precision``: "float32", "bfloat16", or "auto" (bfloat16 where the processor has it).
+        Raises UserError, naming the file, when one is missing or damaged.
+        """
+        from diffusers import UNet2DModel
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        settings = _read_json(folder / "prior.json")
+        if settings.pop("format", None) != FORMAT:
+            raise UserError(f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all")
+        settings["modalities"] = tuple(settings["modalities"])
+        settings["image_size"] = tuple(settings["image_size"])
+        unet = UNet2DModel.from_config(_read_json(folder / "config.json"))
+        try:
+            unet.load_state_dict(load_file(folder / WEIGHTS))
+        except FileNotFoundError:
+            raise UserError(f"{folder}: no {WEIGHTS}; give a folder written by 'train'") from None
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); copy or train it again"
+            ) from None
+        prior = cls(unet, PriorSettings(**settings))
+        prior.to(choose_dtype(precision)).to(memory_format=torch.channels_last)
+        return prior.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class BundledPrior:
+    """What an entry point of the group ``any2all.priors`` names: a package that carries weights.
+
+    ``folder``: as written by :meth:`DiffusionPrior.save`; ``example``: a patient folder of NIfTI
+    files to try it on, if there is one, and ``example_note``: what that patient is.
+    """
+
+    folder: Path
+    example: Path | None = None
+    example_note: str = ""
+
+
+def weights_hash(folder: str | Path) -> str:
+    """SHA-256 of the weight file, which names a prior in reports."""
+    with (Path(folder) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def choose_dtype(precision: str = "auto") -> torch.dtype:
+    """bfloat16 where the processor multiplies it in hardware (AMX, or a CUDA GPU), else float32."""
+    if precision == "auto":
+        has_amx = torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if has_amx else torch.float32
+    try:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    except KeyError:
+        raise UserError(
+            f"precision {precision!r} is unknown: use auto, float32 or bfloat16"
+        ) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; a prior is a folder written by 'train'") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); copy the prior again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a prior's settings; copy the prior again")
+    return content

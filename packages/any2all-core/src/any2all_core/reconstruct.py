@@ -1,0 +1,132 @@
+"""From a prior and a measurement to images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
+from torch import Tensor
+
+from any2all_core.noise import Noise, generator
+from any2all_core.options import parse_options
+from any2all_core.prior import DiffusionPrior, Prior
+from any2all_core.registry import find_plugin
+from any2all_core.sampler import Sampler
+
+
+def load_prior(name: str | Path, precision: str = "auto") -> DiffusionPrior:
+    """A prior from a folder, or from an installed plugin's name."""
+    return DiffusionPrior.load(prior_folder(name), precision)
+
+
+def prior_folder(name: str | Path) -> Path:
+    """Where a prior's files lie: ``name`` itself if it is a folder, else what its plugin says."""
+    if Path(name).is_dir():
+        return Path(name)
+    if isinstance(name, Path) or "/" in name:
+        raise UserError(f"{name}: no such folder; expected one written by 'train', or a plugin's name")
+    return Path(find_plugin("any2all.priors", name).load().folder)
+
+
+def make_sampler(name: str, options: Mapping[str, str] | None = None) -> Sampler:
+    """The sampler of a name, its options parsed from text by the types of its fields."""
+    cls = find_plugin("any2all.samplers", name).load()
+    sampler: Sampler = cls(**parse_options(cls, options or {}, f"sampler {name}"))
+    return sampler
+
+
+def complete(operator: BlockDiagonal, prior: Prior) -> BlockDiagonal:
+    """The operator with every modality of the prior, in its order; absent ones are missing."""
+    unknown = set(operator.modalities) - set(prior.modalities)
+    if unknown:
+        raise UserError(
+            f"unknown modality {', '.join(sorted(unknown))}; this prior knows "
+            f"{', '.join(prior.modalities)}"
+        )
+    return BlockDiagonal({m: operator.operators.get(m, Zero()) for m in prior.modalities})
+
+
+def reconstruct(
+    prior: Prior,
+    operator: BlockDiagonal,
+    data: Data,
+    sampler: Sampler | str = "mds",
+    *,
+    shape: tuple[int, int, int] | None = None,
+    slice_ids: Sequence[int] | None = None,
+    seed: int = 0,
+    draws: int = 1,
+    batch_size: int = 8,
+    progress: Callable[[], None] | None = None,
+) -> Tensor:
+    """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) in [0, 1].
+
+    ``data``: {modality: y_m (B, ...)} for what is known; a modality that is absent is missing.
+    ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
+    (noise_std 0) come out fitting their data exactly: a clean image as it went in.
+    Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given. Source: arXiv 2602.08249.
+    """
+    draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
+    operator = complete(operator, prior)
+    given = dict(data)
+    for name, block in operator.operators.items():
+        if name not in given and not isinstance(block, Zero):
+            raise UserError(f"{name} has an operator, {type(block).__name__}, but no data")
+    slices, height, width = shape or infer_shape(operator, given)
+    for name in prior.modalities:
+        given.setdefault(name, torch.zeros(slices, 0))
+    wrong = {name: len(y) for name, y in given.items() if len(y) != slices}
+    if wrong:
+        raise UserError(f"expected data of {slices} slices for every modality, got {wrong}")
+    ids = range(slices) if slice_ids is None else slice_ids
+    results = torch.empty(draws, slices, len(prior.modalities), height, width)
+    for places in _batches(draws * slices, batch_size):
+        generators = [generator(seed, ids[place % slices], place // slices) for place in places]
+        noise = Noise(generators, (len(prior.modalities), height, width))
+        index = torch.tensor([place % slices for place in places])
+        part = Measurement(operator, {name: y[index] for name, y in given.items()})
+        stack = draw(prior, part, noise, progress)
+        results.view(-1, *results.shape[2:])[places.start : places.stop] = fit(part, stack)
+    return results
+
+
+def simulate(
+    operator: BlockDiagonal,
+    stack: Tensor,
+    seed: int = 0,
+    slice_ids: Sequence[int] | None = None,
+) -> dict[str, Tensor]:
+    """y = A x + n for known images (B, M, H, W): {modality: data}.
+
+    The noise of a slice depends on (seed, slice id, modality) alone.
+    """
+    ids = range(len(stack)) if slice_ids is None else slice_ids
+    data: dict[str, Tensor] = {}
+    for m, (name, block) in enumerate(operator.operators.items()):
+        generators = [generator(seed, place, 0, m + 1) for place in ids]
+        data[name] = block.measure(stack[:, m], generators)
+    return data
+
+
+def fit(measurement: Measurement, stack: Tensor) -> Tensor:
+    """The stack clipped to [0, 1] and, where the data has no noise, projected onto its data."""
+    operators = measurement.operator.operators
+    weight = {name: 0.0 if op.noise_std else math.inf for name, op in operators.items()}
+    return measurement.operator.prox(measurement.data, stack.clamp(0, 1), weight)
+
+
+def infer_shape(operator: BlockDiagonal, data: Data) -> tuple[int, int, int]:
+    """(B, H, W) from any modality that has data."""
+    for name, block in operator.operators.items():
+        if name in data and not isinstance(block, Zero):
+            batch, height, width = block.adjoint(data[name]).shape
+            return batch, height, width
+    raise UserError("no modality has data; say shape=(slices, H, W) to draw images from nothing")
+
+
+def _batches(count: int, size: int) -> Iterator[range]:
+    for first in range(0, count, size):
+        yield range(first, min(first + size, count))

@@ -1,0 +1,69 @@
+"""Plugins: operators, samplers and priors found through entry points, imported when used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from any2all_operators import UserError
+
+GROUPS = ("any2all.operators", "any2all.samplers", "any2all.priors")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point as installed; nothing of it has been imported."""
+
+    group: str
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+    @property
+    def qualified(self) -> str:
+        """``distribution:name``, which is never ambiguous."""
+        return f"{self.distribution}:{self.name}"
+
+    def load(self) -> Any:
+        """Import it. Raises UserError that names the package and what went wrong."""
+        try:
+            return self.entry_point.load()
+        except Exception as error:
+            raise UserError(
+                f"plugin {self.name!r} of {self.distribution} {self.version} fails to import "
+                f"({type(error).__name__}: {error}); update or uninstall {self.distribution}"
+            ) from error
+
+
+def list_plugins(group: str) -> list[Plugin]:
+    """All plugins of a group, sorted by name, without importing any."""
+    found: dict[tuple[str, str], Plugin] = {}
+    for entry in entry_points(group=group):
+        if entry.dist is None:
+            continue
+        key = (entry.name, entry.dist.name)
+        found.setdefault(key, Plugin(group, entry.name, entry.dist.name, entry.dist.version, entry))
+    return [found[key] for key in sorted(found)]
+
+
+def find_plugin(group: str, name: str) -> Plugin:
+    """The plugin of a name, or of a qualified ``distribution:name``.
+
+    Raises UserError that lists what exists when there is none, and the qualified names when two
+    packages use the name.
+    """
+    plugins = list_plugins(group)
+    matches = [plugin for plugin in plugins if name in (plugin.name, plugin.qualified)]
+    kind = group.removeprefix("any2all.").removesuffix("s")
+    if not matches:
+        names = ", ".join(plugin.name for plugin in plugins) or "none"
+        raise UserError(
+            f"unknown {kind} {name!r}; installed: {names}. "
+            f"A package adds one through the entry-point group {group}"
+        )
+    if len(matches) > 1:
+        names = " or ".join(plugin.qualified for plugin in matches)
+        raise UserError(f"{kind} {name!r} comes from {len(matches)} packages; say {names}")
+    return matches[0]

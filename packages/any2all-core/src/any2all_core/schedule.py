@@ -1,0 +1,68 @@
+"""The variance-preserving noise schedule and how its steps are thinned out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Spacing = Literal["sigma", "uniform"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    r"""Cosine schedule: x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε for t = 0 ... T−1.
+
+    ᾱ_t = Π_{s≤t} (1−β_s), β_t = min(1 − f(t+1)/f(t), 0.999), f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
+
+    Source: Nichol & Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, eq. 17.
+    """
+
+    steps: int = 1000
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """ᾱ_t, shape (T,), float64, falling from about 1 to about 0."""
+        s = 0.008
+        t = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
+        beta = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+        return torch.cumprod(1 - beta, 0)
+
+    @cached_property
+    def sigma(self) -> Tensor:
+        """σ_t = √((1−ᾱ_t)/ᾱ_t), shape (T,): the noise of x_t/√ᾱ_t."""
+        return torch.sqrt((1 - self.alpha_bar) / self.alpha_bar)
+
+    def timesteps(self, n: int, spacing: Spacing = "sigma") -> list[int]:
+        """Exactly n distinct times, falling, from T−1 to 0.
+
+        ``uniform``: evenly spaced in t, as in DDIM. ``sigma``: T−1, then evenly spaced in
+        σ^(1/7) from σ = 80 down (Karras 2022, eq. 5), which spends the steps where the image forms.
+
+        Raises ValueError if n is not within 1 ... T.
+        """
+        if not 1 <= n <= self.steps:
+            raise ValueError(f"{n} steps asked for: the schedule has 1 to {self.steps}")
+        last = self.steps - 1
+        if n == 1:
+            return [last]
+        if spacing == "uniform":
+            return [round(last - i * last / (n - 1)) for i in range(n)]
+        if spacing != "sigma":
+            raise ValueError(f"spacing {spacing!r} is unknown: use 'sigma' or 'uniform'")
+        rho = 7.0
+        root = self.sigma ** (1 / rho)
+        start = min(80.0 ** (1 / rho), float(root[-1]))
+        levels = torch.linspace(start, float(root[0]), n, dtype=torch.float64)
+        nearest = torch.searchsorted(root, levels).clamp(max=last).tolist()
+        times = [last]
+        for i, t in enumerate(nearest[1:], start=1):
+            # distinct, and room left for those that follow down to 0
+            times.append(max(min(t, times[-1] - 1), n - 1 - i))
+        times[-1] = 0
+        return times

@@ -1,0 +1,309 @@
+"""Training of the prior: denoising score matching on stacks of slices."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from any2all_operators import UserError
+from any2all_core.noise import generator
+from any2all_core.prior import DiffusionPrior, Prediction, PriorSettings, choose_dtype
+from any2all_core.schedule import Schedule
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+VALIDATION_TIMES = (150, 300, 500, 700)
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network and optimisation. ``small()`` suits two cores, ``paper()`` is the publication's.
+
+    ``learning_rate`` rises linearly for ``warmup`` steps and falls linearly to zero over the last
+    ``decay`` fraction; the EMA's decay is min(ema, (1+step)/(10+step)).
+    """
+
+    prediction: Prediction = "v"
+    channels: tuple[int, ...] = (64, 128, 192, 160)
+    blocks: int = 2
+    attention_levels: int = 1
+    norm_groups: int = 4
+    patch: int = 2
+    diffusion_steps: int = 1000
+    steps: int = 7000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    decay: float = 0.35
+    ema: float = 0.999
+    clip_norm: float = 1.0
+    seed: int = 0
+
+    @staticmethod
+    def small() -> Recipe:
+        """14 M parameters at half resolution: two hours on two cores with AMX."""
+        return Recipe()
+
+    @staticmethod
+    def paper() -> Recipe:
+        """ε-prediction, constant rate, EMA 0.9999 (arXiv 2602.08249); needs GPUs."""
+        return Recipe(
+            prediction="epsilon",
+            channels=(128, 128, 256, 256, 512, 512),
+            attention_levels=2,
+            norm_groups=32,
+            patch=1,
+            steps=1_500_000,
+            batch_size=24,
+            learning_rate=1e-4,
+            warmup=0,
+            decay=0.0,
+            ema=0.9999,
+        )
+
+
+PRESETS: dict[str, Callable[[], Recipe]] = {"small": Recipe.small, "paper": Recipe.paper}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What :func:`train` tells its caller after each step."""
+
+    step: int
+    loss: float
+    images_per_second: float
+    validation: dict[str, float] | None = None
+
+
+def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
+    """An untrained prior with the recipe's network."""
+    from diffusers import UNet2DModel
+
+    levels, attention = len(recipe.channels), recipe.attention_levels
+    plain = levels - attention
+    channels = len(settings.modalities) * recipe.patch**2
+    unet = UNet2DModel(
+        sample_size=tuple(n // recipe.patch for n in settings.image_size),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=recipe.channels,
+        layers_per_block=recipe.blocks,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
+        up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
+        attention_head_dim=32,
+        norm_num_groups=recipe.norm_groups,
+    )
+    return DiffusionPrior(unet, settings)
+
+
+def train(
+    slices: Tensor,
+    validation: Tensor,
+    settings: PriorSettings,
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    augment: Augment | None = None,
+    resume: bool = False,
+    precision: str = "auto",
+    checkpoint_every: int = 250,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> DiffusionPrior:
+    """Minimise E‖target − network(x_t, t)‖² over slices, noise and uniform t; return the EMA prior.
+
+    slices, validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior folder at every
+    checkpoint, with ``log.jsonl``; ``resume`` goes on from it with the very losses an
+    uninterrupted run would have had, because step k draws all its randomness from (seed, k).
+    Raises UserError when ``output`` holds something else, or a run of another recipe.
+    """
+    output = Path(output)
+    settings = replace(
+        settings,
+        prediction=recipe.prediction,
+        patch=recipe.patch,
+        diffusion_steps=recipe.diffusion_steps,
+    )
+    torch.manual_seed(recipe.seed)
+    prior = build_prior(recipe, settings)
+    prior.to(memory_format=torch.channels_last)
+    ema = copy.deepcopy(prior).requires_grad_(False)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate)
+    start = _restore(output, recipe, prior, ema, optimizer, resume)
+    # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
+    dtype = choose_dtype(precision)
+    worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
+    masters, workers = list(prior.parameters()), list(worker.parameters())
+    average = list(ema.parameters())
+    alpha_bar = Schedule(recipe.diffusion_steps).alpha_bar.float()
+    clock, seconds = time.perf_counter(), 0.0
+    log: list[dict[str, Any]] = []
+    for step in range(start, recipe.steps):
+        random = generator(recipe.seed, step)
+        x_0 = slices[batch_indices(len(slices), recipe, step)]
+        if augment is not None:
+            x_0 = augment(x_0, random)
+        x_0 = 2 * x_0 - 1
+        t = torch.randint(0, recipe.diffusion_steps, (len(x_0),), generator=random)
+        noise = torch.randn(x_0.shape, generator=random)
+        loss = _loss(worker, x_0, t, noise, alpha_bar)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if not math.isfinite(loss.item()):
+            raise UserError(
+                f"step {step}: the loss is {loss.item()}; the last good checkpoint is kept in {output}, resume with a lower learning rate"
+            )
+        if worker is not prior:
+            for master, part in zip(masters, workers, strict=True):
+                master.grad = None if part.grad is None else part.grad.float()
+                part.grad = None
+        torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            decay = min(recipe.ema, (1 + step) / (10 + step))
+            torch._foreach_lerp_(average, masters, 1 - decay)
+            if worker is not prior:
+                torch._foreach_copy_(workers, masters)
+        seconds += time.perf_counter() - clock
+        rate = (step + 1 - start) * recipe.batch_size / seconds
+        done = step + 1
+        figures = None
+        if done % checkpoint_every == 0 or done == recipe.steps:
+            figures = validate(ema, validation, dtype)
+            entry = {"step": done, "loss": loss.item(), "images_per_second": round(rate, 2)}
+            log.append({**entry, **figures})
+            _checkpoint(output, recipe, done, prior, ema, optimizer, log)
+            log.clear()
+        clock = time.perf_counter()
+        report(Progress(done, loss.item(), rate, figures))
+    return ema
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, plateau, linear decay to zero."""
+    rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    tail = recipe.decay * recipe.steps
+    fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
+    return recipe.learning_rate * min(rise, fall)
+
+
+def batch_indices(count: int, recipe: Recipe, step: int) -> Tensor:
+    """Which slices step ``step`` sees: consecutive pieces of one permutation an epoch."""
+    first = step * recipe.batch_size
+    places = range(first, first + recipe.batch_size)
+    orders = {
+        epoch: np.random.default_rng((recipe.seed, epoch)).permutation(count)
+        for epoch in {place // count for place in places}
+    }
+    return torch.tensor([int(orders[place // count][place % count]) for place in places])
+
+
+@torch.no_grad()
+def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Held-out v/ε loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1)."""
+    model = copy.deepcopy(prior).to(dtype).eval()
+    random = torch.Generator().manual_seed(0)
+    alpha_bar = prior.schedule.alpha_bar.float()
+    steps = prior.schedule.steps
+    x_0 = 2 * slices - 1
+    t = torch.linspace(0, steps - 1, len(x_0)).round().long()
+    noise = torch.randn(x_0.shape, generator=random)
+    losses = [
+        _loss(model, *part, alpha_bar).item() * len(part[0])
+        for part in zip(x_0.split(16), t.split(16), noise.split(16), strict=True)
+    ]
+    figures = {"validation_loss": sum(losses) / len(x_0)}
+    for time_ in VALIDATION_TIMES:
+        level = time_ * steps // 1000
+        signal, spread = alpha_bar[level].sqrt(), (1 - alpha_bar[level]).sqrt()
+        errors = []
+        for part, z in zip(x_0.split(16), noise.split(16), strict=True):
+            x_0_hat = model.denoise(signal * part + spread * z, level).clamp(-1, 1)
+            errors.append((((x_0_hat - part) / 2) ** 2).mean((1, 2, 3)))
+        figures[f"psnr_t{level}"] = float(-10 * torch.cat(errors).log10().mean())
+    return {name: round(value, 5) for name, value in figures.items()}
+
+
+def _loss(model: DiffusionPrior, x_0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    signal = alpha_bar[t].sqrt()[:, None, None, None]
+    spread = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
+    out = model.predict(signal * x_0 + spread * noise, t)
+    target = signal * noise - spread * x_0 if model.settings.prediction == "v" else noise
+    return (out - target).square().mean()
+
+
+def _restore(
+    output: Path,
+    recipe: Recipe,
+    prior: DiffusionPrior,
+    ema: DiffusionPrior,
+    optimizer: torch.optim.Adam,
+    resume: bool,
+) -> int:
+    path = output / CHECKPOINT
+    if not resume:
+        if output.exists() and any(output.iterdir()):
+            raise UserError(
+                f"{output}: not empty; choose another --output, or --resume to go on with its run"
+            )
+        return 0
+    if not path.exists():
+        raise UserError(f"{path}: nothing to resume; start without --resume")
+    try:
+        state = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); train again") from None
+    for name in (field.name for field in fields(Recipe)):
+        was, now = state["recipe"][name], asdict(recipe)[name]
+        if name != "steps" and was != now:
+            raise UserError(
+                f"{path}: its run has {name} = {was}, given was {now}; resume with the same settings"
+            )
+    prior.load_state_dict(state["prior"])
+    ema.load_state_dict(state["ema"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def _checkpoint(
+    output: Path,
+    recipe: Recipe,
+    step: int,
+    prior: DiffusionPrior,
+    ema: DiffusionPrior,
+    optimizer: torch.optim.Adam,
+    log: list[dict[str, Any]],
+) -> None:
+    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
+    output.mkdir(parents=True, exist_ok=True)
+    state = {
+        "recipe": asdict(recipe),
+        "step": step,
+        "prior": prior.state_dict(),
+        "ema": ema.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = output / (CHECKPOINT + ".part")
+    torch.save(state, temporary)
+    os.replace(temporary, output / CHECKPOINT)
+    ema.settings = replace(ema.settings, training={"steps": step, "recipe": asdict(recipe)})
+    folder = output / "prior.part"
+    ema.save(folder)
+    for file in folder.iterdir():
+        os.replace(file, output / file.name)
+    shutil.rmtree(folder)
+    with (output / "log.jsonl").open("a") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in log)

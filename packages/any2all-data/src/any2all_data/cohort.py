@@ -1,0 +1,63 @@
+"""A cohort as a folder of patient folders, read as training slices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from any2all_operators import UserError
+
+from any2all_data.patient import read_patient, to_stack
+
+SIGNAL = 0.1  # of full scale
+COVERAGE = 0.03  # of a slice's pixels
+
+
+def find_patients(cohort: Path) -> list[Path]:
+    """The patient folders of a cohort, sorted; a folder counts if it holds NIfTI files."""
+    if not cohort.is_dir():
+        raise UserError(f"{cohort}: no such folder; expected cohort/<patient>/<modality>.nii.gz")
+    patients = sorted({path.parent for path in cohort.glob("*/*.nii*")})
+    if not patients:
+        raise UserError(f"{cohort}: no <patient>/<modality>.nii.gz in it")
+    return patients
+
+
+def find_modalities(patients: Sequence[Path]) -> tuple[str, ...]:
+    """The modalities that every patient has, T1 first; masks named like labels are left out."""
+    labels = {"lesion", "lesions", "mask", "brain", "seg", "label"}
+    sets = [{p.name.split(".nii")[0] for p in patient.glob("*.nii*")} for patient in patients]
+    common = set.intersection(*sets) - labels
+    if not common:
+        raise UserError(f"{patients[0].parent}: its patients share no modality")
+    return tuple(sorted(common, key=lambda name: (name != "T1", name)))
+
+
+def covered(stack: Tensor) -> Tensor:
+    """Which slices (Z, M, H, W) show a head: in every modality 3 % of the pixels above 0.1."""
+    return ((stack > SIGNAL).float().mean((2, 3)) > COVERAGE).all(1)
+
+
+def read_slices(
+    patients: Sequence[Path],
+    modalities: Sequence[str],
+    advance: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """All covered slices of the patients, (N, M, H, W) in [0, 1].
+
+    Raises UserError naming both patients when their slices differ in shape.
+    """
+    stacks: list[Tensor] = []
+    for patient in patients:
+        stack = to_stack(read_patient(patient, modalities))
+        if stacks and stack.shape[2:] != stacks[0].shape[2:]:
+            raise UserError(
+                f"{patient}: slices of {tuple(stack.shape[2:])}, but {patients[0]} has "
+                f"{tuple(stacks[0].shape[2:])}; resample them to one size"
+            )
+        stacks.append(stack[covered(stack)])
+        advance()
+    return torch.cat(stacks)

@@ -1,0 +1,123 @@
+"""A patient as a folder of NIfTI files, one a modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from any2all_operators import UserError
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from torch import Tensor
+
+from any2all_data.normalise import Array, mr_scale, normalise
+
+AXES = ("L", "P", "S")
+"""Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
+SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One modality: slices (Z, H, W) in physical units.
+
+    ``affine``: (4, 4), voxel (x, y, z) along AXES to mm; ``file_axes``: the axes of the file, to
+    which :func:`write_volume` returns; ``scale``: the physical value that becomes 1.
+    """
+
+    path: Path
+    slices: Array
+    affine: Any
+    file_axes: tuple[str, ...]
+    scale: float
+
+    @property
+    def normalised(self) -> Array:
+        """(Z, H, W) in [0, 1]."""
+        return normalise(self.slices, self.scale)
+
+
+def modality_path(patient: Path, modality: str) -> Path | None:
+    """The patient's NIfTI file of a modality, if there is one."""
+    candidates = (patient / f"{modality}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in candidates if path.exists()), None)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D NIfTI file of any axis order.
+
+    Raises UserError naming the file when it is damaged, not 3D, holds NaN or infinity, or is empty.
+    """
+    try:
+        image = nib.squeeze_image(nib.load(path))
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not readable as NIfTI ({reason}); export it again") from None
+    if array.ndim != 3:
+        raise UserError(f"{path}: shape {array.shape}; expected one 3D volume (x, y, z)")
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise UserError(f"{path}: {count} values are NaN or infinite; mend the file first")
+    scale = mr_scale(array)
+    if scale <= 0:
+        raise UserError(f"{path}: holds no signal (nothing above zero); leave the modality out")
+    turned = nib.Nifti1Image(array, image.affine).as_reoriented(
+        ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES))
+    )
+    slices = np.ascontiguousarray(np.asarray(turned.dataobj).transpose(2, 1, 0))
+    return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), scale)
+
+
+def read_patient(patient: Path, modalities: Sequence[str]) -> dict[str, Volume]:
+    """The given modalities of a patient, which must share one grid.
+
+    Raises UserError when a file is missing, or when two differ in shape or affine, naming both
+    files and both shapes.
+    """
+    volumes: dict[str, Volume] = {}
+    for modality in modalities:
+        path = modality_path(patient, modality)
+        if path is None:
+            there = ", ".join(sorted(p.name for p in patient.glob("*.nii*"))) or "no NIfTI file"
+            raise UserError(f"{patient}: no {modality}.nii.gz; the folder has {there}")
+        volumes[modality] = read_volume(path)
+    first = next(iter(volumes.values()))
+    for volume in volumes.values():
+        if volume.slices.shape != first.slices.shape:
+            raise UserError(
+                f"{volume.path}: shape {_xyz(volume)}, but {first.path} has {_xyz(first)}; "
+                "resample them to one grid"
+            )
+        if not np.allclose(volume.affine, first.affine, rtol=1e-3, atol=1e-2):
+            raise UserError(
+                f"{volume.path}: its affine differs from that of {first.path} (both of shape "
+                f"{_xyz(volume)}); register them to one grid"
+            )
+    return volumes
+
+
+def to_stack(volumes: Mapping[str, Volume]) -> Tensor:
+    """Normalised slices (Z, M, H, W) in [0, 1], modalities in the mapping's order."""
+    return torch.from_numpy(np.stack([v.normalised for v in volumes.values()], 1))
+
+
+def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) -> None:
+    """Write slices (Z, H, W) as NIfTI float32 in the file axes and place of ``like``.
+
+    ``first_slice``: which slice of ``like`` the first one is.
+    """
+    affine = like.affine.copy()
+    affine[:3, 3] += first_slice * affine[:3, 2]
+    image = nib.Nifti1Image(slices.transpose(2, 1, 0).astype(np.float32), affine)
+    nib.save(
+        image.as_reoriented(ornt_transform(axcodes2ornt(AXES), axcodes2ornt(like.file_axes))), path
+    )
+
+
+def _xyz(volume: Volume) -> tuple[int, ...]:
+    return volume.slices.shape[::-1]

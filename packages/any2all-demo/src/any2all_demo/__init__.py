@@ -1,0 +1,17 @@
+"""The lgg prior and a synthetic patient drawn from it."""
+
+from pathlib import Path
+
+from any2all_core import BundledPrior
+
+__version__ = "0.1.0"
+
+_HERE = Path(__file__).parent
+
+lgg = BundledPrior(
+    folder=_HERE / "lgg",
+    example=_HERE / "synthetic_patient",
+    example_note="a synthetic patient, drawn from the prior; no such person exists",
+)
+
+__all__ = ["lgg"]

@@ -1,0 +1,27 @@
+"""Linear forward models for imaging inverse problems."""
+
+from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
+from any2all_operators.check import check_operator
+from any2all_operators.conjugate_gradient import conjugate_gradient
+from any2all_operators.errors import UserError
+from any2all_operators.identity import Identity, Zero
+from any2all_operators.masks import equispaced_mask, random_mask
+from any2all_operators.operator import Operator
+from any2all_operators.sense import SenseFourier
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BlockDiagonal",
+    "Data",
+    "Identity",
+    "Measurement",
+    "Operator",
+    "SenseFourier",
+    "UserError",
+    "Zero",
+    "check_operator",
+    "conjugate_gradient",
+    "equispaced_mask",
+    "random_mask",
+]

@@ -1,0 +1,80 @@
+"""One operator a modality, and the measurement of a whole patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from any2all_operators.errors import UserError
+from any2all_operators.operator import Operator
+
+Data = Mapping[str, Tensor]
+
+
+class BlockDiagonal:
+    """A = diag(A_1 ... A_M): stack (B, M, H, W) ↔ {modality: data}.
+
+    The mapping's order is the order of the stack's channels. Every block is solved by itself: one
+    weight for all would leave half of a clean image's error at weight 1.
+    """
+
+    def __init__(self, operators: Mapping[str, Operator]) -> None:
+        self.operators = dict(operators)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.operators)
+
+    def forward(self, stack: Tensor) -> dict[str, Tensor]:
+        """A x: {modality: A_m x_m}."""
+        self._expect(stack)
+        return {name: op.forward(stack[:, m]) for m, (name, op) in self._enumerate()}
+
+    def normal(self, stack: Tensor) -> Tensor:
+        """A* A x, (B, M, H, W)."""
+        self._expect(stack)
+        return torch.stack([op.normal(stack[:, m]) for m, (_, op) in self._enumerate()], 1)
+
+    def prox(self, data: Data, anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
+        """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖², (B, M, H, W)."""
+        self._expect(anchor)
+        blocks = [
+            op.prox(data[name], anchor[:, m], weight[name]) for m, (name, op) in self._enumerate()
+        ]
+        return torch.stack(blocks, 1)
+
+    def _enumerate(self) -> enumerate[tuple[str, Operator]]:
+        return enumerate(self.operators.items())
+
+    def _expect(self, stack: Tensor) -> None:
+        if stack.ndim != 4 or stack.shape[1] != len(self.operators):
+            raise UserError(
+                f"stack is {tuple(stack.shape)}; expected (batch, {len(self.operators)}, H, W) "
+                f"for {', '.join(self.operators)}"
+            )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is known of B slices: y = A x + n, as the operator and {modality: data (B, ...)}."""
+
+    operator: BlockDiagonal
+    data: Data
+
+    def __len__(self) -> int:
+        return len(next(iter(self.data.values())))
+
+    def __getitem__(self, slices: slice) -> Measurement:
+        """The measurement of some of the slices."""
+        return Measurement(self.operator, {name: y[slices] for name, y in self.data.items()})
+
+    def residual(self, stack: Tensor) -> dict[str, Tensor]:
+        """‖y_m − A_m x_m‖ for each slice, (B,), for a stack (B, M, H, W) in [0, 1]; differentiable."""
+        return {
+            name: (self.data[name] - y).flatten(1).norm(dim=1)
+            for name, y in self.operator.forward(stack).items()
+            if y.numel()
+        }

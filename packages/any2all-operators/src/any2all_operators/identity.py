@@ -1,0 +1,50 @@
+"""The two simplest operators: an image that is there, and one that is not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from any2all_operators.operator import Operator
+
+
+@dataclass(frozen=True)
+class Identity(Operator):
+    """A clean image, or with noise_std > 0 a noisy one: y = x + n."""
+
+    noise_std: float = 0.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image
+
+    def adjoint(self, data: Tensor) -> Tensor:
+        return data
+
+    def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
+        """(anchor + weight y)/(1 + weight); y itself for an infinite weight."""
+        if math.isinf(weight):
+            return data
+        return (anchor + weight * data) / (1 + weight)
+
+
+@dataclass(frozen=True)
+class Zero(Operator):
+    """A missing image: no data, A x = (); data has shape (B, 0)."""
+
+    noise_std: float = 0.0
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image.new_zeros(len(image), 0)
+
+    def adjoint(self, data: Tensor) -> Tensor:
+        raise TypeError("a missing image has no data to map back; use prox or normal")
+
+    def normal(self, image: Tensor) -> Tensor:
+        return torch.zeros_like(image)
+
+    def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
+        """anchor: nothing is known."""
+        return anchor

@@ -1,0 +1,40 @@
+"""Which phase-encode lines a Cartesian scan takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from any2all_operators.errors import UserError
+
+
+def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8) -> Tensor:
+    """Every R-th line counted from the centre, and ``acs_lines`` around it; (W,), 1 where taken."""
+    _expect(width, acceleration, acs_lines)
+    line = torch.arange(width) - width // 2
+    return ((line % acceleration == 0) | _centre(width, acs_lines)).float()
+
+
+def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0) -> Tensor:
+    """W/R lines in all: ``acs_lines`` in the centre and others drawn uniformly; (W,), 1 where taken."""
+    _expect(width, acceleration, acs_lines)
+    mask = _centre(width, acs_lines).float()
+    count = max(round(width / acceleration) - acs_lines, 0)
+    outside = torch.nonzero(mask == 0)[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(outside), generator=generator)
+    mask[outside[order[:count]]] = 1
+    return mask
+
+
+def _centre(width: int, lines: int) -> Tensor:
+    line = torch.arange(width)
+    first = width // 2 - lines // 2
+    return (line >= first) & (line < first + lines)
+
+
+def _expect(width: int, acceleration: int, acs_lines: int) -> None:
+    if not 1 <= acceleration <= width:
+        raise UserError(f"acceleration {acceleration}: expected 1 to {width}, the number of lines")
+    if not 0 <= acs_lines <= width:
+        raise UserError(f"acs_lines {acs_lines}: expected 0 to {width}, the number of lines")

@@ -1,0 +1,61 @@
+"""What a forward model is, and the least it must bring."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from any2all_operators.conjugate_gradient import conjugate_gradient
+
+LARGEST_WEIGHT = 1e5
+"""Stands for infinity where a proximal problem is solved by iteration."""
+
+
+class Operator(ABC):
+    """A linear forward model y = A x + n of one modality.
+
+    image: real (B, H, W) in [0, 1]; data: (B, ...), real or complex. ``noise_std`` is the standard
+    deviation of one real component of n on the image scale. A subclass gives ``forward`` and
+    ``adjoint``; ``prox`` then works by conjugate gradients, and is overridden where there is a
+    closed form. :func:`any2all_operators.check_operator` tests all three.
+    """
+
+    noise_std: float = 0.0
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Tensor:
+        """A x: image (B, H, W) to data (B, ...)."""
+
+    @abstractmethod
+    def adjoint(self, data: Tensor) -> Tensor:
+        """A* y: data (B, ...) to a real image (B, H, W), with Re⟨A x, y⟩ = ⟨x, A* y⟩."""
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A* A x, (B, H, W)."""
+        return self.adjoint(self.forward(image))
+
+    def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
+        """argmin_u weight/2 ‖A u − y‖² + 1/2 ‖u − anchor‖², for each image by itself.
+
+        weight may be infinite: the image nearest to ``anchor`` among those that fit the data best.
+        Here: conjugate gradients on (1 + weight A*A) u = anchor + weight A* y, from ``anchor``.
+        """
+        weight = min(weight, LARGEST_WEIGHT)
+        return conjugate_gradient(
+            lambda u: u + weight * self.normal(u), anchor + weight * self.adjoint(data), anchor
+        )
+
+    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Noise n shaped like data (B, ...), one generator for each of the B entries."""
+        draws = [torch.randn(data.shape[1:], dtype=data.dtype, generator=g) for g in generators]
+        # a complex torch.randn has variance 1/2 in each real component
+        scale = self.noise_std * (2**0.5 if data.is_complex() else 1.0)
+        return scale * torch.stack(draws).to(data.device)
+
+    def measure(self, image: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """A simulated measurement A x + n, (B, ...)."""
+        data = self.forward(image)
+        return data + self.noise(data, generators) if self.noise_std else data

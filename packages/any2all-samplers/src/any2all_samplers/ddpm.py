@@ -1,0 +1,67 @@
+"""Ancestral sampling: images from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from any2all_core import Noise, Prior
+from any2all_core.sampler import Step
+from any2all_core.schedule import Spacing
+from any2all_operators import Measurement, UserError
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DDPM:
+    r"""Unconditional ancestral sampling: for a measurement in which every modality is missing.
+
+    x̂_0 = E[x_0 | x_t];  x_{t'} = μ(x_t, x̂_0) + σ z, the mean and variance of q(x_{t'} | x_t, x̂_0):
+
+    μ = √ᾱ' (1−α)/(1−ᾱ) x̂_0 + √α (1−ᾱ')/(1−ᾱ) x_t,  σ² = (1−α)(1−ᾱ')/(1−ᾱ),  α = ᾱ/ᾱ'.
+
+    Source: Ho, Jain & Abbeel 2020, eq. 6–7, over a thinned-out schedule (Nichol & Dhariwal 2021).
+    """
+
+    steps: int = 250
+    spacing: Spacing = "uniform"
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prior: Prior,
+        measurement: Measurement,
+        noise: Noise,
+        progress: Step | None = None,
+    ) -> Tensor:
+        """(B, M, H, W) in [0, 1]. Raises UserError when there is data, which it would ignore."""
+        known = [name for name, y in measurement.data.items() if y.numel()]
+        if known:
+            raise UserError(
+                f"ddpm is unconditional and would ignore {', '.join(known)}; use mds or mps, "
+                "or leave the modalities out"
+            )
+        times = prior.schedule.timesteps(self.steps, self.spacing)
+        x_t = noise()
+        for t, t_next in zip(times, [*times[1:], None], strict=True):
+            x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
+            x_t = ancestral_step(prior, x_t, x0_hat, t, t_next, noise)
+            if progress:
+                progress()
+        return (x_t + 1) / 2
+
+
+def ancestral_step(
+    prior: Prior, x_t: Tensor, x0_hat: Tensor, t: int, t_next: int | None, noise: Noise
+) -> Tensor:
+    """A draw of q(x_{t'} | x_t, x_0 = x̂_0); x̂_0 itself after the last time (t' is None)."""
+    if t_next is None:
+        return x0_hat
+    alpha_bar, alpha_bar_next = prior.schedule.alpha_bar[[t, t_next]].tolist()
+    alpha = alpha_bar / alpha_bar_next
+    mean = (
+        alpha_bar_next**0.5 * (1 - alpha) / (1 - alpha_bar) * x0_hat
+        + alpha**0.5 * (1 - alpha_bar_next) / (1 - alpha_bar) * x_t
+    )
+    variance = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
+    return mean + variance**0.5 * noise()
