@@ -102,7 +102,7 @@ def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
         layers_per_block=recipe.blocks,
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
         up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
-        attention_head_dim=32,
+        attention_head_dim=math.gcd(32, recipe.channels[-1]),
         norm_num_groups=recipe.norm_groups,
     )
     return DiffusionPrior(unet, settings)

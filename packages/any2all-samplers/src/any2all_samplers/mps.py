@@ -50,7 +50,8 @@ class MPS:
             with torch.enable_grad():
                 x_t = x_t.detach().requires_grad_()
                 x0_hat = prior.denoise(x_t, t)
-                misfit = sum(r.sum() for r in measurement.residual((x0_hat + 1) / 2).values())
+                residuals = measurement.residual((x0_hat + 1) / 2).values()
+                misfit = sum((r.sum() for r in residuals), start=0 * x0_hat.sum())
                 (gradient,) = torch.autograd.grad(misfit, x_t)
             with torch.no_grad():
                 x0_hat = x0_hat.clamp(-1, 1)

@@ -1,0 +1,81 @@
+"""Shared by the tests: small real objects, and the command line as a real process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core.training import Recipe, build_prior
+
+torch.set_num_threads(1)
+
+TINY = Recipe(
+    channels=(8, 16),
+    blocks=1,
+    attention_levels=1,
+    norm_groups=2,
+    steps=6,
+    batch_size=4,
+    warmup=2,
+)
+MODALITIES = ("T1", "FLAIR", "T1Gd")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def phantom(size: int = 32, depth: int = 4, seed: int = 0) -> np.ndarray:
+    """A smooth head-like volume (x, y, z), 0 outside an ellipse, up to about 200 inside."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (size, size, depth)), indexing="ij")
+    inside = (x / 0.7) ** 2 + (y / 0.85) ** 2 < 1
+    waves = 1 + 0.3 * np.sin(4 * x + rng.uniform(0, 6)) * np.cos(5 * y + z + rng.uniform(0, 6))
+    return (150 * inside * waves).astype(np.float32)
+
+
+def write_patient(folder: Path, affine: np.ndarray | None = None, **kwargs: int) -> Path:
+    folder.mkdir(parents=True)
+    affine = np.diag([-1.5, -1.5, 4.0, 1.0]) if affine is None else affine
+    for k, name in enumerate(MODALITIES):
+        volume = phantom(**{"seed": k, **kwargs})
+        nib.save(nib.Nifti1Image(volume, affine), folder / f"{name}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Path:
+    return write_patient(tmp_path / "patient")
+
+
+@pytest.fixture(scope="session")
+def prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained prior for 32 x 32 slices."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("prior")
+    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), prediction="v", patch=2)
+    build_prior(TINY, settings).save(folder)
+    return folder
+
+
+@pytest.fixture
+def prior(prior_folder: Path) -> DiffusionPrior:
+    return DiffusionPrior.load(prior_folder, "float32")
+
+
+@pytest.fixture
+def any2all(tmp_path: Path) -> Run:
+    """Run the command in a process of its own, in a folder of its own."""
+
+    def run(*arguments: object, env: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+        command = [sys.executable, "-m", "any2all_cli", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300
+        )
+
+    return run

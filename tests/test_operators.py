@@ -1,0 +1,167 @@
+"""Operators: adjoint, linearity and prox, and agreement with SigPy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from any2all_data import SimulatedKSpace, birdcage_maps
+from any2all_operators import (
+    BlockDiagonal,
+    Identity,
+    Measurement,
+    Operator,
+    SenseFourier,
+    UserError,
+    Zero,
+    check_operator,
+    conjugate_gradient,
+    equispaced_mask,
+    random_mask,
+)
+
+
+def sense(height: int = 24, width: int = 20, coils: int = 3, two_d: bool = False) -> SenseFourier:
+    mask = equispaced_mask(width, 3, 4)
+    if two_d:
+        generator = torch.Generator().manual_seed(1)
+        mask = (torch.rand(height, width, generator=generator) < 0.4).float()
+    return SenseFourier(birdcage_maps(coils, height, width), mask, noise_std=0.01)
+
+
+@pytest.mark.parametrize(
+    ("operator", "shape"),
+    [
+        (Identity(), (8, 6)),
+        (Zero(), (8, 6)),
+        (sense(), (24, 20)),
+        (sense(21, 17), (21, 17)),
+        (sense(two_d=True), (24, 20)),
+    ],
+    ids=["identity", "zero", "sense", "sense of odd size", "sense with a 2D mask"],
+)
+def test_operators_keep_their_contract(operator: Operator, shape: tuple[int, int]) -> None:
+    errors = check_operator(operator, shape)
+    assert max(errors.values()) < 1e-4
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 20), (21, 17)])
+@pytest.mark.parametrize("two_d", [False, True])
+def test_sense_agrees_with_sigpy(height: int, width: int, two_d: bool) -> None:
+    from sigpy.mri.linop import Sense
+
+    ours = sense(height, width, two_d=two_d)
+    reference = Sense(ours.coil_maps.numpy(), weights=ours.mask.numpy())
+    image = torch.randn(1, height, width)
+    expected = reference(image[0].numpy().astype(np.complex64))
+    y = ours.forward(image)
+    np.testing.assert_allclose(y[0].numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(ours.adjoint(y)[0], (reference.H * expected).real, atol=1e-5)
+
+
+def test_row_wise_prox_is_that_of_conjugate_gradients() -> None:
+    operator = sense()
+    x, anchor = torch.rand(2, 24, 20), torch.rand(2, 24, 20)
+    y = operator.forward(x)
+    for weight in (0.3, 30.0):
+        by_iteration = conjugate_gradient(
+            lambda u, w=weight: u + w * operator.normal(u),
+            anchor + weight * operator.adjoint(y),
+            anchor,
+            tolerance=1e-7,
+        )
+        torch.testing.assert_close(
+            operator.prox(y, anchor, weight), by_iteration, atol=1e-4, rtol=0
+        )
+
+
+def test_infinite_weight_fits_the_data_and_leaves_the_rest() -> None:
+    operator = sense()
+    x, anchor = torch.rand(1, 24, 20), torch.rand(1, 24, 20)
+    y = operator.forward(x)
+    u = operator.prox(y, anchor, math.inf)
+    assert float((operator.forward(u) - y).abs().max()) < 1e-3
+    again = operator.prox(operator.forward(anchor), anchor, math.inf)
+    torch.testing.assert_close(again, anchor, atol=1e-3, rtol=0)
+
+
+def test_prox_treats_each_entry_of_a_batch_alone() -> None:
+    operator = sense(two_d=True)
+    x = torch.rand(3, 24, 20) * torch.tensor([1.0, 100.0, 0.01])[:, None, None]
+    y, anchor = operator.forward(x), torch.zeros_like(x)
+    together = operator.prox(y, anchor, 5.0)
+    alone = torch.cat([operator.prox(y[k : k + 1], anchor[:1], 5.0) for k in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Broken(Operator):
+    """Half the adjoint."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return 2 * image
+
+    def adjoint(self, data: torch.Tensor) -> torch.Tensor:
+        return data
+
+
+@dataclass(frozen=True)
+class Affine(Broken):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + 1
+
+
+@pytest.mark.parametrize(("operator", "named"), [(Broken(), "adjoint"), (Affine(), "linearity")])
+def test_check_operator_names_what_fails(operator: Operator, named: str) -> None:
+    with pytest.raises(AssertionError, match=named):
+        check_operator(operator, (8, 8))
+
+
+def test_masks_take_the_lines_they_promise() -> None:
+    mask = equispaced_mask(128, 4, 8)
+    taken = torch.nonzero(mask).flatten()
+    centre = set(range(60, 68))
+    outside = sorted(set(taken.tolist()) - centre)
+    assert centre <= set(taken.tolist())
+    assert all((line - 64) % 4 == 0 for line in outside)
+    assert len(taken) == 32 + 6  # two of the eight central lines are on the grid
+    assert int(random_mask(128, 4, 8).sum()) == 32
+    assert not torch.equal(random_mask(128, 4, 8, seed=1), random_mask(128, 4, 8, seed=2))
+
+
+def test_simulated_noise_has_the_stated_size_where_sampled_only() -> None:
+    operator = SimulatedKSpace(noise_std=0.05).build(64, 64)
+    assert operator.acceleration == pytest.approx(64 / (16 + 6))
+    zero = torch.zeros(2, 64, 64)
+    y = operator.measure(zero, [torch.Generator().manual_seed(k) for k in range(2)])
+    taken = y[..., operator.mask > 0]
+    assert float(taken.real.std()) == pytest.approx(0.05, rel=0.03)
+    assert float(taken.imag.std()) == pytest.approx(0.05, rel=0.03)
+    assert not y[..., operator.mask == 0].any()
+
+
+def test_block_diagonal_solves_each_modality_by_itself() -> None:
+    blocks = BlockDiagonal({"T1": Identity(), "FLAIR": sense(), "CT": Zero()})
+    x, anchor = torch.rand(2, 3, 24, 20), torch.rand(2, 3, 24, 20)
+    y = blocks.forward(x)
+    u = blocks.prox(y, anchor, {"T1": math.inf, "FLAIR": 3.0, "CT": math.inf})
+    assert torch.equal(u[:, 0], x[:, 0])
+    assert torch.equal(u[:, 2], anchor[:, 2])
+    torch.testing.assert_close(
+        u[:, 1], blocks.operators["FLAIR"].prox(y["FLAIR"], anchor[:, 1], 3.0)
+    )
+    residual = Measurement(blocks, y).residual(x)
+    assert set(residual) == {"T1", "FLAIR"}
+    assert float(residual["FLAIR"].max()) < 1e-5
+
+
+def test_errors_name_both_sides() -> None:
+    with pytest.raises(UserError, match=r"\(2, 8, 8\).*\(3, 24, 20\)"):
+        sense().forward(torch.zeros(2, 8, 8))
+    with pytest.raises(UserError, match=r"mask is \(7,\)"):
+        SenseFourier(birdcage_maps(3, 24, 20), torch.ones(7))
+    with pytest.raises(UserError, match="acceleration 0"):
+        equispaced_mask(128, 0)

@@ -1,0 +1,139 @@
+"""Samplers, against a prior for which the answer is known in closed form."""
+
+from __future__ import annotations
+
+import torch
+from any2all_core import Noise, Schedule, reconstruct, simulate
+from any2all_core.noise import generator
+from any2all_data import SimulatedKSpace
+from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
+from any2all_samplers import DDPM, MDS, MPS
+from pytest import mark, raises
+from torch import Tensor
+
+SIZE = 16
+
+
+class TwoCorrelatedImages:
+    """Each pixel of (T1, FLAIR) is drawn from N(μ, Σ) by itself, in [−1, 1] units."""
+
+    modalities = ("T1", "FLAIR")
+    schedule = Schedule(1000)
+    mean = torch.tensor([-0.1, 0.2])
+    covariance = torch.tensor([[0.04, 0.03], [0.03, 0.05]])
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def denoise(self, x_t: Tensor, t: int) -> Tensor:
+        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ)."""
+        self.calls.append(t)
+        a = float(self.schedule.alpha_bar[t])
+        gain = a**0.5 * self.covariance @ torch.linalg.inv(a * self.covariance + (1 - a) * torch.eye(2))
+        mean = self.mean[None, :, None, None]
+        return mean + torch.einsum("mn,bnhw->bmhw", gain, x_t - a**0.5 * mean)
+
+    def draw(self, batch: int) -> Tensor:
+        """Stacks in [0, 1] units."""
+        z = torch.randn(batch, 2, SIZE, SIZE, generator=generator(7))
+        root = torch.linalg.cholesky(self.covariance)
+        return (self.mean[:, None, None] + torch.einsum("mn,bnhw->bmhw", root, z) + 1) / 2
+
+    def flair_given_t1(self, t1: Tensor) -> Tensor:
+        """E[FLAIR | T1], in [0, 1] units."""
+        slope = self.covariance[0, 1] / self.covariance[0, 0]
+        return (self.mean[1] + slope * (2 * t1 - 1 - self.mean[0]) + 1) / 2
+
+
+def test_ddpm_draws_from_the_prior() -> None:
+    prior = TwoCorrelatedImages()
+    x = 2 * reconstruct(prior, BlockDiagonal({}), {}, DDPM(1000), shape=(16, SIZE, SIZE))[0] - 1
+    values = x.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(values.mean(1), prior.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.cov(values), prior.covariance, atol=0.006, rtol=0)
+
+
+def test_ddpm_refuses_data_it_would_ignore() -> None:
+    prior = TwoCorrelatedImages()
+    with raises(UserError, match="would ignore T1"):
+        reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": prior.draw(1)[:, 0]}, DDPM(5))
+
+
+@mark.parametrize(
+    ("sampler", "tolerance"), [(MDS(50), 0.05), (MPS(100, zeta=0.15), 0.05)], ids=["mds", "mps"]
+)
+def test_a_missing_image_follows_the_clean_one(sampler: MDS | MPS, tolerance: float) -> None:
+    """The mean of draws is near E[FLAIR | T1] and far nearer to it than to E[FLAIR]."""
+    prior = TwoCorrelatedImages()
+    t1 = prior.draw(2)[:, 0]
+    draws = reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": t1}, sampler, draws=24)
+    assert torch.equal(draws[:, :, 0], t1.expand_as(draws[:, :, 0]))
+    expected = prior.flair_given_t1(t1)
+    error = (draws[:, :, 1].mean(0) - expected).square().mean().sqrt()
+    without = ((1 + prior.mean[1]) / 2 - expected).square().mean().sqrt()
+    assert float(error) < tolerance
+    assert float(error) < 0.6 * float(without)
+
+
+def test_mds_reconstructs_k_space() -> None:
+    """Nearer to the truth than the answer without a prior, and as near to the data as its noise."""
+    prior = TwoCorrelatedImages()
+    truth = prior.draw(4)
+    scan = SimulatedKSpace(acceleration=3, coils=4, acs_lines=4, noise_std=0.02).build(SIZE, SIZE)
+    operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
+    data = simulate(operator, truth, seed=3)
+    result = reconstruct(prior, operator, data, MDS(30), draws=8).mean(0)
+    plain = scan.prox(data["FLAIR"], torch.zeros_like(truth[:, 1]), 100.0)
+    error, without = ((u - truth[:, 1]).square().mean() for u in (result[:, 1], plain))
+    assert float(error) < 0.7 * float(without)
+    taken = int(data["FLAIR"][0].count_nonzero()) * 2
+    rms = Measurement(operator, data).residual(result)["FLAIR"] / taken**0.5
+    assert 0.015 < float(rms.mean()) < 0.025
+
+
+@mark.parametrize("sampler", [DDPM(12), MPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)])
+def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> None:
+    prior = TwoCorrelatedImages()
+    ticks: list[None] = []
+    reconstruct(
+        prior,
+        BlockDiagonal({}),
+        {},
+        sampler,
+        shape=(2, SIZE, SIZE),
+        progress=lambda: ticks.append(None),
+    )
+    assert len(prior.calls) == len(set(prior.calls)) == len(ticks) == 12
+    assert (prior.calls[0], prior.calls[-1]) == (999, 0)
+
+
+@mark.parametrize("sampler", [MPS(8), MDS(8)])
+def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
+    prior = TwoCorrelatedImages()
+    truth = prior.draw(3)
+    scan = SimulatedKSpace(acceleration=2, coils=2, acs_lines=2).build(SIZE, SIZE)
+    operator = BlockDiagonal({"FLAIR": scan})
+    data = simulate(operator, truth)
+    options = {"sampler": sampler, "seed": 5, "draws": 2}
+    together = reconstruct(prior, operator, data, batch_size=6, **options)
+    singly = reconstruct(prior, operator, data, batch_size=1, **options)
+    torch.testing.assert_close(together, singly, atol=1e-4, rtol=0)
+    last = {"FLAIR": data["FLAIR"][2:]}
+    alone = reconstruct(prior, operator, last, slice_ids=[2], **options)
+    torch.testing.assert_close(alone[:, 0], together[:, 2], atol=1e-4, rtol=0)
+
+
+def test_noise_belongs_to_seed_slice_and_draw() -> None:
+    both = Noise([generator(0, 1, 0), generator(0, 2, 0)], (2, 4, 4))()
+    assert torch.equal(both[1], Noise([generator(0, 2, 0)], (2, 4, 4))()[0])
+    assert not torch.equal(both[0], both[1])
+
+
+def test_what_does_not_fit_is_told() -> None:
+    prior = TwoCorrelatedImages()
+    with raises(UserError, match="unknown modality CT; this prior knows T1, FLAIR"):
+        reconstruct(prior, BlockDiagonal({"CT": Zero()}), {})
+    with raises(UserError, match="T1 has an operator, Identity, but no data"):
+        reconstruct(prior, BlockDiagonal({"T1": Identity()}), {}, shape=(1, 4, 4))
+    with raises(UserError, match="say shape="):
+        reconstruct(prior, BlockDiagonal({}), {})

@@ -1,0 +1,160 @@
+"""Training: it learns, it resumes exactly, it refuses what would lose a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core.training import Progress, Recipe, batch_indices, learning_rate, train
+from any2all_data.augment import augment
+from any2all_operators import UserError
+from conftest import MODALITIES, TINY, phantom, write_patient
+
+SETTINGS = PriorSettings(modalities=MODALITIES, image_size=(32, 32))
+
+
+def slices(count: int = 12) -> torch.Tensor:
+    volumes = [torch.from_numpy(phantom(depth=count, seed=k) / 200) for k in range(3)]
+    return torch.stack(volumes).permute(3, 0, 1, 2).contiguous()
+
+
+def run(output: Path, recipe: Recipe = TINY, **options: object) -> list[Progress]:
+    seen: list[Progress] = []
+    x = slices()
+    train(
+        x,
+        x[:4],
+        SETTINGS,
+        recipe,
+        output,
+        augment=augment,
+        precision="float32",
+        report=seen.append,
+        **options,  # type: ignore[arg-type]
+    )
+    return seen
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", checkpoint_every=2)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 5:  # one step after the checkpoint at 4
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        x = slices()
+        train(
+            x,
+            x[:4],
+            SETTINGS,
+            TINY,
+            tmp_path / "cut",
+            augment=augment,
+            precision="float32",
+            checkpoint_every=2,
+            report=stop,
+        )
+    rest = run(tmp_path / "cut", checkpoint_every=2, resume=True)
+    assert [p.step for p in rest] == [5, 6]
+    assert [p.loss for p in rest] == [p.loss for p in whole[4:]]
+    a, b = (DiffusionPrior.load(tmp_path / name, "float32") for name in ("whole", "cut"))
+    for ours, theirs in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_it_learns_to_denoise(tmp_path: Path, prediction: str) -> None:
+    recipe = dataclasses.replace(
+        TINY, prediction=prediction, steps=80, learning_rate=3e-3, ema=0.9, batch_size=8
+    )
+    seen = run(tmp_path / "run", recipe, checkpoint_every=40)
+    first, last = (p.validation for p in seen if p.validation)
+    assert last["validation_loss"] < first["validation_loss"]
+    assert last["psnr_t150"] > 18
+
+
+def test_the_folder_says_how_it_was_made(tmp_path: Path) -> None:
+    run(tmp_path / "run", checkpoint_every=3)
+    prior = DiffusionPrior.load(tmp_path / "run")
+    assert prior.modalities == MODALITIES
+    assert prior.settings.training["steps"] == 6
+    assert prior.settings.training["recipe"]["channels"] == [8, 16]
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [3, 6]
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_runs_are_not_mixed(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    with pytest.raises(UserError, match="not empty"):
+        run(tmp_path / "run")
+    with pytest.raises(UserError, match=r"batch_size = 4, given was 8"):
+        run(tmp_path / "run", dataclasses.replace(TINY, batch_size=8), resume=True)
+    with pytest.raises(UserError, match="nothing to resume"):
+        run(tmp_path / "other", resume=True)
+
+
+def test_every_slice_is_seen_once_an_epoch() -> None:
+    recipe = dataclasses.replace(TINY, batch_size=4)
+    epoch = torch.cat([batch_indices(12, recipe, step) for step in range(3)])
+    assert sorted(epoch.tolist()) == list(range(12))
+    assert len(batch_indices(3, recipe, 5)) == 4  # more than a whole epoch in a batch
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    recipe = dataclasses.replace(TINY, steps=100, warmup=10, decay=0.2, learning_rate=1.0)
+    rates = [learning_rate(recipe, step) for step in range(100)]
+    assert rates[0] == 0.1
+    assert rates[9] == rates[79] == 1.0
+    assert rates[99] == pytest.approx(0.05)
+
+
+def test_augmentation_moves_all_modalities_together() -> None:
+    x = torch.rand(8, 1, 32, 32).repeat(1, 3, 1, 1)
+    y = augment(x, torch.Generator().manual_seed(0))
+    assert y.shape == x.shape
+    assert 0 <= float(y.min()) <= float(y.max()) <= 1
+    assert not torch.equal(x, y)
+    again = augment(x, torch.Generator().manual_seed(0))
+    assert torch.equal(y, again)
+    # contrast differs between modalities, position does not: ranks of pixels agree
+    a, b = y[0, 0].flatten().argsort(), y[0, 1].flatten().argsort()
+    assert float((a == b).float().mean()) > 0.95
+
+
+def test_a_killed_process_resumes(tmp_path: Path) -> None:
+    for k in range(3):
+        write_patient(tmp_path / "cohort" / f"p{k}", seed=k)
+    command = [
+        *(sys.executable, "-m", "any2all_cli", "train"),
+        *("--data", str(tmp_path / "cohort"), "--output", str(tmp_path / "run")),
+        *("--set", "channels=8+16", "--set", "norm_groups=2", "--set", "batch_size=4"),
+        *("--set", "steps=1000000", "--set", "blocks=1"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/log.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    steps = f"steps={state['step'] + 3}"
+    again = subprocess.run(
+        [word.replace("steps=1000000", steps) for word in command] + ["--resume"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert again.returncode == 0, again.stderr
+    assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == state["step"] + 3
