@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_cli.main import main
 from any2all_core import DiffusionPrior, PriorSettings
 from any2all_core.training import Recipe, build_prior
 
@@ -69,13 +70,33 @@ def prior(prior_folder: Path) -> DiffusionPrior:
 
 
 @pytest.fixture
-def any2all(tmp_path: Path) -> Run:
-    """Run the command in a process of its own, in a folder of its own."""
+def any2all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Run:
+    """Run the command's entry point in a folder of its own; what it printed and its exit code."""
+    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object, env: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["any2all", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Run:
+    """Run the installed command as a process of its own, in a folder of its own."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "any2all_cli", *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=300
-        )
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
 
     return run

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from any2all_core import Noise, Schedule, reconstruct, simulate
 from any2all_core.noise import generator
 from any2all_data import SimulatedKSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
 from any2all_samplers import DDPM, MDS, MPS
-from pytest import mark, raises
 from torch import Tensor
 
 SIZE = 16
@@ -29,7 +29,11 @@ class TwoCorrelatedImages:
         """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ)."""
         self.calls.append(t)
         a = float(self.schedule.alpha_bar[t])
-        gain = a**0.5 * self.covariance @ torch.linalg.inv(a * self.covariance + (1 - a) * torch.eye(2))
+        gain = (
+            a**0.5
+            * self.covariance
+            @ torch.linalg.inv(a * self.covariance + (1 - a) * torch.eye(2))
+        )
         mean = self.mean[None, :, None, None]
         return mean + torch.einsum("mn,bnhw->bmhw", gain, x_t - a**0.5 * mean)
 
@@ -55,11 +59,11 @@ def test_ddpm_draws_from_the_prior() -> None:
 
 def test_ddpm_refuses_data_it_would_ignore() -> None:
     prior = TwoCorrelatedImages()
-    with raises(UserError, match="would ignore T1"):
+    with pytest.raises(UserError, match="would ignore T1"):
         reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": prior.draw(1)[:, 0]}, DDPM(5))
 
 
-@mark.parametrize(
+@pytest.mark.parametrize(
     ("sampler", "tolerance"), [(MDS(50), 0.05), (MPS(100, zeta=0.15), 0.05)], ids=["mds", "mps"]
 )
 def test_a_missing_image_follows_the_clean_one(sampler: MDS | MPS, tolerance: float) -> None:
@@ -91,7 +95,7 @@ def test_mds_reconstructs_k_space() -> None:
     assert 0.015 < float(rms.mean()) < 0.025
 
 
-@mark.parametrize("sampler", [DDPM(12), MPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)])
+@pytest.mark.parametrize("sampler", [DDPM(12), MPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)])
 def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> None:
     prior = TwoCorrelatedImages()
     ticks: list[None] = []
@@ -107,7 +111,7 @@ def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> Non
     assert (prior.calls[0], prior.calls[-1]) == (999, 0)
 
 
-@mark.parametrize("sampler", [MPS(8), MDS(8)])
+@pytest.mark.parametrize("sampler", [MPS(8), MDS(8)])
 def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     prior = TwoCorrelatedImages()
     truth = prior.draw(3)
@@ -131,9 +135,9 @@ def test_noise_belongs_to_seed_slice_and_draw() -> None:
 
 def test_what_does_not_fit_is_told() -> None:
     prior = TwoCorrelatedImages()
-    with raises(UserError, match="unknown modality CT; this prior knows T1, FLAIR"):
+    with pytest.raises(UserError, match="unknown modality CT; this prior knows T1, FLAIR"):
         reconstruct(prior, BlockDiagonal({"CT": Zero()}), {})
-    with raises(UserError, match="T1 has an operator, Identity, but no data"):
+    with pytest.raises(UserError, match="T1 has an operator, Identity, but no data"):
         reconstruct(prior, BlockDiagonal({"T1": Identity()}), {}, shape=(1, 4, 4))
-    with raises(UserError, match="say shape="):
+    with pytest.raises(UserError, match="say shape="):
         reconstruct(prior, BlockDiagonal({}), {})

@@ -37,8 +37,7 @@ def run(output: Path, recipe: Recipe = TINY, **options: object) -> list[Progress
         output,
         augment=augment,
         precision="float32",
-        report=seen.append,
-        **options,  # type: ignore[arg-type]
+        **{"report": seen.append, **options},  # type: ignore[arg-type]
     )
     return seen
 
@@ -51,18 +50,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        x = slices()
-        train(
-            x,
-            x[:4],
-            SETTINGS,
-            TINY,
-            tmp_path / "cut",
-            augment=augment,
-            precision="float32",
-            checkpoint_every=2,
-            report=stop,
-        )
+        run(tmp_path / "cut", checkpoint_every=2, report=stop)
     rest = run(tmp_path / "cut", checkpoint_every=2, resume=True)
     assert [p.step for p in rest] == [5, 6]
     assert [p.loss for p in rest] == [p.loss for p in whole[4:]]

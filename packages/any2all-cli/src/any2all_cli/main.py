@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -22,19 +22,21 @@ app = typer.Typer(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="Folder of patients: DATA/<patient>/<modality>.nii.gz")],
+    data: Annotated[
+        Path, typer.Option(help="Folder of patients: DATA/<patient>/<modality>.nii.gz")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints")],
     validation: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(help="Folder of held-out patients [default: a tenth of DATA]"),
     ] = None,
     modalities: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Comma-separated, in order [default: all that every patient has]"),
     ] = None,
     preset: Annotated[str, typer.Option(help="Recipe: small (two cores) or paper")] = "small",
     set_: Annotated[
-        Optional[list[str]], typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
+        list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
@@ -48,17 +50,17 @@ def train(
 @app.command()
 def sample(
     prior: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Folder written by train, or an installed prior's name [default: lgg]"),
     ] = None,
     input_: Annotated[
-        Optional[Path],
+        Path | None,
         typer.Option(
             "--input", help="A patient's folder of NIfTI [default: the prior's synthetic patient]"
         ),
     ] = None,
     modalities: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             help="What is known: T1=clean,FLAIR=kspace:acceleration=4; others are missing "
             "[default: nothing, new stacks are drawn]"
@@ -66,19 +68,20 @@ def sample(
     ] = None,
     sampler: Annotated[str, typer.Option(help="An installed sampler's name")] = "mds",
     set_: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option("--set", help="Change one of the sampler's options: NAME=VALUE"),
     ] = None,
     output: Annotated[
-        Optional[Path], typer.Option(help="New folder for the results [default: any2all-out-N]")
+        Path | None, typer.Option(help="New folder for the results [default: any2all-out-N]")
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each slice; mean and spread are kept")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers")] = 0,
     slices: Annotated[
-        Optional[str], typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
+        str | None, typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
     ] = None,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Take image files as the truth, measure them virtually")
+        bool,
+        typer.Option("--simulate", help="Take image files as the truth, measure them virtually"),
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",

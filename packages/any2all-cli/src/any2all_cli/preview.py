@@ -40,7 +40,9 @@ def preview(
         error = None if true is None else 5 * (image - true).abs()
         rows.append([picture, zero_filled, image, true, error])
         labels.append(f"{name}: {source[name]}")
-    sheet = Image.new("L", (len(COLUMNS) * width * ZOOM, len(rows) * (height * ZOOM + MARGIN) + MARGIN))
+    sheet = Image.new(
+        "L", (len(COLUMNS) * width * ZOOM, len(rows) * (height * ZOOM + MARGIN) + MARGIN)
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for k, title in enumerate(COLUMNS):
         draw.text((k * width * ZOOM + 6, 2), title, fill=255, font=font)

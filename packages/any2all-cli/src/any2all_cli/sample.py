@@ -42,6 +42,7 @@ class Known:
     """What is known of a patient's slices.
 
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
+    ``options``: the operators' options as given;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so.
     """
 
@@ -50,6 +51,7 @@ class Known:
     operator: BlockDiagonal
     data: dict[str, Tensor]
     source: dict[str, str]
+    options: dict[str, dict[str, str]]
     truth: dict[str, Tensor]
     note: str
 
@@ -133,8 +135,8 @@ def _read(
     stack = to_stack(volumes)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
-            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained on "
-            f"{height} x {width}; resample them, or train a prior at that size"
+            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
+            f"on {height} x {width}; resample them, or train a prior at that size"
         )
     ids = parse_slices(slices, len(stack))
     stack = stack[ids.start : ids.stop]
@@ -151,7 +153,8 @@ def _read(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    return Known(volumes, ids, operator, data, source, truth, note)
+    options = {spec.modality: spec.options for spec in specs}
+    return Known(volumes, ids, operator, data, source, options, truth, note)
 
 
 def build_operator(spec: ModalitySpec, height: int, width: int) -> Operator:
@@ -231,7 +234,9 @@ def _judge(prior: DiffusionPrior, known: Known, results: Tensor, draws: int) -> 
         entry: dict[str, Any] = {
             "operator": type(operator).__name__,
             "source": known.source[name],
+            "options": known.options.get(name, {}),
             "noise_std": operator.noise_std,
+            "unit": "as in its file" if name in known.volumes else "normalised",
         }
         if hasattr(operator, "acceleration"):
             entry["effective_acceleration"] = round(operator.acceleration, 3)
@@ -250,7 +255,9 @@ def _judge(prior: DiffusionPrior, known: Known, results: Tensor, draws: int) -> 
                 entry["score"] = _score(mean[chosen, m], truth[chosen])
                 if name in residuals:
                     plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
-                    entry["score_zero_filled"] = _score(operator.adjoint(data)[chosen], truth[chosen])
+                    entry["score_zero_filled"] = _score(
+                        operator.adjoint(data)[chosen], truth[chosen]
+                    )
                     entry["score_without_prior"] = _score(plain[chosen], truth[chosen])
         judged[name] = entry
     report: dict[str, Any] = {"modalities": judged, "slices": list(known.slice_ids)}
@@ -286,7 +293,7 @@ def _write_patient(folder: Path, prior: DiffusionPrior, known: Known, results: T
 
 
 def _write_draws(folder: Path, prior: DiffusionPrior, results: Tensor) -> None:
-    """Unconditional draws (D, M, H, W): one NIfTI slice a modality and draw, and a contact sheet."""
+    """Unconditional draws (D, M, H, W): a NIfTI slice a modality and draw; a contact sheet."""
     import nibabel as nib
 
     for d, stack in enumerate(results):

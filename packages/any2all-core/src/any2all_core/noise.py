@@ -23,7 +23,10 @@ class Noise:
     """
 
     def __init__(
-        self, generators: Sequence[torch.Generator], shape: tuple[int, int, int], device: str = "cpu"
+        self,
+        generators: Sequence[torch.Generator],
+        shape: tuple[int, int, int],
+        device: str = "cpu",
     ) -> None:
         self.generators = generators
         self.shape = shape

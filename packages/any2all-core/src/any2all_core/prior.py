@@ -7,17 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from any2all_operators import UserError
 from torch import Tensor, nn
 
-from any2all_operators import UserError
 from any2all_core.schedule import Schedule
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DModel
 
 Prediction = Literal["epsilon", "v"]
 FORMAT = 1
@@ -61,9 +58,9 @@ class DiffusionPrior(nn.Module):
     v-prediction: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D).
     """
 
-    def __init__(self, unet: UNet2DModel, settings: PriorSettings) -> None:
+    def __init__(self, unet: Any, settings: PriorSettings) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet = unet  # a diffusers UNet2DModel
         self.settings = settings
         self.modalities = tuple(settings.modalities)
         self.schedule = Schedule(settings.diffusion_steps)
@@ -105,10 +102,12 @@ class DiffusionPrior(nn.Module):
         folder = Path(folder)
         settings = _read_json(folder / "prior.json")
         if settings.pop("format", None) != FORMAT:
-            raise UserError(f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all")
+            raise UserError(
+                f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all"
+            )
         settings["modalities"] = tuple(settings["modalities"])
         settings["image_size"] = tuple(settings["image_size"])
-        unet = UNet2DModel.from_config(_read_json(folder / "config.json"))
+        unet: Any = UNet2DModel.from_config(_read_json(folder / "config.json"))
         try:
             unet.load_state_dict(load_file(folder / WEIGHTS))
         except FileNotFoundError:
@@ -116,10 +115,11 @@ class DiffusionPrior(nn.Module):
         except (SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); copy or train it again"
+                f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); "
+                "copy or train it again"
             ) from None
         prior = cls(unet, PriorSettings(**settings))
-        prior.to(choose_dtype(precision)).to(memory_format=torch.channels_last)
+        unet.to(choose_dtype(precision)).to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
 
 

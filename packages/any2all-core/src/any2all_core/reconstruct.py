@@ -27,7 +27,9 @@ def prior_folder(name: str | Path) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if isinstance(name, Path) or "/" in name:
-        raise UserError(f"{name}: no such folder; expected one written by 'train', or a plugin's name")
+        raise UserError(
+            f"{name}: no such folder; expected one written by 'train', or a plugin's name"
+        )
     return Path(find_plugin("any2all.priors", name).load().folder)
 
 
@@ -67,7 +69,8 @@ def reconstruct(
     ``data``: {modality: y_m (B, ...)} for what is known; a modality that is absent is missing.
     ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
     (noise_std 0) come out fitting their data exactly: a clean image as it went in.
-    Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given. Source: arXiv 2602.08249.
+    Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given.
+    Source: arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
     operator = complete(operator, prior)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+from any2all_operators import UserError
 from torch import Tensor
 
 Spacing = Literal["sigma", "uniform"]
@@ -17,7 +18,8 @@ Spacing = Literal["sigma", "uniform"]
 class Schedule:
     r"""Cosine schedule: x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε for t = 0 ... T−1.
 
-    ᾱ_t = Π_{s≤t} (1−β_s), β_t = min(1 − f(t+1)/f(t), 0.999), f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
+    ᾱ_t = Π_{s≤t} (1−β_s), β_t = min(1 − f(t+1)/f(t), 0.999),
+    f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
 
     Source: Nichol & Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, eq. 17.
     """
@@ -44,17 +46,17 @@ class Schedule:
         ``uniform``: evenly spaced in t, as in DDIM. ``sigma``: T−1, then evenly spaced in
         σ^(1/7) from σ = 80 down (Karras 2022, eq. 5), which spends the steps where the image forms.
 
-        Raises ValueError if n is not within 1 ... T.
+        Raises UserError if n is not within 1 ... T.
         """
         if not 1 <= n <= self.steps:
-            raise ValueError(f"{n} steps asked for: the schedule has 1 to {self.steps}")
+            raise UserError(f"{n} steps asked for: the schedule has 1 to {self.steps}")
         last = self.steps - 1
         if n == 1:
             return [last]
         if spacing == "uniform":
             return [round(last - i * last / (n - 1)) for i in range(n)]
         if spacing != "sigma":
-            raise ValueError(f"spacing {spacing!r} is unknown: use 'sigma' or 'uniform'")
+            raise UserError(f"spacing {spacing!r} is unknown: use 'sigma' or 'uniform'")
         rho = 7.0
         root = self.sigma ** (1 / rho)
         start = min(80.0 ** (1 / rho), float(root[-1]))

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_operators import UserError
 from any2all_core.noise import generator
 from any2all_core.prior import DiffusionPrior, Prediction, PriorSettings, choose_dtype
 from any2all_core.schedule import Schedule
@@ -137,15 +137,16 @@ def train(
     )
     torch.manual_seed(recipe.seed)
     prior = build_prior(recipe, settings)
-    prior.to(memory_format=torch.channels_last)
+    prior.unet.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(prior).requires_grad_(False)
     optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate)
     start = _restore(output, recipe, prior, ema, optimizer, resume)
     # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
     dtype = choose_dtype(precision)
     worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
-    masters, workers = list(prior.parameters()), list(worker.parameters())
-    average = list(ema.parameters())
+    masters: list[Tensor] = list(prior.parameters())
+    workers: list[Tensor] = list(worker.parameters())
+    average: list[Tensor] = list(ema.parameters())
     alpha_bar = Schedule(recipe.diffusion_steps).alpha_bar.float()
     clock, seconds = time.perf_counter(), 0.0
     log: list[dict[str, Any]] = []
@@ -158,10 +159,11 @@ def train(
         t = torch.randint(0, recipe.diffusion_steps, (len(x_0),), generator=random)
         noise = torch.randn(x_0.shape, generator=random)
         loss = _loss(worker, x_0, t, noise, alpha_bar)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if not math.isfinite(loss.item()):
             raise UserError(
-                f"step {step}: the loss is {loss.item()}; the last good checkpoint is kept in {output}, resume with a lower learning rate"
+                f"step {step}: the loss is {loss.item()}; the last good checkpoint is kept in "
+                f"{output}, train again with a lower learning_rate"
             )
         if worker is not prior:
             for master, part in zip(masters, workers, strict=True):
@@ -237,7 +239,9 @@ def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[
     return {name: round(value, 5) for name, value in figures.items()}
 
 
-def _loss(model: DiffusionPrior, x_0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+def _loss(
+    model: DiffusionPrior, x_0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor
+) -> Tensor:
     signal = alpha_bar[t].sqrt()[:, None, None, None]
     spread = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
     out = model.predict(signal * x_0 + spread * noise, t)
@@ -270,7 +274,8 @@ def _restore(
         was, now = state["recipe"][name], asdict(recipe)[name]
         if name != "steps" and was != now:
             raise UserError(
-                f"{path}: its run has {name} = {was}, given was {now}; resume with the same settings"
+                f"{path}: its run has {name} = {was}, given was {now}; "
+                "resume with the same settings"
             )
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
@@ -302,8 +307,8 @@ def _checkpoint(
     ema.settings = replace(ema.settings, training={"steps": step, "recipe": asdict(recipe)})
     folder = output / "prior.part"
     ema.save(folder)
-    for file in folder.iterdir():
-        os.replace(file, output / file.name)
+    for path in folder.iterdir():
+        os.replace(path, output / path.name)
     shutil.rmtree(folder)
     with (output / "log.jsonl").open("a") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in log)

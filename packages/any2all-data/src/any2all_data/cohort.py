@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from any2all_operators import UserError
+from torch import Tensor
 
 from any2all_data.patient import read_patient, to_stack
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 
 def psnr(image: Tensor, truth: Tensor) -> Tensor:
@@ -13,6 +12,8 @@ def psnr(image: Tensor, truth: Tensor) -> Tensor:
 
 def ssim(image: Tensor, truth: Tensor) -> Tensor:
     """SSIM (Wang 2004: Gaussian window, σ 1.5) of each slice: (B, H, W) to (B,); data range 1."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     result = structural_similarity_index_measure(
         image[:, None], truth[:, None], data_range=1.0, reduction="none"
     )

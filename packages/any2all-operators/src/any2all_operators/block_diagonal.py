@@ -72,7 +72,7 @@ class Measurement:
         return Measurement(self.operator, {name: y[slices] for name, y in self.data.items()})
 
     def residual(self, stack: Tensor) -> dict[str, Tensor]:
-        """‖y_m − A_m x_m‖ for each slice, (B,), for a stack (B, M, H, W) in [0, 1]; differentiable."""
+        """{modality: ‖y_m − A_m x_m‖ of each slice, (B,)} for a stack (B, M, H, W)."""
         return {
             name: (self.data[name] - y).flatten(1).norm(dim=1)
             for name, y in self.operator.forward(stack).items()

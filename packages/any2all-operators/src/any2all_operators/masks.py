@@ -16,7 +16,7 @@ def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8) -> Tensor
 
 
 def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0) -> Tensor:
-    """W/R lines in all: ``acs_lines`` in the centre and others drawn uniformly; (W,), 1 where taken."""
+    """W/R lines: ``acs_lines`` in the centre, the others drawn uniformly; (W,), 1 where taken."""
     _expect(width, acceleration, acs_lines)
     mask = _centre(width, acs_lines).float()
     count = max(round(width / acceleration) - acs_lines, 0)

@@ -131,6 +131,6 @@ class SenseFourier(Operator):
 
 
 def _centring(n: int) -> Tensor:
-    """exp(2πi k c/n), k = 0 ... n−1, c = n // 2: with it a plain FFT does what a centred one does."""
+    """exp(2πi k c/n), k = 0 ... n−1, c = n // 2: it makes a plain FFT a centred one."""
     angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n
     return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)

@@ -1,0 +1,259 @@
+"""The command line as a user meets it: real processes, files and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import Run
+from PIL import Image
+
+MIX = "T1=clean,FLAIR=kspace:acceleration=2:coils=4"
+FEW = ("--set", "steps=3")
+
+
+def test_a_mix_of_inputs_gives_a_whole_patient(
+    process: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = process(
+        *("sample", "--prior", prior_folder, "--input", patient, "--modalities", MIX),
+        *("--output", out, "--draws", 2, *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FLAIR: simulated from the truth, PSNR" in done.stderr
+    assert "without the prior" in done.stderr
+    assert {p.name for p in out.iterdir()} == {
+        *(f"{m}.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
+        *(f"{m}_std.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
+        "report.json",
+        "preview.png",
+    }
+    for m in ("T1", "FLAIR", "T1Gd"):
+        given, made = nib.load(patient / f"{m}.nii.gz"), nib.load(out / f"{m}.nii.gz")
+        np.testing.assert_allclose(made.affine, given.affine)
+        assert made.shape == given.shape
+    t1 = nib.load(out / "T1.nii.gz").get_fdata()
+    np.testing.assert_array_equal(t1, nib.load(patient / "T1.nii.gz").get_fdata())
+    assert not nib.load(out / "T1_std.nii.gz").get_fdata().any()
+    assert nib.load(out / "T1Gd_std.nii.gz").get_fdata().any()
+    report = json.loads((out / "report.json").read_text())
+    assert report["network_calls"] == 3
+    assert len(report["prior"]["sha256"]) == 64
+    assert report["not_for_clinical_use"] is True
+    flair = report["modalities"]["FLAIR"]
+    assert flair["source"] == "simulated from the truth"
+    assert flair["options"] == {"acceleration": "2", "coils": "4"}
+    assert flair["effective_acceleration"] == pytest.approx(32 / 20, abs=1e-3)
+    assert flair["score"]["psnr"] > flair["score_zero_filled"]["psnr"]
+    assert report["modalities"]["T1"]["source"] == "measured"
+    assert report["modalities"]["T1"]["residual_rms"] == 0
+    assert report["modalities"]["T1Gd"]["source"] == "missing"
+    with Image.open(out / "preview.png") as picture:
+        assert picture.width == 5 * 32 * 2
+
+
+def test_the_same_seed_gives_the_same_files(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    made = []
+    for name, batch in (("a", 1), ("b", 4)):
+        done = any2all(
+            *("sample", "--prior", prior_folder, "--input", patient, "--modalities", "T1=clean"),
+            *("--output", tmp_path / name, "--batch-size", batch, "--precision", "float32", *FEW),
+        )
+        assert done.returncode == 0, done.stderr
+        made.append(nib.load(tmp_path / name / "FLAIR.nii.gz").get_fdata())
+    np.testing.assert_allclose(made[0], made[1], atol=1e-2)  # of 150; float32 sums differ by batch
+
+
+def test_a_missing_file_is_no_obstacle_where_the_modality_is_missing(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    (patient / "T1Gd.nii.gz").unlink()
+    done = any2all(
+        *("sample", "--prior", prior_folder, "--input", patient, "--modalities", "T1=clean"),
+        *("--output", tmp_path / "out", "--slices", "1:3", *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    assert nib.load(tmp_path / "out/T1Gd.nii.gz").shape == (32, 32, 2)
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert "score" not in report["modalities"]["T1Gd"]
+    assert report["modalities"]["T1Gd"]["unit"] == "normalised"
+
+
+def test_simulate_takes_an_image_as_the_truth(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    done = any2all(
+        *("sample", "--prior", prior_folder, "--input", patient, "--simulate"),
+        *("--modalities", "T1=clean:noise_std=0.1", "--output", tmp_path / "out", *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    t1 = json.loads((tmp_path / "out/report.json").read_text())["modalities"]["T1"]
+    assert t1["source"] == "simulated from the truth"
+    assert t1["score_zero_filled"]["psnr"] == pytest.approx(22, abs=2)  # some is clipped at 0
+
+
+def test_new_patients_from_nothing(any2all: Run, prior_folder: Path, tmp_path: Path) -> None:
+    done = any2all(
+        *("sample", "--prior", prior_folder, "--sampler", "ddpm", "--draws", 3),
+        *("--output", tmp_path / "out", *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.nii.gz")}
+    assert len(names) == 9
+    assert "draw_002/FLAIR.nii.gz" in names
+
+
+def test_the_default_output_is_a_new_folder_each_time(
+    any2all: Run, prior_folder: Path, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert any2all("sample", "--prior", prior_folder, *FEW).returncode == 0
+    assert (tmp_path / "any2all-out-1/report.json").exists()
+    assert (tmp_path / "any2all-out-2/report.json").exists()
+
+
+def test_plugins_are_listed_as_json(any2all: Run) -> None:
+    rows = json.loads(any2all("plugins", "--json").stdout)
+    assert {"group", "name", "distribution", "version", "object"} == set(rows[0])
+    assert {row["name"] for row in rows} >= {
+        "clean",
+        "kspace",
+        "missing",
+        "mds",
+        "mps",
+        "ddpm",
+        "lgg",
+    }
+    assert "mds" in any2all("plugins").stdout
+
+
+BAD = {
+    "unknown modality": (["--modalities", "CT=clean"], "unknown modality CT; this prior knows T1"),
+    "unknown operator": (["--modalities", "T1=blur"], "unknown operator 'blur'; installed: clean"),
+    "unknown sampler": (["--sampler", "euler"], "unknown sampler 'euler'; installed: ddpm, mds"),
+    "misspelt option": (
+        ["--modalities", "FLAIR=kspace:accel=4"],
+        "operator kspace has no option 'accel'; its options: acceleration=4 (int), coils=8",
+    ),
+    "ill-typed option": (
+        ["--modalities", "FLAIR=kspace:coils=many"],
+        "operator kspace: coils=many is not of type int",
+    ),
+    "impossible acceleration": (
+        ["--modalities", "FLAIR=kspace:acceleration=0"],
+        "acceleration 0: expected 1 to 32",
+    ),
+    "no operator": (["--modalities", "T1"], "expected MODALITY=OPERATOR"),
+    "twice": (["--modalities", "T1=clean,T1=clean"], "T1 is given twice"),
+    "sampler option": (["--set", "eeta=1"], "sampler mds has no option 'eeta'"),
+    "too many steps": (["--set", "steps=2000"], "2000 steps asked for: the schedule has 1 to 1000"),
+    "slices": (["--modalities", "T1=clean", "--slices", "2:9"], "expected FIRST:LAST within 0:4"),
+    "ddpm with data": (
+        ["--modalities", "T1=clean", "--sampler", "ddpm"],
+        "ddpm is unconditional and would ignore T1",
+    ),
+    "no draws": (["--draws", "0"], "--draws 0"),
+    "precision": (["--precision", "half"], "precision 'half' is unknown"),
+    "no such input": (
+        ["--modalities", "T1=clean", "--input", "nowhere"],
+        "nowhere: no such folder",
+    ),
+    "no such prior": (["--prior", "./nowhere"], "nowhere: no such folder"),
+    "unknown prior": (["--prior", "brain"], "unknown prior 'brain'; installed: lgg"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_is_one_line_and_exit_2(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path, case: str
+) -> None:
+    arguments, said = BAD[case]
+    given = {"--prior": prior_folder, "--input": patient, "--output": tmp_path / "out"}
+    rest = [x for k, v in given.items() if k not in arguments for x in (k, v)]
+    if "--modalities" not in arguments:
+        rest = [x for x in rest if x not in ("--input", patient)]
+    before = sorted(tmp_path.rglob("*"))
+    done = any2all("sample", *rest, *arguments)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert said in last
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_patient_that_lacks_what_is_needed(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    (patient / "FLAIR.nii.gz").unlink()
+    done = any2all(
+        *("sample", "--prior", prior_folder, "--input", patient, "--modalities", MIX),
+        *("--output", tmp_path / "out"),
+    )
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"any2all: {patient}: no FLAIR.nii.gz; the folder has T1.nii.gz, T1Gd.nii.gz\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_slices_of_another_size_are_refused(
+    any2all: Run, prior_folder: Path, tmp_path: Path
+) -> None:
+    from conftest import write_patient
+
+    big = write_patient(tmp_path / "big", size=48)
+    done = any2all("sample", "--prior", prior_folder, "--input", big, "--modalities", "T1=clean")
+    assert done.returncode == 2
+    assert "slices of 48 x 48, but the prior was trained on 32 x 32" in done.stderr
+
+
+def test_results_are_never_written_over(process: Run, prior_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/kept.txt").write_text("precious")
+    done = process("sample", "--prior", prior_folder, "--output", tmp_path / "out", *FEW)
+    assert done.returncode == 2
+    assert "holds other results already" in done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["kept.txt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not safetensors", "another network", "missing"])
+def test_a_damaged_prior_is_named(
+    any2all: Run, prior_folder: Path, tmp_path: Path, damage: str
+) -> None:
+    import shutil
+
+    from safetensors.torch import save_file
+    from torch import zeros
+
+    folder = tmp_path / "prior"
+    shutil.copytree(prior_folder, folder)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "not safetensors":
+        weights.write_bytes(b"\x80\x04pickled" * 100)
+    elif damage == "another network":
+        save_file({"conv.weight": zeros(3)}, weights)
+    else:
+        weights.unlink()
+    done = any2all("sample", "--prior", folder, "--output", tmp_path / "out", *FEW)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert str(weights.name) in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_train_refuses_what_is_no_cohort(any2all: Run, tmp_path: Path) -> None:
+    done = any2all("train", "--data", tmp_path / "nowhere", "--output", tmp_path / "run")
+    assert done.returncode == 2
+    assert "expected cohort/<patient>/<modality>.nii.gz" in done.stderr
+    done = any2all("train", "--data", tmp_path, "--output", tmp_path / "run", "--preset", "big")
+    assert done.returncode == 2
+    assert "--preset big: unknown; there are small, paper" in done.stderr
