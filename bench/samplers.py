@@ -69,13 +69,9 @@ def main() -> None:
             ):
                 sampler = make_sampler(name, {"steps": str(arguments.steps)})
 
-                def sample(
-                    sampler: Sampler = sampler,
-                    measurement: Measurement = measurement,
-                    batch: int = batch,
-                ) -> torch.Tensor:
-                    noise = Noise([generator(0, b, 0) for b in range(batch)], shape)
-                    return sampler(prior, measurement, noise)
+                def sample(run: Sampler = sampler, known: Measurement = measurement) -> object:
+                    noise = Noise([generator(0, b, 0) for b in range(len(known))], shape)
+                    return run(prior, known, noise)
 
                 sample()
                 bare()

@@ -73,13 +73,13 @@ def read_volume(path: Path) -> Volume:
     return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), scale)
 
 
-def read_patient(patient: Path, modalities: Sequence[str]) -> dict[str, Volume]:
+def read_patient(folder: str | Path, modalities: Sequence[str]) -> dict[str, Volume]:
     """The given modalities of a patient, which must share one grid.
 
     Raises UserError when a file is missing, or when two differ in shape or affine, naming both
     files and both shapes.
     """
-    volumes: dict[str, Volume] = {}
+    patient, volumes = Path(folder), dict[str, Volume]()
     for modality in modalities:
         path = modality_path(patient, modality)
         if path is None:

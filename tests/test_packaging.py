@@ -1,0 +1,84 @@
+"""Real wheels, as pip sees them."""
+
+from __future__ import annotations
+
+import email
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PACKAGES = Path(__file__).parents[1] / "packages"
+NAMES = ("operators", "core", "samplers", "data", "cli", "demo")
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One wheel a package, built by pip from its folder."""
+    folder = tmp_path_factory.mktemp("wheels")
+    sources = [str(PACKAGES / f"any2all-{name}") for name in NAMES]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), *sources]
+    subprocess.run(command, check=True, capture_output=True)
+    return {name: next(folder.glob(f"any2all_{name}-*.whl")) for name in NAMES}
+
+
+def test_each_wheel_is_whole(wheels: dict[str, Path]) -> None:
+    for name, wheel in wheels.items():
+        with zipfile.ZipFile(wheel) as archive:
+            files = archive.namelist()
+            assert f"any2all_{name}/py.typed" in files
+            metadata = next(f for f in files if f.endswith(".dist-info/METADATA"))
+            fields = email.message_from_bytes(archive.read(metadata))
+            assert any(f.endswith("licenses/LICENSE") for f in files)
+        assert fields["License-Expression"] == (
+            "CC-BY-NC-SA-4.0" if name == "demo" else "Apache-2.0"
+        )
+        requires = fields.get_all("Requires-Dist") or []
+        for sibling in (text for text in requires if text.startswith("any2all")):
+            assert ">=" in sibling
+            assert "<" in sibling
+    with zipfile.ZipFile(wheels["demo"]) as archive:
+        weights = archive.getinfo("any2all_demo/lgg/diffusion_pytorch_model.safetensors")
+        assert weights.file_size < 30e6
+
+
+def test_operators_alone_bring_torch_and_numpy_only(tmp_path: Path) -> None:
+    """As pip resolves them for an empty environment."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    report = tmp_path / "report.json"
+    command = [tmp_path / "venv/bin/python", "-m", "pip", "install", "-q", "--dry-run"]
+    command += ["--report", report, PACKAGES / "any2all-operators", "torch==2.13.0"]
+    subprocess.run(command, check=True, capture_output=True)
+    installed = json.loads(report.read_text())["install"]
+    chosen = {item["metadata"]["name"]: item["metadata"] for item in installed}
+    assert [name for name in chosen if name.startswith("any2all")] == ["any2all-operators"]
+    asked = {text.split(">")[0] for text in chosen["any2all-operators"]["requires_dist"]}
+    assert asked == {"torch", "numpy"}
+
+
+def test_operators_import_without_any_sibling(wheels: dict[str, Path]) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(wheels['operators'])!r}); import any2all_operators; "
+        "assert '.whl' in any2all_operators.__file__; "
+        "others = [m for m in sys.modules if m.startswith('any2all_') "
+        "and not m.startswith('any2all_operators')]; assert not others, others; "
+        "assert 'sigpy' not in sys.modules and 'diffusers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes --help quick, rather than its time on this machine."""
+    code = (
+        "import sys; sys.argv = ['any2all', '--help']\n"
+        "from any2all_cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'diffusers', 'nibabel', 'sigpy', 'any2all_core'}\n"
+        "found = heavy & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,31 @@
+"""What the README shows is what works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["use", "plugin"])
+def test_python_blocks_run(block: str) -> None:
+    names: dict[str, object] = {"__name__": "readme"}
+    exec(compile(block, "README.md", "exec"), names)
+    if "x" in names:
+        assert names["x"].shape == (1, *names["truth"].shape)  # type: ignore[attr-defined]
+
+
+def test_the_plugin_is_as_short_as_promised() -> None:
+    plugin = next(block for block in BLOCKS if "Operator)" in block)
+    assert len([line for line in plugin.splitlines() if line.strip()]) <= 25
+
+
+def test_every_relative_link_leads_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/*/README.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
