@@ -46,7 +46,15 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert report["not_for_clinical_use"] is True
     flair = report["modalities"]["FLAIR"]
     assert flair["source"] == "simulated from the truth"
-    assert flair["options"] == {"acceleration": "2", "coils": "4"}
+    assert flair["operator"] == "kspace"
+    assert flair["options"] == {
+        "acceleration": 2,
+        "coils": 4,
+        "acs_lines": 8,
+        "noise_std": 0.01,
+        "mask": "equispaced",
+    }
+    assert report["versions"]["any2all-demo"]
     assert flair["effective_acceleration"] == pytest.approx(32 / 20, abs=1e-3)
     assert flair["score"]["psnr"] > flair["score_zero_filled"]["psnr"]
     assert report["modalities"]["T1"]["source"] == "measured"
@@ -107,6 +115,31 @@ def test_new_patients_from_nothing(any2all: Run, prior_folder: Path, tmp_path: P
     names = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.nii.gz")}
     assert len(names) == 9
     assert "draw_002/FLAIR.nii.gz" in names
+    drawn = tmp_path / "out/draw_002"
+    again = any2all(
+        *("sample", "--prior", prior_folder, "--input", drawn, "--modalities", "T1=clean"),
+        *("--output", tmp_path / "again", *FEW),
+    )
+    assert again.returncode == 0, again.stderr
+    for image in ("out/draw_002/T1.nii.gz", "again/T1.nii.gz"):
+        np.testing.assert_array_equal(
+            nib.load(tmp_path / image).get_fdata(), nib.load(drawn / "T1.nii.gz").get_fdata()
+        )
+        assert nib.aff2axcodes(nib.load(tmp_path / image).affine) == ("L", "P", "S")
+
+
+def test_a_simulated_clean_image_is_still_returned_as_it_was(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    done = any2all(
+        *("sample", "--prior", prior_folder, "--input", patient, "--simulate"),
+        *("--modalities", "T1=clean", "--output", tmp_path / "out", *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(
+        nib.load(tmp_path / "out/T1.nii.gz").get_fdata(),
+        nib.load(patient / "T1.nii.gz").get_fdata(),
+    )
 
 
 def test_the_default_output_is_a_new_folder_each_time(
@@ -158,6 +191,9 @@ BAD = {
         ["--modalities", "T1=clean", "--sampler", "ddpm"],
         "ddpm is unconditional and would ignore T1",
     ),
+    "eta": (["--set", "eta=1.5"], "mds: eta=1.5, expected 0 to 1"),
+    "noise": (["--modalities", "T1=clean:noise_std=-1"], "noise_std -1.0: expected at least 0"),
+    "input alone": (["--slices", "0:2"], "--slices and --simulate need --modalities"),
     "no draws": (["--draws", "0"], "--draws 0"),
     "precision": (["--precision", "half"], "precision 'half' is unknown"),
     "no such input": (

@@ -88,6 +88,18 @@ def test_infinite_weight_fits_the_data_and_leaves_the_rest() -> None:
     torch.testing.assert_close(again, anchor, atol=1e-3, rtol=0)
 
 
+def test_infinite_weight_is_stable_at_full_size() -> None:
+    scan = SimulatedKSpace(noise_std=0).build(128, 128)
+    x, anchor = torch.rand(1, 128, 128), torch.rand(1, 128, 128)
+    u = scan.prox(scan.forward(x), anchor, math.inf)
+    assert float((scan.forward(u) - scan.forward(x)).abs().max()) < 0.05
+    assert float((u - x).norm()) < float((anchor - x).norm())
+
+
+def test_random_masks_hold_the_centre() -> None:
+    assert int(random_mask(128, 4, 64).sum()) == 64
+
+
 def test_prox_treats_each_entry_of_a_batch_alone() -> None:
     operator = sense(two_d=True)
     x = torch.rand(3, 24, 20) * torch.tensor([1.0, 100.0, 0.01])[:, None, None]

@@ -139,5 +139,11 @@ def test_what_does_not_fit_is_told() -> None:
         reconstruct(prior, BlockDiagonal({"CT": Zero()}), {})
     with pytest.raises(UserError, match="T1 has an operator, Identity, but no data"):
         reconstruct(prior, BlockDiagonal({"T1": Identity()}), {}, shape=(1, 4, 4))
+    with pytest.raises(UserError, match="data of T1 has no operator"):
+        reconstruct(prior, BlockDiagonal({}), {"T1": prior.draw(1)[:, 0]})
+    with pytest.raises(UserError, match="T1: its data holds NaN"):
+        reconstruct(
+            prior, BlockDiagonal({"T1": Identity()}), {"T1": torch.full((1, 4, 4), torch.nan)}
+        )
     with pytest.raises(UserError, match="say shape="):
         reconstruct(prior, BlockDiagonal({}), {})

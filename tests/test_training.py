@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings
-from any2all_core.training import Progress, Recipe, batch_indices, learning_rate, train
+from any2all_core.training import Progress, Recipe, batch_indices, build_prior, learning_rate, train
 from any2all_data.augment import augment
 from any2all_operators import UserError
 from conftest import MODALITIES, TINY, phantom, write_patient
@@ -87,8 +87,37 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
         run(tmp_path / "run")
     with pytest.raises(UserError, match=r"batch_size = 4, given was 8"):
         run(tmp_path / "run", dataclasses.replace(TINY, batch_size=8), resume=True)
+    with pytest.raises(UserError, match="has 6 steps already, given was steps=5"):
+        run(tmp_path / "run", dataclasses.replace(TINY, steps=5), resume=True)
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "other", resume=True)
+    other = dataclasses.replace(SETTINGS, modalities=("T1", "T2", "CT"))
+    with pytest.raises(UserError, match=r"modalities = \('T1', 'FLAIR', 'T1Gd'\), given was"):
+        train(slices(), slices()[:4], other, TINY, tmp_path / "run", resume=True)
+    assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
+
+
+def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    (tmp_path / "run/prior.json").unlink()
+    assert run(tmp_path / "run", resume=True) == []
+    assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6
+
+
+def test_what_cannot_be_trained_is_told_first(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"30 x 32 don't suit .* multiples of 4, such as 32 x 32"):
+        build_prior(TINY, dataclasses.replace(SETTINGS, image_size=(30, 32)))
+    with pytest.raises(UserError, match="norm_groups=3"):
+        dataclasses.replace(TINY, norm_groups=3)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another --output"):
+        run(tmp_path / "file")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    x = slices()
+    with pytest.raises(UserError, match="step 0: the loss is nan"):
+        train(x * torch.nan, x[:4], SETTINGS, TINY, tmp_path / "run", precision="float32")
 
 
 def test_every_slice_is_seen_once_an_epoch() -> None:
@@ -137,7 +166,7 @@ def test_a_killed_process_resumes(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
-    steps = f"steps={state['step'] + 3}"
+    steps = f"steps={state['identity']['step'] + 3}"
     again = subprocess.run(
         [word.replace("steps=1000000", steps) for word in command] + ["--resume"],
         capture_output=True,
@@ -145,4 +174,7 @@ def test_a_killed_process_resumes(tmp_path: Path) -> None:
         timeout=120,
     )
     assert again.returncode == 0, again.stderr
-    assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == state["step"] + 3
+    assert (
+        DiffusionPrior.load(tmp_path / "run").settings.training["steps"]
+        == state["identity"]["step"] + 3
+    )

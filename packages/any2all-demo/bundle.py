@@ -13,11 +13,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
 from any2all_core import DiffusionPrior, make_sampler, reconstruct
 from any2all_core.prior import WEIGHTS
+from any2all_data.patient import write_slices
 from any2all_operators import BlockDiagonal
 from safetensors.torch import load_file, save_file
 
@@ -28,24 +28,22 @@ LEVELS = 4095
 
 
 def main(run: Path) -> None:
+    weights = {name: w.half() for name, w in load_file(run / WEIGHTS).items()}
     target = PACKAGE / "lgg"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
+    target.mkdir(exist_ok=True)
     for name in ("config.json", "prior.json", "log.jsonl"):
         shutil.copy(run / name, target / name)
-    weights = {name: w.half() for name, w in load_file(run / WEIGHTS).items()}
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     prior = DiffusionPrior.load(target)
     sampler = make_sampler("ddpm", {"steps": "1000"})
     shape = (len(SLICES), *prior.settings.image_size)
     stack = reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, slice_ids=SLICES)[0]
     patient = PACKAGE / "synthetic_patient"
-    shutil.rmtree(patient, ignore_errors=True)
-    patient.mkdir()
+    patient.mkdir(exist_ok=True)
     affine = np.diag([-1.875, -1.875, 5.0, 1.0])
     for m, name in enumerate(prior.modalities):
         values = (stack[:, m] * LEVELS).round().to(torch.int16).numpy()
-        nib.save(nib.Nifti1Image(values.transpose(2, 1, 0), affine), patient / f"{name}.nii.gz")
+        write_slices(patient / f"{name}.nii.gz", values, affine)
     note = {"synthetic": True, "note": "drawn from the prior; no such person exists"}
     (patient / "README.json").write_text(json.dumps(note) + "\n")
 

@@ -75,7 +75,7 @@ def sample(
         Path | None, typer.Option(help="New folder for the results [default: any2all-out-N]")
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each slice; mean and spread are kept")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers")] = 0,
     slices: Annotated[
         str | None, typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
     ] = None,

@@ -28,22 +28,44 @@ class Folder:
 def finished_folder(output: Path | None) -> Iterator[Folder]:
     """A temporary folder beside ``output`` that takes its name when the block ends without error.
 
-    None: the first free of any2all-out-1, any2all-out-2 ... Raises UserError at once when
-    ``output`` exists and is not an empty folder.
+    None: the first free of any2all-out-1, any2all-out-2 ..., taken at once. Raises UserError when
+    ``output`` exists and is not an empty folder, or cannot be written.
     """
-    final = output or next(p for p in (Path(f"{DEFAULT}-{n}") for n in count(1)) if not p.exists())
-    if final.exists() and not (final.is_dir() and not any(final.iterdir())):
-        raise UserError(
-            f"--output {final}: holds other results already; choose another folder or remove it"
-        )
     try:
-        final.absolute().parent.mkdir(parents=True, exist_ok=True)
-        path = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.absolute().parent))
+        final = _claim() if output is None else output.resolve()
+        if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+            raise UserError(
+                f"--output {output}: holds other results already; choose another folder"
+            )
+        final.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     except OSError as error:
-        raise UserError(f"--output {final}: {error.strerror}; choose another folder") from None
+        raise UserError(f"--output {output}: {error.strerror}; choose another folder") from None
     try:
         yield Folder(path, final)
-        path.chmod(0o755)
-        os.replace(path, final)
-    finally:
+    except BaseException:
         shutil.rmtree(path, ignore_errors=True)
+        if output is None:
+            final.rmdir()
+        raise
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o777 & ~umask)
+    try:
+        os.replace(path, final)
+    except OSError as error:
+        raise UserError(
+            f"--output {final}: {error.strerror} by now; the results are kept in {path}"
+        ) from None
+
+
+def _claim() -> Path:
+    """The first free default name, as an empty folder, so that no other run takes it too."""
+    for n in count(1):
+        folder = Path(f"{DEFAULT}-{n}").resolve()
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count() does not end")

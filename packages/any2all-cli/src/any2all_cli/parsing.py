@@ -35,7 +35,10 @@ def modality_specs(text: str) -> list[ModalitySpec]:
     specs: list[ModalitySpec] = []
     for part in text.split(","):
         modality, equals, rest = part.strip().partition("=")
-        operator, *options = rest.split(":")
+        parts = rest.split(":")
+        # an operator's qualified name, distribution:name, has a colon of its own
+        options = [text for text in parts[1:] if "=" in text]
+        operator = ":".join(parts[: len(parts) - len(options)])
         if not (modality and equals and operator):
             raise UserError(
                 f"--modalities {part.strip()!r}: expected MODALITY=OPERATOR[:OPTION=VALUE...], "

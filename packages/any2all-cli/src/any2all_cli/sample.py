@@ -13,16 +13,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from any2all_core.options import parse_options
+from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import complete, make_sampler, prior_folder, reconstruct, simulate
-from any2all_core.registry import find_plugin
+from any2all_core.reconstruct import (
+    bundled_prior,
+    complete,
+    make_sampler,
+    prior_folder,
+    reconstruct,
+    simulate,
+)
+from any2all_core.registry import GROUPS, list_plugins, make_plugin
 from any2all_core.sampler import Sampler
 from any2all_data.cohort import covered
 from any2all_data.metrics import psnr, ssim
-from any2all_data.patient import Volume, modality_path, read_patient, to_stack, write_volume
-from any2all_operators import BlockDiagonal, Measurement, Operator, UserError, Zero
+from any2all_data.patient import (
+    Volume,
+    modality_path,
+    read_patient,
+    to_stack,
+    write_slices,
+    write_volume,
+)
+from any2all_operators import BlockDiagonal, Identity, Measurement, Operator, UserError, Zero
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -34,7 +49,18 @@ from any2all_cli.preview import contact_sheet, preview
 DEFAULT_PRIOR = "lgg"
 LEAST_SQUARES_WEIGHT = 100.0
 """Of the answer without a prior: argmin 100 ‖A x − y‖² + ‖x‖², for k-space CG-SENSE."""
+NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
 PACKAGES = ("core", "operators", "samplers", "data", "cli")
+
+
+@dataclass(frozen=True)
+class Built:
+    """An operator with the plugin's name and the options it was made of."""
+
+    name: str
+    options: dict[str, Any]
+    operator: Operator
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class Known:
     """What is known of a patient's slices.
 
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
-    ``options``: the operators' options as given;
+    ``built``: the operators as named on the command line;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so.
     """
 
@@ -51,7 +77,7 @@ class Known:
     operator: BlockDiagonal
     data: dict[str, Tensor]
     source: dict[str, str]
-    options: dict[str, dict[str, str]]
+    built: dict[str, Built]
     truth: dict[str, Tensor]
     note: str
 
@@ -74,20 +100,22 @@ def run(
     if draws < 1 or batch_size < 1:
         raise UserError(f"--draws {draws}, --batch-size {batch_size}: expected at least 1")
     specs = modality_specs(modalities) if modalities else []
+    if not specs and (input_ or slices or simulated):
+        raise UserError("--input, --slices and --simulate need --modalities: say what is known")
     sampler = make_sampler(sampler_name, name_values(settings, "--set"))
     console = Console(stderr=True)
     with finished_folder(output) as folder:
         name = prior_name or DEFAULT_PRIOR
-        prior = DiffusionPrior.load(prior_folder(name), precision)
+        path = prior_folder(name)
+        prior = DiffusionPrior.load(path, precision)
         known = _read(prior, name, input_, specs, simulated, slices, seed) if specs else None
         started = time.perf_counter()
         results = _sample(prior, sampler, known, draws, seed, batch_size, console)
         seconds = time.perf_counter() - started
         report: dict[str, Any] = {
             "command": shlex.join(["any2all", *sys.argv[1:]]),
-            "versions": {f"any2all-{p}": version(f"any2all-{p}") for p in PACKAGES}
-            | {"torch": torch.__version__, "python": platform.python_version()},
-            "prior": {"name": str(name), "sha256": weights_hash(prior_folder(name))},
+            "versions": _versions(),
+            "prior": {"name": str(name), "sha256": weights_hash(path)},
             "sampler": {"name": sampler_name, **vars(sampler)},
             "seed": seed,
             "draws": draws,
@@ -104,6 +132,14 @@ def run(
     _tell(console, report, folder.final, known)
 
 
+def _versions() -> dict[str, str]:
+    """Of our packages, of every package that registers a plugin, of torch and of Python."""
+    plugins = [plugin for group in GROUPS for plugin in list_plugins(group)]
+    ours = {f"any2all-{name}": version(f"any2all-{name}") for name in PACKAGES}
+    theirs = {plugin.distribution: plugin.version for plugin in plugins}
+    return ours | theirs | {"torch": torch.__version__, "python": platform.python_version()}
+
+
 def _read(
     prior: DiffusionPrior,
     prior_name: str,
@@ -118,15 +154,15 @@ def _read(
     if input_ is None:
         if Path(prior_name).is_dir():
             raise UserError("--modalities without --input: give the patient's folder")
-        bundled = find_plugin("any2all.priors", prior_name).load()
+        bundled = bundled_prior(prior_name)
         if bundled.example is None:
             raise UserError(f"prior {prior_name} has no example patient; give --input FOLDER")
         input_, note = bundled.example, bundled.example_note
     if not input_.is_dir():
         raise UserError(f"--input {input_}: no such folder; expected <patient>/<modality>.nii.gz")
     height, width = prior.settings.image_size
-    operators = {spec.modality: build_operator(spec, height, width) for spec in specs}
-    operator = complete(BlockDiagonal(operators), prior)
+    built = {spec.modality: build_operator(spec, height, width) for spec in specs}
+    operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
     there = [m for m in prior.modalities if m in needed or modality_path(input_, m)]
     if not there:
@@ -153,19 +189,19 @@ def _read(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    options = {spec.modality: spec.options for spec in specs}
-    return Known(volumes, ids, operator, data, source, options, truth, note)
+    return Known(volumes, ids, operator, data, source, built, truth, note)
 
 
-def build_operator(spec: ModalitySpec, height: int, width: int) -> Operator:
+def build_operator(spec: ModalitySpec, height: int, width: int) -> Built:
     """The operator a spec names, for images (H, W).
 
     A registered class is an operator itself, or a recipe whose ``build(height, width)`` gives one.
     """
-    cls = find_plugin("any2all.operators", spec.operator).load()
-    made = cls(**parse_options(cls, spec.options, f"operator {spec.operator}"))
-    operator: Operator = made.build(height, width) if hasattr(made, "build") else made
-    return operator
+    made = make_plugin("any2all.operators", spec.operator, spec.options)
+    options = {name: getattr(made, name) for name in option_fields(type(made))}
+    return Built(
+        spec.operator, options, made.build(height, width) if hasattr(made, "build") else made
+    )
 
 
 def parse_slices(text: str | None, count: int) -> range:
@@ -232,17 +268,15 @@ def _judge(prior: DiffusionPrior, known: Known, results: Tensor, draws: int) -> 
     for m, (name, operator) in enumerate(known.operator.operators.items()):
         data = known.data[name]
         entry: dict[str, Any] = {
-            "operator": type(operator).__name__,
+            "operator": known.built[name].name if name in known.built else "missing",
+            "options": known.built[name].options if name in known.built else {},
             "source": known.source[name],
-            "options": known.options.get(name, {}),
-            "noise_std": operator.noise_std,
             "unit": "as in its file" if name in known.volumes else "normalised",
         }
         if hasattr(operator, "acceleration"):
             entry["effective_acceleration"] = round(operator.acceleration, 3)
         if name in residuals:
-            samples = int(data[0].count_nonzero()) * (2 if data.is_complex() else 1)
-            rms = float(residuals[name].square().mean().sqrt()) / max(samples, 1) ** 0.5
+            rms = float(residuals[name].square().mean().sqrt()) / operator.data_size(data) ** 0.5
             entry["residual_rms"] = round(rms, 6)
             entry["residual_over_noise"] = (
                 round(rms / operator.noise_std, 3) if operator.noise_std else None
@@ -282,7 +316,7 @@ def _write_patient(folder: Path, prior: DiffusionPrior, known: Known, results: T
     for m, name in enumerate(prior.modalities):
         scale = known.volumes[name].scale if name in known.volumes else 1.0
         values = (mean[:, m] * scale).numpy()
-        if known.source[name] == "measured" and not known.operator.operators[name].noise_std:
+        if known.operator.operators[name] == Identity():
             # as it went in: without the rounding and the clipping of the normalisation
             values = known.volumes[name].slices[first : known.slice_ids.stop]
         write_volume(folder / f"{name}.nii.gz", values, like, first)
@@ -294,14 +328,11 @@ def _write_patient(folder: Path, prior: DiffusionPrior, known: Known, results: T
 
 def _write_draws(folder: Path, prior: DiffusionPrior, results: Tensor) -> None:
     """Unconditional draws (D, M, H, W): a NIfTI slice a modality and draw; a contact sheet."""
-    import nibabel as nib
-
     for d, stack in enumerate(results):
         patient = folder / f"draw_{d:03d}"
         patient.mkdir()
         for m, name in enumerate(prior.modalities):
-            image = stack[m].T[:, :, None].numpy()
-            nib.save(nib.Nifti1Image(image, torch.eye(4).numpy()), patient / f"{name}.nii.gz")
+            write_slices(patient / f"{name}.nii.gz", stack[m : m + 1].numpy(), NO_PLACE)
     contact_sheet(results, prior.modalities).save(folder / "preview.png")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from any2all_core.options import parse_options
 from any2all_core.prior import PriorSettings
-from any2all_core.training import PRESETS, Progress, Recipe, train
+from any2all_core.training import PRESETS, Progress, Recipe, prepare_output, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
@@ -36,6 +36,7 @@ def run(
         raise UserError(f"--preset {preset}: unknown; there are {', '.join(PRESETS)}")
     changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {preset}")
     recipe = dataclasses.replace(PRESETS[preset](), **changes)
+    prepare_output(output, resume)
     patients = find_patients(data)
     if validation is not None:
         held_out = find_patients(validation)
@@ -45,13 +46,14 @@ def run(
             raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     names = tuple(modalities.split(",")) if modalities else find_modalities(patients)
+    if len(set(names)) < len(names):
+        raise UserError(f"--modalities {modalities}: one is given twice")
     console = Console(stderr=True)
     with _bar(console) as bar:
         reading = bar.add_task("reading", total=len(patients) + len(held_out))
         slices = read_slices(patients, names, lambda: bar.advance(reading))
         check = read_slices(held_out, names, lambda: bar.advance(reading))
-    places = [round(i * (len(check) - 1) / VALIDATION_SLICES) for i in range(VALIDATION_SLICES)]
-    check = check[sorted(set(places))]
+    check = check[:: max(len(check) // VALIDATION_SLICES, 1)][:VALIDATION_SLICES]
     console.print(
         f"{len(slices)} slices of {len(patients)} patients, validated on {len(check)} of "
         f"{len(held_out)} others; {', '.join(names)} at {slices.shape[2]} x {slices.shape[3]}"

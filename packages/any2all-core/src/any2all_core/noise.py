@@ -22,17 +22,10 @@ class Noise:
     of processes.
     """
 
-    def __init__(
-        self,
-        generators: Sequence[torch.Generator],
-        shape: tuple[int, int, int],
-        device: str = "cpu",
-    ) -> None:
+    def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> None:
         self.generators = generators
         self.shape = shape
-        self.device = device
 
     def __call__(self) -> Tensor:
         """The next (B, M, H, W) of z ~ N(0, 1)."""
-        draws = [torch.randn(self.shape, generator=g) for g in self.generators]
-        return torch.stack(draws).to(self.device)
+        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])

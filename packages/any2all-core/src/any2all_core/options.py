@@ -17,7 +17,7 @@ def option_fields(cls: type[Any]) -> dict[str, tuple[Any, Any]]:
     """The options that a user can type: {name: (type, default)}.
 
     These are the dataclass fields with a default; a field without one (coil maps, a mask) is for
-    the caller that has it. An operator that is built from a measurement names its options class.
+    the caller that has it.
     """
     hints = typing.get_type_hints(cls)
     return {
@@ -32,6 +32,10 @@ def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[st
 
     Raises UserError that lists the valid options, for a name or a value that does not fit.
     """
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(
+            f"{owner}: {cls!r} is not a dataclass, so it has no options; tell its author"
+        )
     known = option_fields(cls)
     values: dict[str, Any] = {}
     for name, text in texts.items():

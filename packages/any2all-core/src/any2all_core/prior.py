@@ -105,9 +105,13 @@ class DiffusionPrior(nn.Module):
             raise UserError(
                 f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all"
             )
-        settings["modalities"] = tuple(settings["modalities"])
-        settings["image_size"] = tuple(settings["image_size"])
-        unet: Any = UNet2DModel.from_config(_read_json(folder / "config.json"))
+        try:
+            for name in ("modalities", "image_size"):
+                settings[name] = tuple(settings[name])
+            checked = PriorSettings(**settings)
+            unet: Any = UNet2DModel.from_config(_read_json(folder / "config.json"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise _as_user_error(error, folder) from None
         try:
             unet.load_state_dict(load_file(folder / WEIGHTS))
         except FileNotFoundError:
@@ -118,7 +122,7 @@ class DiffusionPrior(nn.Module):
                 f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); "
                 "copy or train it again"
             ) from None
-        prior = cls(unet, PriorSettings(**settings))
+        prior = cls(unet, checked)
         unet.to(choose_dtype(precision)).to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
 
@@ -143,9 +147,9 @@ def weights_hash(folder: str | Path) -> str:
 
 
 def choose_dtype(precision: str = "auto") -> torch.dtype:
-    """bfloat16 where the processor multiplies it in hardware (AMX, or a CUDA GPU), else float32."""
+    """bfloat16 where the processor multiplies it in hardware (AMX), else float32."""
     if precision == "auto":
-        has_amx = torch.cpu._is_amx_tile_supported()
+        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
         return torch.bfloat16 if has_amx else torch.float32
     try:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
@@ -153,6 +157,13 @@ def choose_dtype(precision: str = "auto") -> torch.dtype:
         raise UserError(
             f"precision {precision!r} is unknown: use auto, float32 or bfloat16"
         ) from None
+
+
+def _as_user_error(error: Exception, folder: Path) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return UserError(f"{folder}: prior.json or config.json is damaged ({reason}); copy it again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

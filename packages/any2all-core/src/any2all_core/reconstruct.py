@@ -11,9 +11,8 @@ from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
 from any2all_core.noise import Noise, generator
-from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, Prior
-from any2all_core.registry import find_plugin
+from any2all_core.prior import BundledPrior, DiffusionPrior, Prior
+from any2all_core.registry import find_plugin, make_plugin
 from any2all_core.sampler import Sampler
 
 
@@ -30,13 +29,24 @@ def prior_folder(name: str | Path) -> Path:
         raise UserError(
             f"{name}: no such folder; expected one written by 'train', or a plugin's name"
         )
-    return Path(find_plugin("any2all.priors", name).load().folder)
+    return bundled_prior(name).folder
+
+
+def bundled_prior(name: str) -> BundledPrior:
+    """The installed prior of a name."""
+    plugin = find_plugin("any2all.priors", name)
+    bundled = plugin.load()
+    if not isinstance(bundled, BundledPrior):
+        raise UserError(
+            f"prior {name!r} of {plugin.distribution} is a {type(bundled).__name__}, not a "
+            "BundledPrior; tell its author"
+        )
+    return bundled
 
 
 def make_sampler(name: str, options: Mapping[str, str] | None = None) -> Sampler:
     """The sampler of a name, its options parsed from text by the types of its fields."""
-    cls = find_plugin("any2all.samplers", name).load()
-    sampler: Sampler = cls(**parse_options(cls, options or {}, f"sampler {name}"))
+    sampler: Sampler = make_plugin("any2all.samplers", name, options or {})
     return sampler
 
 
@@ -64,7 +74,7 @@ def reconstruct(
     batch_size: int = 8,
     progress: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) in [0, 1].
+    """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) on the [0, 1] scale.
 
     ``data``: {modality: y_m (B, ...)} for what is known; a modality that is absent is missing.
     ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
@@ -73,6 +83,9 @@ def reconstruct(
     Source: arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
+    stray = set(data) - set(operator.modalities)
+    if stray:
+        raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")
     operator = complete(operator, prior)
     given = dict(data)
     for name, block in operator.operators.items():
@@ -81,9 +94,13 @@ def reconstruct(
     slices, height, width = shape or infer_shape(operator, given)
     for name in prior.modalities:
         given.setdefault(name, torch.zeros(slices, 0))
-    wrong = {name: len(y) for name, y in given.items() if len(y) != slices}
-    if wrong:
-        raise UserError(f"expected data of {slices} slices for every modality, got {wrong}")
+    for name, y in given.items():
+        if len(y) != slices:
+            raise UserError(
+                f"{name}: data of {len(y)} slices, expected {slices} as the others have"
+            )
+        if not bool(torch.isfinite(y.abs()).all()):
+            raise UserError(f"{name}: its data holds NaN or infinity; mend it first")
     ids = range(slices) if slice_ids is None else slice_ids
     results = torch.empty(draws, slices, len(prior.modalities), height, width)
     for places in _batches(draws * slices, batch_size):
@@ -92,7 +109,9 @@ def reconstruct(
         index = torch.tensor([place % slices for place in places])
         part = Measurement(operator, {name: y[index] for name, y in given.items()})
         stack = draw(prior, part, noise, progress)
-        results.view(-1, *results.shape[2:])[places.start : places.stop] = fit(part, stack)
+        results.view(-1, *results.shape[2:])[places.start : places.stop] = project_onto_data(
+            part, stack
+        )
     return results
 
 
@@ -114,11 +133,13 @@ def simulate(
     return data
 
 
-def fit(measurement: Measurement, stack: Tensor) -> Tensor:
-    """The stack clipped to [0, 1] and, where the data has no noise, projected onto its data."""
-    operators = measurement.operator.operators
-    weight = {name: 0.0 if op.noise_std else math.inf for name, op in operators.items()}
-    return measurement.operator.prox(measurement.data, stack.clamp(0, 1), weight)
+def project_onto_data(measurement: Measurement, stack: Tensor) -> Tensor:
+    """The stack clipped to [0, 1]; then noise-free modalities moved onto their data."""
+    images = list(stack.clamp(0, 1).unbind(1))
+    for m, (name, block) in enumerate(measurement.operator.operators.items()):
+        if not block.noise_std:
+            images[m] = block.prox(measurement.data[name], images[m], math.inf)
+    return torch.stack(images, 1)
 
 
 def infer_shape(operator: BlockDiagonal, data: Data) -> tuple[int, int, int]:

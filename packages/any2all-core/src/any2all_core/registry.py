@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from any2all_operators import UserError
+
+from any2all_core.options import parse_options
 
 GROUPS = ("any2all.operators", "any2all.samplers", "any2all.priors")
 
@@ -48,6 +51,27 @@ def list_plugins(group: str) -> list[Plugin]:
     return [found[key] for key in sorted(found)]
 
 
+def make_plugin(group: str, name: str, options: Mapping[str, str]) -> Any:
+    """An operator or sampler of a name, its options parsed from text by the types of its fields.
+
+    Raises UserError that names the plugin, for options that do not fit, or a class that needs more.
+    """
+    plugin = find_plugin(group, name)
+    cls = plugin.load()
+    values = parse_options(cls, options, f"{_kind(group)} {name}")
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise UserError(
+            f"{_kind(group)} {name!r} of {plugin.distribution} can't be made from options alone "
+            f"({error}); tell its author"
+        ) from None
+
+
+def _kind(group: str) -> str:
+    return group.removeprefix("any2all.").removesuffix("s")
+
+
 def find_plugin(group: str, name: str) -> Plugin:
     """The plugin of a name, or of a qualified ``distribution:name``.
 
@@ -56,7 +80,7 @@ def find_plugin(group: str, name: str) -> Plugin:
     """
     plugins = list_plugins(group)
     matches = [plugin for plugin in plugins if name in (plugin.name, plugin.qualified)]
-    kind = group.removeprefix("any2all.").removesuffix("s")
+    kind = _kind(group)
     if not matches:
         names = ", ".join(plugin.name for plugin in plugins) or "none"
         raise UserError(

@@ -8,8 +8,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,20 @@ class Recipe:
     clip_norm: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("blocks", "norm_groups", "patch", "diffusion_steps", "steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"recipe: {name}={getattr(self, name)}, expected at least 1")
+        if self.seed < 0 or not self.learning_rate > 0:
+            raise UserError(
+                f"recipe: seed={self.seed}, learning_rate={self.learning_rate}; expected a seed of "
+                "at least 0 and a rate above 0"
+            )
+        if any(width % self.norm_groups for width in self.channels):
+            raise UserError(
+                f"recipe: channels {self.channels} don't divide into norm_groups={self.norm_groups}"
+            )
+
     @staticmethod
     def small() -> Recipe:
         """14 M parameters at half resolution: two hours on two cores with AMX."""
@@ -88,10 +102,21 @@ class Progress:
 
 
 def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
-    """An untrained prior with the recipe's network."""
+    """An untrained prior with the recipe's network.
+
+    Raises UserError when the images are of a size that it cannot halve at every level.
+    """
     from diffusers import UNet2DModel
 
     levels, attention = len(recipe.channels), recipe.attention_levels
+    unit = recipe.patch * 2 ** (levels - 1)
+    if any(n % unit for n in settings.image_size):
+        fitting = " x ".join(str(max(round(n / unit), 1) * unit) for n in settings.image_size)
+        raise UserError(
+            f"slices of {' x '.join(map(str, settings.image_size))} don't suit a network of "
+            f"{levels} levels and patch {recipe.patch}: sizes must be multiples of {unit}, such as "
+            f"{fitting}; pad or resample the images"
+        )
     plain = levels - attention
     channels = len(settings.modalities) * recipe.patch**2
     unet = UNet2DModel(
@@ -129,6 +154,7 @@ def train(
     Raises UserError when ``output`` holds something else, or a run of another recipe.
     """
     output = Path(output)
+    prepare_output(output, resume)
     settings = replace(
         settings,
         prediction=recipe.prediction,
@@ -140,7 +166,18 @@ def train(
     prior.unet.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(prior).requires_grad_(False)
     optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate)
-    start = _restore(output, recipe, prior, ema, optimizer, resume)
+    # what a resumed run must share with its beginning
+    identity = {
+        "recipe": asdict(recipe),
+        "modalities": settings.modalities,
+        "image_size": settings.image_size,
+        "normalisation": settings.normalisation,
+        "slices": len(slices),
+        "precision": str(choose_dtype(precision)),
+    }
+    start = _restore(output, identity, prior, ema, optimizer) if resume else 0
+    if resume:
+        _export(output, ema)
     # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
     dtype = choose_dtype(precision)
     worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
@@ -149,7 +186,7 @@ def train(
     average: list[Tensor] = list(ema.parameters())
     alpha_bar = Schedule(recipe.diffusion_steps).alpha_bar.float()
     clock, seconds = time.perf_counter(), 0.0
-    log: list[dict[str, Any]] = []
+    losses: list[float] = []
     for step in range(start, recipe.steps):
         random = generator(recipe.seed, step)
         x_0 = slices[batch_indices(len(slices), recipe, step)]
@@ -160,16 +197,17 @@ def train(
         noise = torch.randn(x_0.shape, generator=random)
         loss = _loss(worker, x_0, t, noise, alpha_bar)
         loss.backward()
-        if not math.isfinite(loss.item()):
-            raise UserError(
-                f"step {step}: the loss is {loss.item()}; the last good checkpoint is kept in "
-                f"{output}, train again with a lower learning_rate"
-            )
+        losses.append(loss.item())
         if worker is not prior:
             for master, part in zip(masters, workers, strict=True):
                 master.grad = None if part.grad is None else part.grad.float()
                 part.grad = None
-        torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
+        if not math.isfinite(losses[-1] + norm.item()):
+            raise UserError(
+                f"step {step}: the loss is {losses[-1]}, its gradient {norm.item()}; {output} "
+                "keeps the last checkpoint, if any; train again with a lower learning_rate"
+            )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         optimizer.step()
@@ -185,10 +223,13 @@ def train(
         figures = None
         if done % checkpoint_every == 0 or done == recipe.steps:
             figures = validate(ema, validation, dtype)
-            entry = {"step": done, "loss": loss.item(), "images_per_second": round(rate, 2)}
-            log.append({**entry, **figures})
-            _checkpoint(output, recipe, done, prior, ema, optimizer, log)
-            log.clear()
+            entry = {"step": done, "loss": round(sum(losses) / len(losses), 5)}
+            entry |= {"images_per_second": round(rate, 2), **figures}
+            ema.settings = replace(
+                settings, training={"steps": done, "recipe": asdict(recipe), **figures}
+            )
+            _checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
+            losses.clear()
         clock = time.perf_counter()
         report(Progress(done, loss.item(), rate, figures))
     return ema
@@ -249,66 +290,88 @@ def _loss(
     return (out - target).square().mean()
 
 
-def _restore(
-    output: Path,
-    recipe: Recipe,
-    prior: DiffusionPrior,
-    ema: DiffusionPrior,
-    optimizer: torch.optim.Adam,
-    resume: bool,
-) -> int:
-    path = output / CHECKPOINT
-    if not resume:
-        if output.exists() and any(output.iterdir()):
+def prepare_output(output: Path, resume: bool) -> None:
+    """Make the folder of a run, so that what is wrong with it is known before any work is done.
+
+    Raises UserError when it can't be written, holds something else, or has nothing to resume.
+    """
+    if resume and not (output / CHECKPOINT).exists():
+        raise UserError(f"{output / CHECKPOINT}: nothing to resume; start without --resume")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not resume and any(output.iterdir()):
             raise UserError(
                 f"{output}: not empty; choose another --output, or --resume to go on with its run"
             )
-        return 0
-    if not path.exists():
-        raise UserError(f"{path}: nothing to resume; start without --resume")
+        (output / ".writable").touch()
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}; choose another --output") from None
+
+
+def _restore(
+    output: Path,
+    identity: Mapping[str, Any],
+    prior: DiffusionPrior,
+    ema: DiffusionPrior,
+    optimizer: torch.optim.Adam,
+) -> int:
+    """Load the checkpoint; the step it was made at. Only the number of steps may be changed."""
+    path = output / CHECKPOINT
     try:
         state = torch.load(path, weights_only=True)
+        was, now = ({**i, **i["recipe"]} for i in (state["identity"], identity))
     except Exception as error:
-        raise UserError(f"{path}: damaged ({str(error).splitlines()[0]}); train again") from None
-    for name in (field.name for field in fields(Recipe)):
-        was, now = state["recipe"][name], asdict(recipe)[name]
-        if name != "steps" and was != now:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
+    for name in now.keys() - {"recipe", "steps"}:
+        if was.get(name) != now[name]:
             raise UserError(
-                f"{path}: its run has {name} = {was}, given was {now}; "
+                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
                 "resume with the same settings"
             )
+    step = int(was["step"])
+    if now["steps"] < step:
+        raise UserError(f"{path}: has {step} steps already, given was steps={now['steps']}")
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
+    ema.settings = replace(
+        ema.settings, training={"steps": step, "recipe": dict(identity["recipe"])}
+    )
     optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    return step
 
 
 def _checkpoint(
     output: Path,
-    recipe: Recipe,
-    step: int,
+    identity: Mapping[str, Any],
     prior: DiffusionPrior,
     ema: DiffusionPrior,
     optimizer: torch.optim.Adam,
-    log: list[dict[str, Any]],
+    entry: Mapping[str, Any],
 ) -> None:
     """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
-    output.mkdir(parents=True, exist_ok=True)
     state = {
-        "recipe": asdict(recipe),
-        "step": step,
+        "identity": dict(identity),
         "prior": prior.state_dict(),
         "ema": ema.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
     temporary = output / (CHECKPOINT + ".part")
-    torch.save(state, temporary)
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, output / CHECKPOINT)
-    ema.settings = replace(ema.settings, training={"steps": step, "recipe": asdict(recipe)})
+    _export(output, ema)
+    with (output / "log.jsonl").open("a") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+def _export(output: Path, ema: DiffusionPrior) -> None:
+    """Make ``output`` a prior folder of the averaged weights."""
     folder = output / "prior.part"
     ema.save(folder)
     for path in folder.iterdir():
         os.replace(path, output / path.name)
     shutil.rmtree(folder)
-    with (output / "log.jsonl").open("a") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in log)

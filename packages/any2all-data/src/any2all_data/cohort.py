@@ -59,4 +59,10 @@ def read_slices(
             )
         stacks.append(stack[covered(stack)])
         advance()
-    return torch.cat(stacks)
+    slices = torch.cat(stacks)
+    if not len(slices):
+        raise UserError(
+            f"{patients[0].parent}: no slice of {', '.join(modalities)} shows a head (3 % of the "
+            "pixels above a tenth of full scale in every modality); check the images"
+        )
+    return slices

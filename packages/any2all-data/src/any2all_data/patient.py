@@ -9,6 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 import torch
 from any2all_operators import UserError
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
@@ -113,10 +114,16 @@ def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) 
     """
     affine = like.affine.copy()
     affine[:3, 3] += first_slice * affine[:3, 2]
-    image = nib.Nifti1Image(slices.transpose(2, 1, 0).astype(np.float32), affine)
-    nib.save(
-        image.as_reoriented(ornt_transform(axcodes2ornt(AXES), axcodes2ornt(like.file_axes))), path
-    )
+    write_slices(path, slices.astype(np.float32), affine, like.file_axes)
+
+
+def write_slices(
+    path: Path, slices: npt.NDArray[Any], affine: Any, file_axes: Sequence[str] = AXES
+) -> None:
+    """Write slices (Z, H, W), of which ``affine`` maps (x, y, z) along AXES to mm, as NIfTI."""
+    image = nib.Nifti1Image(slices.transpose(2, 1, 0), affine)
+    turn = ornt_transform(axcodes2ornt(AXES), axcodes2ornt(file_axes))
+    nib.save(image.as_reoriented(turn), path)
 
 
 def _xyz(volume: Volume) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from any2all_operators import SenseFourier, UserError, equispaced_mask, random_mask
+from any2all_operators.operator import check_noise_std
 from torch import Tensor
 
 
@@ -23,6 +24,9 @@ class SimulatedKSpace:
     acs_lines: int = 8
     noise_std: float = 0.01
     mask: Literal["equispaced", "random"] = "equispaced"
+
+    def __post_init__(self) -> None:
+        check_noise_std(self.noise_std)
 
     def build(self, height: int, width: int) -> SenseFourier:
         """The operator for images (H, W): H is readout, W phase encode."""

@@ -33,11 +33,6 @@ class BlockDiagonal:
         self._expect(stack)
         return {name: op.forward(stack[:, m]) for m, (name, op) in self._enumerate()}
 
-    def normal(self, stack: Tensor) -> Tensor:
-        """A* A x, (B, M, H, W)."""
-        self._expect(stack)
-        return torch.stack([op.normal(stack[:, m]) for m, (_, op) in self._enumerate()], 1)
-
     def prox(self, data: Data, anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
         """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖², (B, M, H, W)."""
         self._expect(anchor)
@@ -66,10 +61,6 @@ class Measurement:
 
     def __len__(self) -> int:
         return len(next(iter(self.data.values())))
-
-    def __getitem__(self, slices: slice) -> Measurement:
-        """The measurement of some of the slices."""
-        return Measurement(self.operator, {name: y[slices] for name, y in self.data.items()})
 
     def residual(self, stack: Tensor) -> dict[str, Tensor]:
         """{modality: ‖y_m − A_m x_m‖ of each slice, (B,)} for a stack (B, M, H, W)."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from any2all_operators.operator import Operator
 
 TOLERANCE = 1e-4
+LOOSENING = 10.0
+"""An infinite weight may leave what is hardly measured: its error is divided by this."""
 
 
 def check_operator(
@@ -18,8 +22,9 @@ def check_operator(
     - ``adjoint``: Re⟨A x, y⟩ = ⟨x, A* y⟩ for a random y
     - ``linearity``: A(2x − 3z) = 2 A x − 3 A z
     - ``normal``: A*A x = A*(A x)
-    - ``prox`` (weights 0.1, 1, 100): gradient weight A*(A u − y) + u − anchor = 0
-    - ``batch``: an image alone gives what it gives in a batch
+    - ``prox`` (weights 0.1, 1, 100) on noisy data: weight A*(A u − y) + u − anchor = 0
+    - ``prox`` (infinite weight): A*(A u − y) = 0, and finite
+    - ``batch``: an image alone gives what it gives in a batch, in A and in prox
 
     Raises AssertionError that names what fails and by how much.
     """
@@ -27,21 +32,30 @@ def check_operator(
     x, z, anchor = (torch.randn(2, *shape, generator=generator) for _ in range(3))
     ax, az = operator.forward(x), operator.forward(z)
     errors = {"linearity": _relative(operator.forward(2 * x - 3 * z), 2 * ax - 3 * az)}
-    if ax.numel():
-        y = torch.randn(ax.shape, dtype=ax.dtype, generator=generator)
+    measured = bool(ax.numel())
+    y = torch.randn(ax.shape, dtype=ax.dtype, generator=generator)
+    if measured:
         back = operator.adjoint(y)
         if back.is_complex():
             raise AssertionError("adjoint returns a complex image: take its real part")
         left, right = (ax.conj() * y).real.sum(), (x * back).sum()
         errors["adjoint"] = float((left - right).abs() / (ax.norm() * y.norm()))
         errors["normal"] = _relative(operator.normal(x), operator.adjoint(ax))
-    data = az
+    data = az + 0.1 * y
+    target = operator.adjoint(data) if measured else torch.zeros_like(x)
     for weight in (0.1, 1.0, 100.0):
         u = operator.prox(data, anchor, weight)
-        pull = operator.normal(u - z) if ax.numel() else torch.zeros_like(u)
-        gradient = weight * pull + u - anchor
-        scale = anchor.norm() + weight * operator.normal(z).norm()
+        gradient = weight * (operator.normal(u) - target) + u - anchor
+        scale = anchor.norm() + weight * target.norm()
         errors[f"prox, weight {weight:g}"] = float(gradient.norm() / scale)
+        alone = torch.cat(
+            [operator.prox(data[k : k + 1], anchor[k : k + 1], weight) for k in (0, 1)]
+        )
+        errors[f"batch of prox, weight {weight:g}"] = _relative(alone, u)
+    u = operator.prox(data, anchor, math.inf)
+    pull = operator.normal(u) - target
+    size = target.norm() + operator.normal(anchor).norm()
+    errors["prox, weight inf"] = float(pull.norm() / size.clamp(min=1e-12)) / LOOSENING
     alone = torch.cat([operator.forward(x[:1]), operator.forward(x[1:])])
     errors["batch"] = _relative(alone, ax)
     failed = {name: error for name, error in errors.items() if not error <= tolerance}

@@ -31,7 +31,7 @@ def conjugate_gradient(
             break
         image = system(direction)
         curvature = (direction * image).sum((1, 2), keepdim=True)
-        step = torch.where(active, energy / curvature, 0)
+        step = torch.where(active & (curvature > 0), energy / curvature, 0)
         u = u + step * direction
         residual = residual - step * image
         previous, energy = energy, _energy(residual)

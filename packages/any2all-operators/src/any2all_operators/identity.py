@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from any2all_operators.operator import Operator
+from any2all_operators.operator import Operator, check_noise_std
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,9 @@ class Identity(Operator):
     """A clean image, or with noise_std > 0 a noisy one: y = x + n."""
 
     noise_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_noise_std(self.noise_std)
 
     def forward(self, image: Tensor) -> Tensor:
         return image
@@ -33,8 +36,6 @@ class Identity(Operator):
 @dataclass(frozen=True)
 class Zero(Operator):
     """A missing image: no data, A x = (); data has shape (B, 0)."""
-
-    noise_std: float = 0.0
 
     def forward(self, image: Tensor) -> Tensor:
         return image.new_zeros(len(image), 0)

@@ -16,7 +16,10 @@ def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8) -> Tensor
 
 
 def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0) -> Tensor:
-    """W/R lines: ``acs_lines`` in the centre, the others drawn uniformly; (W,), 1 where taken."""
+    """``acs_lines`` in the centre and others drawn uniformly, W/R in all; (W,), 1 where taken.
+
+    Never fewer than the centre, so many calibration lines lower the acceleration.
+    """
     _expect(width, acceleration, acs_lines)
     mask = _centre(width, acs_lines).float()
     count = max(round(width / acceleration) - acs_lines, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -9,9 +10,7 @@ import torch
 from torch import Tensor
 
 from any2all_operators.conjugate_gradient import conjugate_gradient
-
-LARGEST_WEIGHT = 1e5
-"""Stands for infinity where a proximal problem is solved by iteration."""
+from any2all_operators.errors import UserError
 
 
 class Operator(ABC):
@@ -41,9 +40,12 @@ class Operator(ABC):
         """argmin_u weight/2 ‖A u − y‖² + 1/2 ‖u − anchor‖², for each image by itself.
 
         weight may be infinite: the image nearest to ``anchor`` among those that fit the data best.
-        Here: conjugate gradients on (1 + weight A*A) u = anchor + weight A* y, from ``anchor``.
+        Here: conjugate gradients on (1 + weight A*A) u = anchor + weight A* y, from ``anchor``;
+        for an infinite weight on A*A (u − anchor) = A* y − A*A anchor, from zero.
         """
-        weight = min(weight, LARGEST_WEIGHT)
+        if math.isinf(weight):
+            gap = self.adjoint(data) - self.normal(anchor)
+            return anchor + conjugate_gradient(self.normal, gap, torch.zeros_like(gap))
         return conjugate_gradient(
             lambda u: u + weight * self.normal(u), anchor + weight * self.adjoint(data), anchor
         )
@@ -55,7 +57,17 @@ class Operator(ABC):
         scale = self.noise_std * (2**0.5 if data.is_complex() else 1.0)
         return scale * torch.stack(draws).to(data.device)
 
+    def data_size(self, data: Tensor) -> int:
+        """How many real numbers one entry of data (B, ...) holds."""
+        return data[0].numel() * (2 if data.is_complex() else 1)
+
     def measure(self, image: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """A simulated measurement A x + n, (B, ...)."""
         data = self.forward(image)
         return data + self.noise(data, generators) if self.noise_std else data
+
+
+def check_noise_std(noise_std: float) -> None:
+    """Raise UserError unless it is a finite number of at least 0."""
+    if not 0 <= noise_std < math.inf:
+        raise UserError(f"noise_std {noise_std}: expected at least 0, on the [0, 1] image scale")

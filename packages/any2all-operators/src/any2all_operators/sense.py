@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from any2all_operators.errors import UserError
-from any2all_operators.operator import Operator
+from any2all_operators.operator import Operator, check_noise_std
 
 EIGENVECTOR_BYTES = 512 * 2**20
 """Above this the row-wise decomposition is not made and prox iterates."""
-NULL = 1e-5
-"""Eigenvalues of A*A below this count as unmeasured."""
+NULL = 1e-3
+"""With an infinite weight, eigenvalues of A*A below this count as unmeasured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,10 @@ class SenseFourier(Operator):
                 f"need ({width},) or ({height}, {width})"
             )
 
+        if not bool(((self.mask == 0) | (self.mask == 1)).all()) or not bool(self.mask.any()):
+            raise UserError("mask: expected 1 where sampled and 0 elsewhere, and some samples")
+        check_noise_std(self.noise_std)
+
     @property
     def acceleration(self) -> float:
         """Effective acceleration: all samples over those taken, calibration included."""
@@ -73,13 +77,12 @@ class SenseFourier(Operator):
         if self._eigen is None:
             return super().prox(data, anchor, weight)
         values, vectors = self._eigen  # (H, W) and (H, W, W)
-        measured = values > NULL
         if math.isinf(weight):
-            keep = (~measured).to(values.dtype)
-            gain = measured / values.clamp(min=NULL)
+            keep = (values <= NULL).to(values.dtype)
+            gain = (1 - keep) / values.clamp(min=NULL)
         else:
             keep = 1 / (1 + weight * values)
-            gain = measured * weight * keep
+            gain = weight * keep
         rows = torch.stack([anchor, self.adjoint(data)]).permute(2, 0, 1, 3)  # (H, 2, B, W)
         height, _, batch, width = rows.shape
         rows = torch.bmm(rows.reshape(height, 2 * batch, width), vectors)
@@ -90,6 +93,10 @@ class SenseFourier(Operator):
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Complex Gaussian noise on the samples taken."""
         return self.mask * super().noise(data, generators)
+
+    def data_size(self, data: Tensor) -> int:
+        """The real numbers that were sampled, of all coils."""
+        return round(2 * data[0].numel() / self.acceleration)
 
     @cached_property
     def _encoding(self) -> Tensor:
@@ -112,15 +119,15 @@ class SenseFourier(Operator):
         _, height, width = self.coil_maps.shape
         if self.mask.ndim != 1 or height * width**2 * 4 > EIGENVECTOR_BYTES:
             return None
-        identity = torch.eye(width, dtype=torch.complex64, device=self.mask.device)
+        identity = torch.eye(width, dtype=torch.complex128, device=self.mask.device)
         fourier = torch.fft.fftshift(
             torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
         )
         kernel = fourier.mH @ (self.mask[:, None] * fourier)
-        rows = self.coil_maps.transpose(0, 1)  # (H, C, W)
+        rows = self.coil_maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
         normal = (rows.mH @ rows * kernel).real
         values, vectors = torch.linalg.eigh((normal + normal.mT) / 2)
-        return values.clamp(min=0), vectors
+        return values.clamp(min=0).float(), vectors.float()
 
     def _expect(self, given: Tensor, shape: torch.Size, what: str) -> None:
         if given.shape[1:] != shape:

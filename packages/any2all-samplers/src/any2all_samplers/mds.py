@@ -10,7 +10,7 @@ import torch
 from any2all_core import Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import Spacing
-from any2all_operators import Measurement, Operator
+from any2all_operators import Measurement, Operator, UserError
 from torch import Tensor
 
 
@@ -25,7 +25,9 @@ class MDS:
     η is the share of fresh noise in step 3 (1: all of it), not DDIM's σ. Weight "noise":
     w_m = r_t²/noise_std_m², with r_t² = s² v/(s² + v), s² = (1−ᾱ)/4ᾱ, v = 0.04: the error that
     x̂_0 is expected to have at t, in [0, 1] units. A noise-free modality has infinite weight, so a
-    clean image is replaced outright. A number instead of "noise" is one constant weight, as in DDS.
+    clean image is replaced outright. A number instead of "noise" is one constant weight for all
+    noisy modalities, as in DDS; the paper's setting is steps=150, eta=0.85, weight=5,
+    spacing=uniform.
 
     Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
     """
@@ -34,6 +36,12 @@ class MDS:
     eta: float = 1.0
     weight: Literal["noise"] | float = "noise"
     spacing: Spacing = "sigma"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"mds: eta={self.eta}, expected 0 to 1")
+        if self.weight != "noise" and not self.weight > 0:
+            raise UserError(f"mds: weight={self.weight}, expected 'noise' or a number above 0")
 
     @torch.no_grad()
     def __call__(

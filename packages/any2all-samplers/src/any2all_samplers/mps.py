@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from any2all_core import Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import Spacing
-from any2all_operators import Measurement
+from any2all_operators import Measurement, UserError
 from torch import Tensor
 
 from any2all_samplers.ddpm import ancestral_step
@@ -34,6 +35,10 @@ class MPS:
     steps: int = 1000
     zeta: float = 1.0
     spacing: Spacing = "uniform"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.zeta < math.inf:
+            raise UserError(f"mps: zeta={self.zeta}, expected at least 0")
 
     def __call__(
         self,
