@@ -123,7 +123,9 @@ class DiffusionPrior(nn.Module):
                 "copy or train it again"
             ) from None
         prior = cls(unet, checked)
-        unet.to(choose_dtype(precision)).to(memory_format=torch.channels_last)
+        # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
+        prior.to(choose_dtype(precision))
+        unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
 
 

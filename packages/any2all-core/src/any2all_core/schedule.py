@@ -12,6 +12,8 @@ from any2all_operators import UserError
 from torch import Tensor
 
 Spacing = Literal["sigma", "uniform"]
+LARGEST_SIGMA = 20.0
+"""Where spacing by σ begins; chosen on held-out patients, for which 80 costs 0.1 to 0.2 dB."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Schedule:
         """Exactly n distinct times, falling, from T−1 to 0.
 
         ``uniform``: evenly spaced in t, as in DDIM. ``sigma``: T−1, then evenly spaced in
-        σ^(1/7) below σ = 80 (Karras 2022, eq. 5), which spends the steps where the image forms.
+        σ^(1/7) below σ = 20 (after Karras 2022, eq. 5), which spends the steps where the image forms.
 
         Raises UserError if n is not within 1 ... T.
         """
@@ -59,7 +61,7 @@ class Schedule:
             raise UserError(f"spacing {spacing!r} is unknown: use 'sigma' or 'uniform'")
         rho = 7.0
         root = self.sigma ** (1 / rho)
-        start = min(80.0 ** (1 / rho), float(root[-1]))
+        start = min(LARGEST_SIGMA ** (1 / rho), float(root[-1]))
         levels = torch.linspace(start, float(root[0]), n, dtype=torch.float64)
         nearest = torch.searchsorted(root, levels).clamp(max=last).tolist()
         times = [last]
