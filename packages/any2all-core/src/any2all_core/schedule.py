@@ -46,7 +46,7 @@ class Schedule:
         """Exactly n distinct times, falling, from T−1 to 0.
 
         ``uniform``: evenly spaced in t, as in DDIM. ``sigma``: T−1, then evenly spaced in
-        σ^(1/7) below σ = 20 (after Karras 2022, eq. 5), which spends the steps where the image forms.
+        σ^(1/7) below σ = 20 (after Karras 2022, eq. 5), where the image forms.
 
         Raises UserError if n is not within 1 ... T.
         """

@@ -324,8 +324,8 @@ def _restore(
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
-    for name in now.keys() - {"recipe", "steps"}:
-        if was.get(name) != now[name]:
+    for name in now:
+        if name not in ("recipe", "steps") and was.get(name) != now[name]:
             raise UserError(
                 f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
                 "resume with the same settings"
