@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings
-from any2all_core.training import Progress, Recipe, batch_indices, build_prior, learning_rate, train
+from any2all_core.recipe import Recipe
+from any2all_core.training import Progress, batch_indices, build_prior, learning_rate, train
 from any2all_data.augment import augment
 from any2all_operators import UserError
 from conftest import MODALITIES, TINY, phantom, write_patient

@@ -124,3 +124,6 @@ def main() -> None:
             raise
         print(f"any2all: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        print(f"any2all: {error}", file=sys.stderr)
+        sys.exit(1)

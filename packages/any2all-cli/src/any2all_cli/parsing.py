@@ -48,3 +48,19 @@ def modality_specs(text: str) -> list[ModalitySpec]:
             raise UserError(f"--modalities: {modality} is given twice")
         specs.append(ModalitySpec(modality, operator, name_values(options, f"{operator} option")))
     return specs
+
+
+def parse_slices(text: str | None, count: int) -> range:
+    """``"10:14"`` as range(10, 14), all of them for None; UserError unless within 0 ... count."""
+    if text is None:
+        return range(count)
+    first, colon, last = text.partition(":")
+    try:
+        chosen = range(int(first or 0), int(last or count) if colon else int(first) + 1)
+    except ValueError:
+        chosen = range(0)
+    if not (len(chosen) and chosen.start >= 0 and chosen.stop <= count):
+        raise UserError(
+            f"--slices {text}: expected FIRST:LAST within 0:{count} (LAST not included)"
+        )
+    return chosen

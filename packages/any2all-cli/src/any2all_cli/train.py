@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from any2all_core.checkpoint import prepare_output
 from any2all_core.options import parse_options
 from any2all_core.prior import PriorSettings
-from any2all_core.training import PRESETS, Progress, Recipe, prepare_output, train
+from any2all_core.recipe import PRESETS, Recipe
+from any2all_core.training import Progress, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION

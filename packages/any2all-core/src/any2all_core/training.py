@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from any2all_operators import UserError
 from torch import Tensor
 
+from any2all_core.checkpoint import export, prepare_output, restore, save_checkpoint
 from any2all_core.noise import generator
-from any2all_core.prior import DiffusionPrior, Prediction, PriorSettings, choose_dtype
+from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
+from any2all_core.recipe import Recipe
 from any2all_core.schedule import Schedule
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 VALIDATION_TIMES = (150, 300, 500, 700)
-CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Network and optimisation. ``small()`` suits two cores, ``paper()`` is the publication's.
-
-    ``learning_rate`` rises linearly for ``warmup`` steps and falls linearly to zero over the last
-    ``decay`` fraction; the EMA's decay is min(ema, (1+step)/(10+step)).
-    """
-
-    prediction: Prediction = "v"
-    channels: tuple[int, ...] = (64, 128, 192, 160)
-    blocks: int = 2
-    attention_levels: int = 1
-    norm_groups: int = 4
-    patch: int = 2
-    diffusion_steps: int = 1000
-    steps: int = 7000
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    warmup: int = 200
-    decay: float = 0.35
-    ema: float = 0.999
-    clip_norm: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("blocks", "norm_groups", "patch", "diffusion_steps", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"recipe: {name}={getattr(self, name)}, expected at least 1")
-        if self.seed < 0 or not self.learning_rate > 0:
-            raise UserError(
-                f"recipe: seed={self.seed}, learning_rate={self.learning_rate}; expected a seed of "
-                "at least 0 and a rate above 0"
-            )
-        if any(width % self.norm_groups for width in self.channels):
-            raise UserError(
-                f"recipe: channels {self.channels} don't divide into norm_groups={self.norm_groups}"
-            )
-
-    @staticmethod
-    def small() -> Recipe:
-        """14 M parameters at half resolution: two hours on two cores with AMX."""
-        return Recipe()
-
-    @staticmethod
-    def paper() -> Recipe:
-        """ε-prediction, constant rate, EMA 0.9999 (arXiv 2602.08249); needs GPUs."""
-        return Recipe(
-            prediction="epsilon",
-            channels=(128, 128, 256, 256, 512, 512),
-            attention_levels=2,
-            norm_groups=32,
-            patch=1,
-            steps=1_500_000,
-            batch_size=24,
-            learning_rate=1e-4,
-            warmup=0,
-            decay=0.0,
-            ema=0.9999,
-        )
-
-
-PRESETS: dict[str, Callable[[], Recipe]] = {"small": Recipe.small, "paper": Recipe.paper}
 
 
 @dataclass(frozen=True)
@@ -175,9 +108,9 @@ def train(
         "slices": len(slices),
         "precision": str(choose_dtype(precision)),
     }
-    start = _restore(output, identity, prior, ema, optimizer) if resume else 0
+    start = restore(output, identity, prior, ema, optimizer) if resume else 0
     if resume:
-        _export(output, ema)
+        export(output, ema)
     # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
     dtype = choose_dtype(precision)
     worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
@@ -228,7 +161,7 @@ def train(
             ema.settings = replace(
                 settings, training={"steps": done, "recipe": asdict(recipe), **figures}
             )
-            _checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
+            save_checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
             losses.clear()
         clock = time.perf_counter()
         report(Progress(done, loss.item(), rate, figures))
@@ -288,90 +221,3 @@ def _loss(
     out = model.predict(signal * x_0 + spread * noise, t)
     target = signal * noise - spread * x_0 if model.settings.prediction == "v" else noise
     return (out - target).square().mean()
-
-
-def prepare_output(output: Path, resume: bool) -> None:
-    """Make the folder of a run, so that what is wrong with it is known before any work is done.
-
-    Raises UserError when it can't be written, holds something else, or has nothing to resume.
-    """
-    if resume and not (output / CHECKPOINT).exists():
-        raise UserError(f"{output / CHECKPOINT}: nothing to resume; start without --resume")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        if not resume and any(output.iterdir()):
-            raise UserError(
-                f"{output}: not empty; choose another --output, or --resume to go on with its run"
-            )
-        (output / ".writable").touch()
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise UserError(f"{output}: {error.strerror}; choose another --output") from None
-
-
-def _restore(
-    output: Path,
-    identity: Mapping[str, Any],
-    prior: DiffusionPrior,
-    ema: DiffusionPrior,
-    optimizer: torch.optim.Adam,
-) -> int:
-    """Load the checkpoint; the step it was made at. Only the number of steps may be changed."""
-    path = output / CHECKPOINT
-    try:
-        state = torch.load(path, weights_only=True)
-        was, now = ({**i, **i["recipe"]} for i in (state["identity"], identity))
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
-    for name in now:
-        if name not in ("recipe", "steps") and was.get(name) != now[name]:
-            raise UserError(
-                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
-                "resume with the same settings"
-            )
-    step = int(was["step"])
-    if now["steps"] < step:
-        raise UserError(f"{path}: has {step} steps already, given was steps={now['steps']}")
-    prior.load_state_dict(state["prior"])
-    ema.load_state_dict(state["ema"])
-    ema.settings = replace(
-        ema.settings, training={"steps": step, "recipe": dict(identity["recipe"])}
-    )
-    optimizer.load_state_dict(state["optimizer"])
-    return step
-
-
-def _checkpoint(
-    output: Path,
-    identity: Mapping[str, Any],
-    prior: DiffusionPrior,
-    ema: DiffusionPrior,
-    optimizer: torch.optim.Adam,
-    entry: Mapping[str, Any],
-) -> None:
-    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
-    state = {
-        "identity": dict(identity),
-        "prior": prior.state_dict(),
-        "ema": ema.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    temporary = output / (CHECKPOINT + ".part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, output / CHECKPOINT)
-    _export(output, ema)
-    with (output / "log.jsonl").open("a") as log:
-        log.write(json.dumps(entry) + "\n")
-
-
-def _export(output: Path, ema: DiffusionPrior) -> None:
-    """Make ``output`` a prior folder of the averaged weights."""
-    folder = output / "prior.part"
-    ema.save(folder)
-    for path in folder.iterdir():
-        os.replace(path, output / path.name)
-    shutil.rmtree(folder)

@@ -1,0 +1,116 @@
+"""What is known of a patient: files and --modalities to a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from any2all_core.options import option_fields
+from any2all_core.prior import DiffusionPrior
+from any2all_core.reconstruct import bundled_prior, complete, simulate
+from any2all_core.registry import make_plugin
+from any2all_data.patient import Volume, modality_path, read_patient, to_stack
+from any2all_operators import BlockDiagonal, Operator, UserError, Zero
+from torch import Tensor
+
+from any2all_cli.parsing import ModalitySpec, parse_slices
+
+
+@dataclass(frozen=True)
+class Built:
+    """An operator with the plugin's name and the options it was made of."""
+
+    name: str
+    options: dict[str, Any]
+    operator: Operator
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a patient's slices.
+
+    ``source``: {modality: "measured", "simulated from the truth" or "missing"};
+    ``built``: the operators as named on the command line;
+    ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so.
+    """
+
+    volumes: dict[str, Volume]
+    slice_ids: range
+    operator: BlockDiagonal
+    data: dict[str, Tensor]
+    source: dict[str, str]
+    built: dict[str, Built]
+    truth: dict[str, Tensor]
+    note: str
+
+
+def read_known(
+    prior: DiffusionPrior,
+    prior_name: str,
+    input_: Path | None,
+    specs: list[ModalitySpec],
+    simulated: bool,
+    slices: str | None,
+    seed: int,
+) -> Known:
+    """The patient's volumes and the measurement that the specs make of them."""
+    note = ""
+    if input_ is None:
+        if Path(prior_name).is_dir():
+            raise UserError("--modalities without --input: give the patient's folder")
+        bundled = bundled_prior(prior_name)
+        if bundled.example is None:
+            raise UserError(f"prior {prior_name} has no example patient; give --input FOLDER")
+        input_, note = bundled.example, bundled.example_note
+    if not input_.is_dir():
+        raise UserError(f"--input {input_}: no such folder; expected <patient>/<modality>.nii.gz")
+    height, width = prior.settings.image_size
+    built = {spec.modality: build_operator(spec, height, width) for spec in specs}
+    operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
+    needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
+    there = [m for m in prior.modalities if m in needed or modality_path(input_, m)]
+    if not there:
+        raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; nothing to go by")
+    volumes = read_patient(input_, there)
+    stack = to_stack(volumes)
+    if tuple(stack.shape[2:]) != (height, width):
+        raise UserError(
+            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
+            f"on {height} x {width}; resample them, or train a prior at that size"
+        )
+    ids = parse_slices(slices, len(stack))
+    stack = stack[ids.start : ids.stop]
+    images = {m: stack[:, k] for k, m in enumerate(there)}
+    full = torch.stack([images.get(m, torch.zeros_like(stack[:, 0])) for m in prior.modalities], 1)
+    data = simulate(operator, full, seed, ids)
+    source, truth = {}, dict(images)
+    for m, block in operator.operators.items():
+        if m not in needed:
+            source[m] = "missing"
+        elif _is_image(block, images[m]) and not simulated:
+            source[m] = "measured"
+            data[m] = images[m]
+            del truth[m]
+        else:
+            source[m] = "simulated from the truth"
+    return Known(volumes, ids, operator, data, source, built, truth, note)
+
+
+def build_operator(spec: ModalitySpec, height: int, width: int) -> Built:
+    """The operator a spec names, for images (H, W).
+
+    A registered class is an operator itself, or a recipe whose ``build(height, width)`` gives one.
+    """
+    made = make_plugin("any2all.operators", spec.operator, spec.options)
+    options = {name: getattr(made, name) for name in option_fields(type(made))}
+    return Built(
+        spec.operator, options, made.build(height, width) if hasattr(made, "build") else made
+    )
+
+
+def _is_image(operator: Operator, image: Tensor) -> bool:
+    """Whether an image file can be this operator's measurement as it is."""
+    data = operator.forward(image[:1])
+    return data.shape == image[:1].shape and not data.is_complex()

@@ -1,0 +1,136 @@
+"""What a result says of itself: scores, agreement with its data, files and pictures."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from any2all_core.registry import GROUPS, list_plugins
+from any2all_data.cohort import covered
+from any2all_data.metrics import psnr, ssim
+from any2all_data.patient import write_slices, write_volume
+from any2all_operators import Identity, Measurement
+from rich.console import Console
+from torch import Tensor
+
+from any2all_cli.known import Known
+from any2all_cli.preview import contact_sheet, preview
+
+LEAST_SQUARES_WEIGHT = 100.0
+"""Of the answer without a prior: argmin 100 ‖A x − y‖² + ‖x‖², for k-space CG-SENSE."""
+NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
+PACKAGES = ("core", "operators", "samplers", "data", "cli")
+
+
+def versions() -> dict[str, str]:
+    """Of our packages, of every package that registers a plugin, of torch and of Python."""
+    plugins = [plugin for group in GROUPS for plugin in list_plugins(group)]
+    ours = {f"any2all-{name}": version(f"any2all-{name}") for name in PACKAGES}
+    theirs = {plugin.distribution: plugin.version for plugin in plugins}
+    return ours | theirs | {"torch": torch.__version__, "python": platform.python_version()}
+
+
+def judge(known: Known, results: Tensor) -> dict[str, Any]:
+    """What the report says of each modality."""
+    mean = results.mean(0)
+    measurement = Measurement(known.operator, known.data)
+    residuals = measurement.residual(mean)
+    judged: dict[str, Any] = {}
+    for m, (name, operator) in enumerate(known.operator.operators.items()):
+        data = known.data[name]
+        entry: dict[str, Any] = {
+            "operator": known.built[name].name if name in known.built else "missing",
+            "options": known.built[name].options if name in known.built else {},
+            "source": known.source[name],
+            "unit": "as in its file" if name in known.volumes else "normalised",
+        }
+        if hasattr(operator, "acceleration"):
+            entry["effective_acceleration"] = round(operator.acceleration, 3)
+        if name in residuals:
+            rms = float(residuals[name].square().mean().sqrt()) / operator.data_size(data) ** 0.5
+            entry["residual_rms"] = round(rms, 6)
+            entry["residual_over_noise"] = (
+                round(rms / operator.noise_std, 3) if operator.noise_std else None
+            )
+        if name in known.truth:
+            truth = known.truth[name]
+            chosen = covered(truth[:, None])
+            if chosen.any():
+                entry["slices_scored"] = int(chosen.sum())
+                entry["score"] = _score(mean[chosen, m], truth[chosen])
+                if name in residuals:
+                    plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
+                    entry["score_zero_filled"] = _score(
+                        operator.adjoint(data)[chosen], truth[chosen]
+                    )
+                    entry["score_without_prior"] = _score(plain[chosen], truth[chosen])
+        judged[name] = entry
+    report: dict[str, Any] = {"modalities": judged, "slices": list(known.slice_ids)}
+    if known.note:
+        report["patient"] = known.note
+    return report
+
+
+def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
+    image = image.clamp(0, 1)
+    return {
+        "psnr": round(float(psnr(image, truth).mean()), 3),
+        "ssim": round(float(ssim(image, truth).mean()), 4),
+    }
+
+
+def write_patient(folder: Path, known: Known, results: Tensor) -> None:
+    """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
+    like = next(iter(known.volumes.values()))
+    first = known.slice_ids.start
+    mean, std = results.mean(0), results.std(0) if len(results) > 1 else None
+    for m, name in enumerate(known.operator.modalities):
+        scale = known.volumes[name].scale if name in known.volumes else 1.0
+        values = (mean[:, m] * scale).numpy()
+        if known.operator.operators[name] == Identity():
+            # as it went in: without the rounding and the clipping of the normalisation
+            values = known.volumes[name].slices[first : known.slice_ids.stop]
+        write_volume(folder / f"{name}.nii.gz", values, like, first)
+        if std is not None:
+            write_volume(folder / f"{name}_std.nii.gz", (std[:, m] * scale).numpy(), like, first)
+    measurement = Measurement(known.operator, known.data)
+    preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
+
+
+def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:
+    """Unconditional draws (D, M, H, W): a NIfTI slice a modality and draw; a contact sheet."""
+    for d, stack in enumerate(results):
+        patient = folder / f"draw_{d:03d}"
+        patient.mkdir()
+        for m, name in enumerate(modalities):
+            write_slices(patient / f"{name}.nii.gz", stack[m : m + 1].numpy(), NO_PLACE)
+    contact_sheet(results, modalities).save(folder / "preview.png")
+
+
+def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known | None) -> None:
+    if known is None:
+        console.print(f"{report['draws']} synthetic draws in {folder}")
+        return
+    if known.note:
+        console.print(f"patient: {known.note}")
+    for name, entry in report["modalities"].items():
+        text = f"{name}: {entry['source']}"
+        if "score" in entry and entry["source"] != "measured":
+            text += f", {_figures(entry['score'])}"
+        if "score_without_prior" in entry:
+            text += (
+                f"; without the prior {_figures(entry['score_without_prior'])}, "
+                f"zero-filled {_figures(entry['score_zero_filled'])}"
+            )
+        console.print(text, highlight=False)
+    console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
+
+
+def _figures(score: Mapping[str, float]) -> str:
+    return f"PSNR {score['psnr']:.1f} dB, SSIM {score['ssim']:.3f}"

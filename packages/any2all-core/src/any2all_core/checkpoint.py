@@ -1,0 +1,105 @@
+"""The folder of a training run: checkpoints, and the prior that it is at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from any2all_operators import UserError
+
+from any2all_core.prior import DiffusionPrior
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def prepare_output(output: Path, resume: bool) -> None:
+    """Make the folder of a run, so that what is wrong with it is known before any work is done.
+
+    Raises UserError when it can't be written, holds something else, or has nothing to resume.
+    """
+    if resume and not (output / CHECKPOINT).exists():
+        raise UserError(f"{output / CHECKPOINT}: nothing to resume; start without --resume")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if not resume and any(output.iterdir()):
+            raise UserError(
+                f"{output}: not empty; choose another --output, or --resume to go on with its run"
+            )
+        (output / ".writable").touch()
+        (output / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{output}: {error.strerror}; choose another --output") from None
+
+
+def restore(
+    output: Path,
+    identity: Mapping[str, Any],
+    prior: DiffusionPrior,
+    ema: DiffusionPrior,
+    optimizer: torch.optim.Adam,
+) -> int:
+    """Load the checkpoint; the step it was made at. Only the number of steps may be changed."""
+    path = output / CHECKPOINT
+    try:
+        state = torch.load(path, weights_only=True)
+        was, now = ({**i, **i["recipe"]} for i in (state["identity"], identity))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
+    for name in now:
+        if name not in ("recipe", "steps") and was.get(name) != now[name]:
+            raise UserError(
+                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
+                "resume with the same settings"
+            )
+    step = int(was["step"])
+    if now["steps"] < step:
+        raise UserError(f"{path}: has {step} steps already, given was steps={now['steps']}")
+    prior.load_state_dict(state["prior"])
+    ema.load_state_dict(state["ema"])
+    ema.settings = replace(
+        ema.settings, training={"steps": step, "recipe": dict(identity["recipe"])}
+    )
+    optimizer.load_state_dict(state["optimizer"])
+    return step
+
+
+def save_checkpoint(
+    output: Path,
+    identity: Mapping[str, Any],
+    prior: DiffusionPrior,
+    ema: DiffusionPrior,
+    optimizer: torch.optim.Adam,
+    entry: Mapping[str, Any],
+) -> None:
+    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
+    state = {
+        "identity": dict(identity),
+        "prior": prior.state_dict(),
+        "ema": ema.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = output / (CHECKPOINT + ".part")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, output / CHECKPOINT)
+    export(output, ema)
+    with (output / "log.jsonl").open("a") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+def export(output: Path, ema: DiffusionPrior) -> None:
+    """Make ``output`` a prior folder of the averaged weights."""
+    folder = output / "prior.part"
+    ema.save(folder)
+    for path in folder.iterdir():
+        os.replace(path, output / path.name)
+    shutil.rmtree(folder)
