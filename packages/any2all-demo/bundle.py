@@ -2,8 +2,8 @@
 
     python packages/any2all-demo/bundle.py runs/lgg
 
-The patient's slices are each drawn by themselves from nothing (DDPM, 1000 steps), and kept as
-12-bit integers. Slices are not neighbours in one head: no such person exists.
+The patient's slices are some of those that any2all sample --sampler ddpm --draws 16 draws from
+nothing, kept as 12-bit integers. They are not neighbours in one head: no such person exists.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_core import DiffusionPrior, make_sampler, reconstruct
+from any2all_core import DiffusionPrior, reconstruct
 from any2all_core.prior import WEIGHTS
 from any2all_data.patient import write_slices
 from any2all_operators import BlockDiagonal
 from safetensors.torch import load_file, save_file
 
 PACKAGE = Path(__file__).parent / "src" / "any2all_demo"
-SLICES = (3, 5, 6, 8, 11, 14)
-"""Seeds of the draws, picked by eye to show different levels of the head."""
+DRAWS = 16
+SHOWN = (0, 1, 2, 3, 4, 5)
+"""Which draws, from low to high in the head, picked by eye."""
 LEVELS = 4095
 
 
@@ -35,9 +36,9 @@ def main(run: Path) -> None:
         shutil.copy(run / name, target / name)
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     prior = DiffusionPrior.load(target)
-    sampler = make_sampler("ddpm", {"steps": "1000"})
-    shape = (len(SLICES), *prior.settings.image_size)
-    stack = reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, slice_ids=SLICES)[0]
+    shape = (1, *prior.settings.image_size)
+    draws = reconstruct(prior, BlockDiagonal({}), {}, "ddpm", shape=shape, draws=DRAWS)
+    stack = draws[list(SHOWN), 0]
     patient = PACKAGE / "synthetic_patient"
     patient.mkdir(exist_ok=True)
     affine = np.diag([-1.875, -1.875, 5.0, 1.0])
