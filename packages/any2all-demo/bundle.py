@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 PACKAGE = Path(__file__).parent / "src" / "any2all_demo"
 DRAWS = 16
-SHOWN = (0, 1, 2, 3, 4, 5)
+SHOWN = (3, 11, 10, 7, 9, 1)
 """Which draws, from low to high in the head, picked by eye."""
 LEVELS = 4095
 
@@ -37,7 +37,9 @@ def main(run: Path) -> None:
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     prior = DiffusionPrior.load(target)
     shape = (1, *prior.settings.image_size)
-    draws = reconstruct(prior, BlockDiagonal({}), {}, "ddpm", shape=shape, draws=DRAWS)
+    draws = reconstruct(
+        prior, BlockDiagonal({}), {}, "ddpm", shape=shape, draws=DRAWS, batch_size=DRAWS
+    )
     stack = draws[list(SHOWN), 0]
     patient = PACKAGE / "synthetic_patient"
     patient.mkdir(exist_ok=True)
