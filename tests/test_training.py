@@ -98,6 +98,34 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
     assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
 
 
+def test_a_rate_that_fell_does_not_jump_up_again(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, decay=0.5)
+    run(tmp_path / "run", recipe)
+    with pytest.raises(UserError, match="at step 6 its learning rate falls .* --start-from"):
+        run(tmp_path / "run", dataclasses.replace(recipe, steps=12), resume=True)
+
+
+def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    first = DiffusionPrior.load(tmp_path / "first", "float32")
+    still = dataclasses.replace(TINY, learning_rate=1e-12, steps=1, ema=0.0)
+    run(tmp_path / "still", still, start_from=first)
+    second = DiffusionPrior.load(tmp_path / "still", "float32")
+    for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-9)
+    assert second.settings.training["start_from"]["steps"] == 6
+    assert run(tmp_path / "still", still, start_from=first, resume=True) == []
+    with pytest.raises(UserError, match="start_from = the prior [0-9a-f]{8}, given was None"):
+        run(tmp_path / "still", still, resume=True)
+    for change, words in (
+        ({"prediction": "epsilon"}, "has prediction v, this training epsilon"),
+        ({"channels": (16, 16)}, "network of another size"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(tmp_path / "new", dataclasses.replace(TINY, **change), start_from=first)
+    assert not (tmp_path / "new/checkpoint.pt").exists()
+
+
 def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> None:
     run(tmp_path / "run")
     (tmp_path / "run/prior.json").unlink()

@@ -38,13 +38,17 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Prior to begin with: a folder written by train, or an installed one"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
 ) -> None:
     """Train a prior on stacks of co-registered images."""
     from any2all_cli.train import run
 
-    run(data, output, validation, modalities, preset, set_ or [], resume, precision)
+    run(data, output, validation, modalities, preset, set_ or [], start_from, resume, precision)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from any2all_core.checkpoint import prepare_output
 from any2all_core.options import parse_options
 from any2all_core.prior import PriorSettings
 from any2all_core.recipe import PRESETS, Recipe
+from any2all_core.reconstruct import load_prior
 from any2all_core.training import Progress, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
@@ -30,6 +31,7 @@ def run(
     modalities: str | None,
     preset: str,
     settings: list[str],
+    start_from: str | None,
     resume: bool,
     precision: str,
 ) -> None:
@@ -38,6 +40,7 @@ def run(
         raise UserError(f"--preset {preset}: unknown; there are {', '.join(PRESETS)}")
     changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {preset}")
     recipe = dataclasses.replace(PRESETS[preset](), **changes)
+    start = load_prior(start_from, precision="float32") if start_from else None
     prepare_output(output, resume)
     patients = find_patients(data)
     if validation is not None:
@@ -85,6 +88,7 @@ def run(
             recipe,
             output,
             augment=augment,
+            start_from=start,
             resume=resume,
             precision=precision,
             report=report,

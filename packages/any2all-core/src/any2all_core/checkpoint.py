@@ -44,7 +44,11 @@ def restore(
     ema: DiffusionPrior,
     optimizer: torch.optim.Adam,
 ) -> int:
-    """Load the checkpoint; the step it was made at. Only the number of steps may be changed."""
+    """Load the checkpoint; the step it was made at.
+
+    Only the number of steps may be changed, and only until the learning rate has begun to fall:
+    at a rate that jumps up again a trained network falls apart.
+    """
     path = output / CHECKPOINT
     try:
         state = torch.load(path, weights_only=True)
@@ -61,11 +65,14 @@ def restore(
     step = int(was["step"])
     if now["steps"] < step:
         raise UserError(f"{path}: has {step} steps already, given was steps={now['steps']}")
+    if now["steps"] != was["steps"] and step > (1 - now["decay"]) * was["steps"]:
+        raise UserError(
+            f"{path}: at step {step} its learning rate falls towards its end at {was['steps']}; "
+            "resume with that number of steps, or train it on in a new folder with --start-from"
+        )
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
-    ema.settings = replace(
-        ema.settings, training={"steps": step, "recipe": dict(identity["recipe"])}
-    )
+    ema.settings = replace(ema.settings, training=state["training"])
     optimizer.load_state_dict(state["optimizer"])
     return step
 
@@ -81,6 +88,7 @@ def save_checkpoint(
     """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
     state = {
         "identity": dict(identity),
+        "training": dict(ema.settings.training),
         "prior": prior.state_dict(),
         "ema": ema.state_dict(),
         "optimizer": optimizer.state_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def train(
     output: str | Path,
     *,
     augment: Augment | None = None,
+    start_from: DiffusionPrior | None = None,
     resume: bool = False,
     precision: str = "auto",
     checkpoint_every: int = 250,
@@ -84,7 +86,9 @@ def train(
     slices, validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior folder at every
     checkpoint, with ``log.jsonl``; ``resume`` goes on from it with the very losses an
     uninterrupted run would have had, because step k draws all its randomness from (seed, k).
-    Raises UserError when ``output`` holds something else, or a run of another recipe.
+    ``start_from``: a prior of the same modalities and network (float32) to begin with, to train it
+    on or to adapt it to other data. Raises UserError when ``output`` holds something else, or a run
+    of another recipe, and when ``start_from`` does not fit.
     """
     output = Path(output)
     prepare_output(output, resume)
@@ -96,6 +100,8 @@ def train(
     )
     torch.manual_seed(recipe.seed)
     prior = build_prior(recipe, settings)
+    if start_from is not None:
+        _begin_with(prior, start_from)
     prior.unet.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(prior).requires_grad_(False)
     optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate)
@@ -107,6 +113,7 @@ def train(
         "normalisation": settings.normalisation,
         "slices": len(slices),
         "precision": str(choose_dtype(precision)),
+        "start_from": None if start_from is None else _name(start_from),
     }
     start = restore(output, identity, prior, ema, optimizer) if resume else 0
     if resume:
@@ -158,9 +165,10 @@ def train(
             figures = validate(ema, validation, dtype)
             entry = {"step": done, "loss": round(sum(losses) / len(losses), 5)}
             entry |= {"images_per_second": round(rate, 2), **figures}
-            ema.settings = replace(
-                settings, training={"steps": done, "recipe": asdict(recipe), **figures}
-            )
+            made = {"steps": done, **figures, "recipe": asdict(recipe)}
+            if start_from is not None:
+                made["start_from"] = dict(start_from.settings.training)
+            ema.settings = replace(settings, training=made)
             save_checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
             losses.clear()
         clock = time.perf_counter()
@@ -185,6 +193,26 @@ def batch_indices(count: int, recipe: Recipe, step: int) -> Tensor:
         for epoch in {place // count for place in places}
     }
     return torch.tensor([int(orders[place // count][place % count]) for place in places])
+
+
+def _name(prior: DiffusionPrior) -> str:
+    weights = torch.cat([p.detach().flatten() for p in prior.parameters()])
+    digest = hashlib.sha256(weights.numpy().tobytes()).hexdigest()
+    return f"the prior {digest[:8]}"
+
+
+def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
+    for name in ("modalities", "prediction", "patch", "diffusion_steps"):
+        has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
+        if has != wanted:
+            raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+    try:
+        prior.load_state_dict(start.state_dict())
+    except RuntimeError:
+        raise UserError(
+            "the prior to start from has a network of another size; give its recipe's channels, "
+            "blocks, attention_levels and norm_groups"
+        ) from None
 
 
 @torch.no_grad()
