@@ -1,6 +1,9 @@
-"""Fill this package from a training run: half-precision weights and a synthetic patient.
+"""Fill this package from a prior's training runs: half-precision weights and a synthetic patient.
 
-    python packages/any2all-demo/bundle.py runs/lgg
+    python packages/any2all-demo/bundle.py runs/lgg runs/lgg-2
+
+The weights are those of the last run, each of which started from the one before; the logs of all
+are kept.
 
 The patient's slices are some of those that any2all sample --sampler ddpm --draws 16 draws from
 nothing, kept as 12-bit integers. They are not neighbours in one head: no such person exists.
@@ -28,12 +31,14 @@ SHOWN = (3, 11, 10, 7, 9, 1)
 LEVELS = 4095
 
 
-def main(run: Path) -> None:
+def main(*runs: Path) -> None:
+    run = runs[-1]
     weights = {name: w.half() for name, w in load_file(run / WEIGHTS).items()}
     target = PACKAGE / "lgg"
     target.mkdir(exist_ok=True)
-    for name in ("config.json", "prior.json", "log.jsonl"):
+    for name in ("config.json", "prior.json"):
         shutil.copy(run / name, target / name)
+    (target / "log.jsonl").write_text("".join((r / "log.jsonl").read_text() for r in runs))
     save_file(weights, target / WEIGHTS, metadata={"format": "pt"})
     prior = DiffusionPrior.load(target)
     shape = (1, *prior.settings.image_size)
@@ -52,4 +57,4 @@ def main(run: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))
