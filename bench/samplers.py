@@ -18,7 +18,7 @@ import torch
 from any2all_core import Noise, load_prior, make_sampler, simulate
 from any2all_core.noise import generator
 from any2all_core.sampler import Sampler
-from any2all_data import SimulatedKSpace
+from any2all_data import KSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, Operator, Zero
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prior = load_prior(arguments.prior)
     shape = (len(prior.modalities), *prior.settings.image_size)
-    scan = SimulatedKSpace().build(*shape[1:])
+    scan = KSpace().build(*shape[1:])
     first, *rest = prior.modalities
     inputs: dict[str, dict[str, Operator]] = {
         "first clean, second k-space": {m: Zero() for m in prior.modalities}

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from any2all_data import SimulatedKSpace, birdcage_maps
+from any2all_data import KSpace, birdcage_maps
+from any2all_data.kspace import poisson_mask
 from any2all_operators import (
     BlockDiagonal,
+    FieldOfView,
     Identity,
     Measurement,
     Operator,
@@ -20,8 +22,10 @@ from any2all_operators import (
     check_operator,
     conjugate_gradient,
     equispaced_mask,
+    partial_fourier,
     random_mask,
 )
+from conftest import phantom
 
 
 def sense(height: int = 24, width: int = 20, coils: int = 3, two_d: bool = False) -> SenseFourier:
@@ -32,6 +36,13 @@ def sense(height: int = 24, width: int = 20, coils: int = 3, two_d: bool = False
     return SenseFourier(birdcage_maps(coils, height, width), mask, noise_std=0.01)
 
 
+def turned(scan: SenseFourier) -> SenseFourier:
+    """The same scan with rows and columns exchanged: rows of k-space are missing."""
+    width = scan.coil_maps.shape[2]
+    mask = scan.mask[:, None].expand(width, scan.coil_maps.shape[1])
+    return SenseFourier(scan.coil_maps.mT.contiguous(), mask, scan.noise_std)
+
+
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [
@@ -40,8 +51,14 @@ def sense(height: int = 24, width: int = 20, coils: int = 3, two_d: bool = False
         (sense(), (24, 20)),
         (sense(21, 17), (21, 17)),
         (sense(two_d=True), (24, 20)),
+        (turned(sense()), (20, 24)),
+        (FieldOfView(sense(), (24, 20), (26, 25)), (26, 25)),
+        (FieldOfView(sense(21, 17), (21, 17), (18, 20)), (18, 20)),
     ],
-    ids=["identity", "zero", "sense", "sense of odd size", "sense with a 2D mask"],
+    ids=[
+        *("identity", "zero", "sense", "sense of odd size", "sense with a 2D mask"),
+        *("sense without rows", "sense of a smaller field", "sense of a longer, narrower field"),
+    ],
 )
 def test_operators_keep_their_contract(operator: Operator, shape: tuple[int, int]) -> None:
     errors = check_operator(operator, shape)
@@ -78,6 +95,66 @@ def test_row_wise_prox_is_that_of_conjugate_gradients() -> None:
         )
 
 
+def test_a_scan_with_rows_and_columns_exchanged_is_solved_row_by_row_too() -> None:
+    scan = sense()
+    image, anchor = torch.rand(2, 2, 24, 20)
+    expected = scan.prox(scan.forward(image), anchor, 50.0)
+    other = turned(scan)
+    found = other.prox(other.forward(image.mT), anchor.mT, 50.0)
+    torch.testing.assert_close(found.mT, expected, rtol=1e-4, atol=1e-5)
+    assert other.acceleration == pytest.approx(scan.acceleration)
+
+
+@pytest.mark.parametrize("two_d", [False, True])
+def test_slices_may_have_coil_maps_of_their_own(two_d: bool) -> None:
+    one, two = sense(two_d=two_d), sense(two_d=two_d)
+    two = SenseFourier(two.coil_maps.roll(3, 1), two.mask, two.noise_std)
+    both = SenseFourier(torch.stack([one.coil_maps, two.coil_maps]), one.mask, one.noise_std)
+    image, anchor = torch.rand(2, 2, 24, 20)
+    y = both.forward(image)
+    u = both.prox(y, anchor, 20.0)
+    for k, alone in enumerate((one, two)):
+        torch.testing.assert_close(y[k : k + 1], alone.forward(image[k : k + 1]))
+        expected = alone.prox(y[k : k + 1], anchor[k : k + 1], 20.0)
+        torch.testing.assert_close(u[k : k + 1], expected, rtol=1e-4, atol=1e-4)
+    index = torch.tensor([1, 0, 1])
+    chosen = both.select(index)
+    torch.testing.assert_close(chosen.forward(image[index]), y[index])
+    torch.testing.assert_close(
+        chosen.prox(y[index], anchor[index], 20.0), u[index], atol=1e-4, rtol=0
+    )
+    assert one.select(index) is one
+    with pytest.raises(UserError, match=r"expected \(2, 24, 20\)"):
+        both.forward(image[:1])
+
+
+def test_the_preconditioner_saves_steps() -> None:
+    scan = SenseFourier(birdcage_maps(8, 64, 64), poisson_mask(64, 64, 6, 10), 0.01)
+    image = torch.from_numpy(phantom(64)[:, :, :1] / 200).permute(2, 0, 1)
+    y = scan.measure(image, [torch.Generator().manual_seed(0)])
+    for weight in (10.0, 100.0):
+        b = weight * scan.adjoint(y)
+
+        def solve(weight: float = weight, b: torch.Tensor = b, **more: object) -> torch.Tensor:
+            return conjugate_gradient(
+                lambda u: u + weight * scan.normal(u),
+                b,
+                torch.zeros_like(b),
+                **more,  # type: ignore[arg-type]
+            )
+
+        exact = solve(tolerance=1e-7)
+
+        def steps(exact: torch.Tensor = exact, **more: object) -> int:
+            return next(
+                n
+                for n in range(1, 200)
+                if (solve(max_steps=n, tolerance=0.0, **more) - exact).norm() < 1e-3 * exact.norm()
+            )
+
+        assert steps(precondition=scan.preconditioner(weight)) <= 0.75 * steps()
+
+
 def test_infinite_weight_fits_the_data_and_leaves_the_rest() -> None:
     operator = sense()
     x, anchor = torch.rand(1, 24, 20), torch.rand(1, 24, 20)
@@ -89,7 +166,7 @@ def test_infinite_weight_fits_the_data_and_leaves_the_rest() -> None:
 
 
 def test_infinite_weight_is_stable_at_full_size() -> None:
-    scan = SimulatedKSpace(noise_std=0).build(128, 128)
+    scan = KSpace(noise_std=0).build(128, 128)
     x, anchor = torch.rand(1, 128, 128), torch.rand(1, 128, 128)
     u = scan.prox(scan.forward(x), anchor, math.inf)
     assert float((scan.forward(u) - scan.forward(x)).abs().max()) < 0.05
@@ -102,11 +179,12 @@ def test_random_masks_hold_the_centre() -> None:
 
 def test_prox_treats_each_entry_of_a_batch_alone() -> None:
     operator = sense(two_d=True)
-    x = torch.rand(3, 24, 20) * torch.tensor([1.0, 100.0, 0.01])[:, None, None]
+    scale = torch.tensor([1.0, 100.0, 0.01])[:, None, None]
+    x = torch.rand(3, 24, 20) * scale
     y, anchor = operator.forward(x), torch.zeros_like(x)
     together = operator.prox(y, anchor, 5.0)
     alone = torch.cat([operator.prox(y[k : k + 1], anchor[:1], 5.0) for k in range(3)])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(together / scale, alone / scale, rtol=1e-4, atol=1e-5)
 
 
 @dataclass(frozen=True)
@@ -144,8 +222,29 @@ def test_masks_take_the_lines_they_promise() -> None:
     assert not torch.equal(random_mask(128, 4, 8, seed=1), random_mask(128, 4, 8, seed=2))
 
 
+def test_masks_move_stop_early_and_thin_out_from_the_centre() -> None:
+    assert torch.nonzero(equispaced_mask(12, 4, 0, offset=1))[:, 0].tolist() == [3, 7, 11]
+    assert torch.nonzero(equispaced_mask(12, 4, 0, offset=-3))[:, 0].tolist() == [3, 7, 11]
+    part = partial_fourier(torch.ones(3, 16), 0.75)
+    assert part.sum(1).tolist() == [12, 12, 12]
+    assert part[:, 12:].sum() == 0
+    with pytest.raises(UserError, match=r"above 0\.5"):
+        partial_fourier(part, 0.5)
+    disc = poisson_mask(64, 48, 6, 8)
+    assert disc[28:36, 20:28].all()
+    assert 5 < disc.numel() / float(disc.sum()) < 7
+    inner, outer = disc[16:48, 12:36], disc.clone()
+    outer[16:48, 12:36] = 0
+    assert inner.mean() > 2 * outer.sum() / (disc.numel() - inner.numel())
+    scan = KSpace(mask="poisson", acceleration=6, partial_fourier=0.75).build(64, 48)
+    assert scan.mask.shape == (64, 48)
+    assert scan.acceleration > 6
+    with pytest.raises(UserError, match="Poisson disc of 16 x 16"):
+        KSpace(mask="poisson", acceleration=30).build(16, 16)
+
+
 def test_simulated_noise_has_the_stated_size_where_sampled_only() -> None:
-    operator = SimulatedKSpace(noise_std=0.05).build(64, 64)
+    operator = KSpace(noise_std=0.05).build(64, 64)
     assert operator.acceleration == pytest.approx(64 / (16 + 6))
     zero = torch.zeros(2, 64, 64)
     y = operator.measure(zero, [torch.Generator().manual_seed(k) for k in range(2)])

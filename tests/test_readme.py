@@ -15,7 +15,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 @pytest.mark.parametrize("block", BLOCKS, ids=["use", "plugin"])
 def test_python_blocks_run(block: str) -> None:
     names: dict[str, object] = {"__name__": "readme"}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block, "README.md", "exec", dont_inherit=True), names)
     if "x" in names:
         assert names["x"].shape == (1, *names["truth"].shape)  # type: ignore[attr-defined]
 

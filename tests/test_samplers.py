@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 import torch
-from any2all_core import Noise, Schedule, reconstruct, simulate
+from any2all_core import (
+    GaussianPrior,
+    Noise,
+    Prior,
+    Sampler,
+    check_sampler,
+    reconstruct,
+    simulate,
+)
 from any2all_core.noise import generator
-from any2all_data import SimulatedKSpace
+from any2all_data import KSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
 from any2all_samplers import DDPM, MDS, MPS
 from torch import Tensor
@@ -14,28 +25,12 @@ from torch import Tensor
 SIZE = 16
 
 
-class TwoCorrelatedImages:
+class TwoCorrelatedImages(GaussianPrior):
     """Each pixel of (T1, FLAIR) is drawn from N(μ, Σ) by itself, in [−1, 1] units."""
 
-    modalities = ("T1", "FLAIR")
-    schedule = Schedule(1000)
-    mean = torch.tensor([-0.1, 0.2])
-    covariance = torch.tensor([[0.04, 0.03], [0.03, 0.05]])
-
     def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def denoise(self, x_t: Tensor, t: int) -> Tensor:
-        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ)."""
-        self.calls.append(t)
-        a = float(self.schedule.alpha_bar[t])
-        gain = (
-            a**0.5
-            * self.covariance
-            @ torch.linalg.inv(a * self.covariance + (1 - a) * torch.eye(2))
-        )
-        mean = self.mean[None, :, None, None]
-        return mean + torch.einsum("mn,bnhw->bmhw", gain, x_t - a**0.5 * mean)
+        mean, covariance = torch.tensor([-0.1, 0.2]), torch.tensor([[0.04, 0.03], [0.03, 0.05]])
+        super().__init__(("T1", "FLAIR"), mean, covariance)
 
     def draw(self, batch: int) -> Tensor:
         """Stacks in [0, 1] units."""
@@ -83,7 +78,7 @@ def test_mds_reconstructs_k_space() -> None:
     """Nearer to the truth than the answer without a prior, and as near to the data as its noise."""
     prior = TwoCorrelatedImages()
     truth = prior.draw(4)
-    scan = SimulatedKSpace(acceleration=3, coils=4, acs_lines=4, noise_std=0.02).build(SIZE, SIZE)
+    scan = KSpace(acceleration=3, coils=4, acs_lines=4, noise_std=0.02).build(SIZE, SIZE)
     operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
     data = simulate(operator, truth, seed=3)
     result = reconstruct(prior, operator, data, MDS(30), draws=8).mean(0)
@@ -115,7 +110,7 @@ def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> Non
 def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     prior = TwoCorrelatedImages()
     truth = prior.draw(3)
-    scan = SimulatedKSpace(acceleration=2, coils=2, acs_lines=2).build(SIZE, SIZE)
+    scan = KSpace(acceleration=2, coils=2, acs_lines=2).build(SIZE, SIZE)
     operator = BlockDiagonal({"FLAIR": scan})
     data = simulate(operator, truth)
     options = {"sampler": sampler, "seed": 5, "draws": 2}
@@ -147,3 +142,50 @@ def test_what_does_not_fit_is_told() -> None:
         )
     with pytest.raises(UserError, match="say shape="):
         reconstruct(prior, BlockDiagonal({}), {})
+
+
+@pytest.mark.parametrize("sampler", [DDPM(20), MDS(20), MPS(100)], ids=["ddpm", "mds", "mps"])
+def test_samplers_keep_their_contract(sampler: Sampler) -> None:
+    assert check_sampler(sampler)["batch"] < 1e-4
+
+
+@dataclass(frozen=True)
+class Careless:
+    """A sampler with one mistake."""
+
+    mistake: str
+    steps: int = 4
+
+    def __call__(
+        self,
+        prior: Prior,
+        measurement: Measurement,
+        noise: Noise,
+        progress: Callable[[], None] | None = None,
+    ) -> Tensor:
+        x = noise()
+        count = self.steps + (self.mistake == "one call too many")
+        for t in prior.schedule.timesteps(count):
+            x = prior.denoise(x, t)
+            if progress and self.mistake != "no progress":
+                progress()
+        if self.mistake == "mixes the batch":
+            x = x + 0.1 * len(x)
+        if self.mistake == "not a number":
+            x = x * float("nan")
+        return (x + 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("one call too many", "5 network calls at 5 times; expected steps = 4"),
+        ("no progress", "progress called 0 times"),
+        ("mixes the batch", "an entry alone differs"),
+        ("not a number", "expected finite"),
+        ("ignores the data", "correlation with the given one"),
+    ],
+)
+def test_check_sampler_names_what_fails(mistake: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_sampler(Careless(mistake))

@@ -101,7 +101,7 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
 def test_a_rate_that_fell_does_not_jump_up_again(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, decay=0.5)
     run(tmp_path / "run", recipe)
-    with pytest.raises(UserError, match="at step 6 its learning rate falls .* --start-from"):
+    with pytest.raises(UserError, match=r"at step 6 its learning rate falls .* --start-from"):
         run(tmp_path / "run", dataclasses.replace(recipe, steps=12), resume=True)
 
 
@@ -115,7 +115,7 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
         assert torch.allclose(ours, theirs, atol=1e-9)
     assert second.settings.training["start_from"]["steps"] == 6
     assert run(tmp_path / "still", still, start_from=first, resume=True) == []
-    with pytest.raises(UserError, match="start_from = the prior [0-9a-f]{8}, given was None"):
+    with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, given was None"):
         run(tmp_path / "still", still, resume=True)
     for change, words in (
         ({"prediction": "epsilon"}, "has prediction v, this training epsilon"),

@@ -12,7 +12,7 @@ from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
 from any2all_data.patient import Volume, modality_path, read_patient, to_stack
-from any2all_operators import BlockDiagonal, Operator, UserError, Zero
+from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
 from torch import Tensor
 
 from any2all_cli.parsing import ModalitySpec, parse_slices
@@ -20,11 +20,15 @@ from any2all_cli.parsing import ModalitySpec, parse_slices
 
 @dataclass(frozen=True)
 class Built:
-    """An operator with the plugin's name and the options it was made of."""
+    """A plugin's name, the options it was made of, and what it makes.
+
+    ``operator``: for simulation, or of the file; ``measured``: what it read from a file of its own.
+    """
 
     name: str
     options: dict[str, Any]
     operator: Operator
+    measured: Measured | None = None
 
 
 @dataclass(frozen=True)
@@ -58,37 +62,47 @@ def read_known(
     """The patient's volumes and the measurement that the specs make of them."""
     note = ""
     if input_ is None:
-        if Path(prior_name).is_dir():
-            raise UserError("--modalities without --input: give the patient's folder")
-        bundled = bundled_prior(prior_name)
-        if bundled.example is None:
-            raise UserError(f"prior {prior_name} has no example patient; give --input FOLDER")
-        input_, note = bundled.example, bundled.example_note
+        input_, note = _example(prior_name)
     if not input_.is_dir():
         raise UserError(f"--input {input_}: no such folder; expected <patient>/<modality>.nii.gz")
     height, width = prior.settings.image_size
-    built = {spec.modality: build_operator(spec, height, width) for spec in specs}
+    where = None if simulated else input_
+    complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
+    built = {spec.modality: build_operator(spec, height, width, where) for spec in specs}
     operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
+    measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
-    there = [m for m in prior.modalities if m in needed or modality_path(input_, m)]
-    if not there:
+    there = [
+        m
+        for m in prior.modalities
+        if (m in needed and m not in measured) or modality_path(input_, m)
+    ]
+    if not there and not measured:
         raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; nothing to go by")
-    volumes = read_patient(input_, there)
-    stack = to_stack(volumes)
+    volumes = read_patient(input_, there) if there else {}
+    stack = to_stack(volumes) if there else torch.zeros(0, 0, height, width)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
             f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
             f"on {height} x {width}; resample them, or train a prior at that size"
         )
-    ids = parse_slices(slices, len(stack))
-    stack = stack[ids.start : ids.stop]
-    images = {m: stack[:, k] for k, m in enumerate(there)}
-    full = torch.stack([images.get(m, torch.zeros_like(stack[:, 0])) for m in prior.modalities], 1)
-    data = simulate(operator, full, seed, ids)
+    count = _slice_count(input_, volumes, measured)
+    ids = parse_slices(slices, count)
+    chosen = torch.arange(ids.start, ids.stop)
+    operator = operator.select(chosen)
+    images = {m: stack[chosen, k] for k, m in enumerate(there)}
+    blank = torch.zeros(len(ids), height, width)
+    full = torch.stack([images.get(m, blank) for m in prior.modalities], 1)
+    imaged = {m: op for m, op in operator.operators.items() if m not in measured}
+    data = {m: reading.data[chosen] for m, reading in measured.items()}
+    columns = [k for k, m in enumerate(prior.modalities) if m in imaged]
+    data |= simulate(BlockDiagonal(imaged), full[:, columns], seed, ids)
     source, truth = {}, dict(images)
     for m, block in operator.operators.items():
         if m not in needed:
             source[m] = "missing"
+        elif m in measured:
+            source[m] = "measured"
         elif _is_image(block, images[m]) and not simulated:
             source[m] = "measured"
             data[m] = images[m]
@@ -98,16 +112,42 @@ def read_known(
     return Known(volumes, ids, operator, data, source, built, truth, note)
 
 
-def build_operator(spec: ModalitySpec, height: int, width: int) -> Built:
+def build_operator(
+    spec: ModalitySpec, height: int, width: int, patient: Path | None = None
+) -> Built:
     """The operator a spec names, for images (H, W).
 
-    A registered class is an operator itself, or a recipe whose ``build(height, width)`` gives one.
+    A registered class is an operator itself, or a recipe whose ``build(height, width)`` gives one,
+    or reads a measurement from the patient's file of one of its ``suffixes``.
     """
     made = make_plugin("any2all.operators", spec.operator, spec.options)
     options = {name: getattr(made, name) for name in option_fields(type(made))}
-    return Built(
-        spec.operator, options, made.build(height, width) if hasattr(made, "build") else made
-    )
+    if patient is not None:
+        names = [patient / f"{spec.modality}{end}" for end in getattr(made, "suffixes", ())]
+        path = next((name for name in names if name.exists()), None)
+        if path is not None:
+            reading: Measured = made.read(path, height, width)
+            return Built(spec.operator, options, reading.operator, reading)
+    operator = made.build(height, width) if hasattr(made, "build") else made
+    return Built(spec.operator, options, operator)
+
+
+def _example(prior_name: str) -> tuple[Path, str]:
+    if Path(prior_name).is_dir():
+        raise UserError("--modalities without --input: give the patient's folder")
+    bundled = bundled_prior(prior_name)
+    if bundled.example is None:
+        raise UserError(f"prior {prior_name} has no example patient; give --input FOLDER")
+    return bundled.example, bundled.example_note
+
+
+def _slice_count(patient: Path, volumes: dict[str, Volume], measured: dict[str, Measured]) -> int:
+    counts = {m: len(v.slices) for m, v in volumes.items()}
+    counts |= {m: len(reading.data) for m, reading in measured.items()}
+    if len(set(counts.values())) > 1:
+        listing = ", ".join(f"{m} {count}" for m, count in counts.items())
+        raise UserError(f"{patient}: numbers of slices differ ({listing}); expected one number")
+    return next(iter(counts.values()))
 
 
 def _is_image(operator: Operator, image: Tensor) -> bool:

@@ -2,30 +2,113 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from typing import Any
 
-from any2all_core.registry import GROUPS, list_plugins
+from any2all_core.check import check_sampler
+from any2all_core.options import option_fields, type_name
+from any2all_core.prior import DiffusionPrior
+from any2all_core.reconstruct import bundled_prior, make_sampler
+from any2all_core.registry import GROUPS, Plugin, list_plugins, make_plugin
+from any2all_operators import UserError, check_operator
 from rich.console import Console
 from rich.table import Table
 
+CHECK_SIZE = (64, 64)
 
-def run(as_json: bool) -> None:
-    """Print what is installed, importing none of it."""
+
+def run(name: str | None, as_json: bool, check: bool) -> bool:
+    """Print what is installed, importing none of it unless one is named or all are checked.
+
+    Returns whether all that was checked passed.
+    """
     found = [plugin for group in GROUPS for plugin in list_plugins(group)]
+    if name is not None:
+        chosen = [p for p in found if name in (p.name, p.qualified)]
+        if not chosen:
+            names = ", ".join(p.name for p in found)
+            raise UserError(f"unknown plugin {name!r}; installed: {names}")
+        found = chosen
+    rows = [_row(p) for p in found]
+    if check:
+        for row, plugin in zip(rows, found, strict=True):
+            row["check"] = _check(plugin)
+    elif name is not None:
+        for row, plugin in zip(rows, found, strict=True):
+            row |= _describe(plugin)
     if as_json:
-        rows = [
-            {
-                "group": p.group,
-                "name": p.name,
-                "distribution": p.distribution,
-                "version": p.version,
-                "object": p.entry_point.value,
-            }
-            for p in found
-        ]
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("group", "name", "package", "version")
-    for p in found:
-        table.add_row(p.group, p.name, p.distribution, p.version)
+        print(json.dumps(rows, indent=2, default=str))
+    elif name is not None and not check:
+        _print_described(rows)
+    else:
+        _print_table(rows)
+    return all(row.get("check", "ok") == "ok" for row in rows)
+
+
+def _row(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "group": plugin.group,
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "object": plugin.entry_point.value,
+    }
+
+
+def _describe(plugin: Plugin) -> dict[str, Any]:
+    loaded = plugin.load()
+    if plugin.group == "any2all.priors":
+        settings = DiffusionPrior.load(bundled_prior(plugin.qualified).folder).settings
+        return {
+            "about": f"{', '.join(settings.modalities)} at "
+            f"{settings.image_size[0]} x {settings.image_size[1]}",
+            "options": {},
+        }
+    doc = inspect.getdoc(loaded) or "(no docstring)"
+    options = {
+        option: {"type": type_name(kind), "default": default}
+        for option, (kind, default) in option_fields(loaded).items()
+    }
+    return {"about": doc.split("\n\n")[0].replace("\n", " "), "options": options}
+
+
+def _check(plugin: Plugin) -> str:
+    """ "ok", or in one line what is wrong."""
+    try:
+        if plugin.group == "any2all.operators":
+            made = make_plugin(plugin.group, plugin.qualified, {})
+            operator = made.build(*CHECK_SIZE) if hasattr(made, "build") else made
+            check_operator(operator, CHECK_SIZE)
+        elif plugin.group == "any2all.samplers":
+            check_sampler(make_sampler(plugin.qualified))
+        else:
+            DiffusionPrior.load(bundled_prior(plugin.qualified).folder)
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        return f"{type(error).__name__}: {reason}"
+    return "ok"
+
+
+def _print_described(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        print(f"{row['name']}: {row['about']}")
+        print(f"  {row['group']}, from {row['distribution']} {row['version']}")
+        for option, entry in row["options"].items():
+            print(f"  {option}={entry['default']}  ({entry['type']})")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    columns = (
+        "group",
+        "name",
+        "distribution",
+        "version",
+        *(["check"] if "check" in rows[0] else []),
+    )
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
     Console().print(table)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from any2all_data.cohort import covered
 from any2all_operators import Measurement
+from any2all_operators.field_of_view import fit
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -34,7 +35,8 @@ def preview(
     for m, (name, operator) in enumerate(measurement.operator.operators.items()):
         data = measurement.data[name][z : z + 1]
         picture = _picture(data) if data.numel() else None
-        zero_filled = operator.adjoint(data)[0] if data.is_complex() else None
+        one = operator.select(torch.tensor([z]))
+        zero_filled = one.adjoint(data)[0] if hasattr(one, "acceleration") else None
         image = result[z, m]
         true = truth[name][z] if name in truth else None
         error = None if true is None else 5 * (image - true).abs()
@@ -70,8 +72,11 @@ def _picture(data: Tensor) -> Tensor:
     """(1, H, W) of an image as it is; k-space (1, C, H, W) as the logarithm of its magnitude."""
     if not data.is_complex():
         return data[0] if data.ndim == 3 else torch.zeros(1, 1)
+    if data.ndim != 4:  # not on a grid
+        return torch.zeros(1, 1)
     magnitude = data[0].abs().square().sum(0).sqrt()
-    return torch.log1p(50 * magnitude) / torch.log1p(50 * magnitude.max())
+    picture = torch.log1p(50 * magnitude) / torch.log1p(50 * magnitude.max())
+    return fit(picture, (max(picture.shape), max(picture.shape)))
 
 
 def _tile(image: Tensor, size: tuple[int, int] | None) -> Image.Image:

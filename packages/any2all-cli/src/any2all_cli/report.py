@@ -48,8 +48,12 @@ def judge(known: Known, results: Tensor) -> dict[str, Any]:
             "operator": known.built[name].name if name in known.built else "missing",
             "options": known.built[name].options if name in known.built else {},
             "source": known.source[name],
-            "unit": "as in its file" if name in known.volumes else "normalised",
+            "unit": "as in its file" if _scale(known, name) else "normalised",
         }
+        if name in known.built and (measured := known.built[name].measured):
+            entry["scan"] = dict(measured.details)
+        if operator.noise_std:
+            entry["noise_std"] = operator.noise_std
         if hasattr(operator, "acceleration"):
             entry["effective_acceleration"] = round(operator.acceleration, 3)
         if name in residuals:
@@ -66,9 +70,9 @@ def judge(known: Known, results: Tensor) -> dict[str, Any]:
                 entry["score"] = _score(mean[chosen, m], truth[chosen])
                 if name in residuals:
                     plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
-                    entry["score_zero_filled"] = _score(
-                        operator.adjoint(data)[chosen], truth[chosen]
-                    )
+                    if hasattr(operator, "acceleration"):
+                        zero_filled = operator.adjoint(data)[chosen]
+                        entry["score_zero_filled"] = _score(zero_filled, truth[chosen])
                     entry["score_without_prior"] = _score(plain[chosen], truth[chosen])
         judged[name] = entry
     report: dict[str, Any] = {"modalities": judged, "slices": list(known.slice_ids)}
@@ -87,20 +91,32 @@ def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
 
 def write_patient(folder: Path, known: Known, results: Tensor) -> None:
     """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
-    like = next(iter(known.volumes.values()))
+    like = next(iter(known.volumes.values()), None)
     first = known.slice_ids.start
     mean, std = results.mean(0), results.std(0) if len(results) > 1 else None
     for m, name in enumerate(known.operator.modalities):
-        scale = known.volumes[name].scale if name in known.volumes else 1.0
+        scale = _scale(known, name) or 1.0
         values = (mean[:, m] * scale).numpy()
         if known.operator.operators[name] == Identity():
             # as it went in: without the rounding and the clipping of the normalisation
             values = known.volumes[name].slices[first : known.slice_ids.stop]
-        write_volume(folder / f"{name}.nii.gz", values, like, first)
+        images = {name: values}
         if std is not None:
-            write_volume(folder / f"{name}_std.nii.gz", (std[:, m] * scale).numpy(), like, first)
+            images[f"{name}_std"] = (std[:, m] * scale).numpy()
+        for file, image in images.items():
+            if like is None:
+                write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
+            else:
+                write_volume(folder / f"{file}.nii.gz", image, like, first)
     measurement = Measurement(known.operator, known.data)
     preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
+
+
+def _scale(known: Known, name: str) -> float | None:
+    """The value in the file's unit that is 1, if the modality has a file."""
+    if name in known.built and (measured := known.built[name].measured):
+        return measured.scale
+    return known.volumes[name].scale if name in known.volumes else None
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:
@@ -124,10 +140,11 @@ def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known
         if "score" in entry and entry["source"] != "measured":
             text += f", {_figures(entry['score'])}"
         if "score_without_prior" in entry:
-            text += (
-                f"; without the prior {_figures(entry['score_without_prior'])}, "
-                f"zero-filled {_figures(entry['score_zero_filled'])}"
-            )
+            text += f"; without the prior {_figures(entry['score_without_prior'])}"
+        if "score_zero_filled" in entry:
+            text += f", zero-filled {_figures(entry['score_zero_filled'])}"
+        if "scan" in entry and entry["residual_over_noise"]:
+            text += f", residual {entry['residual_over_noise']:.1f} x the noise"
         console.print(text, highlight=False)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
 

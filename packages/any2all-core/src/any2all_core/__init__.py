@@ -1,5 +1,7 @@
 """The diffusion prior, its training, the plugin registry, and reconstruct()."""
 
+from any2all_core.check import check_sampler
+from any2all_core.gaussian import GaussianPrior
 from any2all_core.noise import Noise
 from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate
@@ -11,11 +13,13 @@ __version__ = "0.1.0"
 __all__ = [
     "BundledPrior",
     "DiffusionPrior",
+    "GaussianPrior",
     "Noise",
     "Prior",
     "PriorSettings",
     "Sampler",
     "Schedule",
+    "check_sampler",
     "load_prior",
     "make_sampler",
     "reconstruct",

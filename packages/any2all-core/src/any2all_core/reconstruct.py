@@ -107,7 +107,7 @@ def reconstruct(
         generators = [generator(seed, ids[place % slices], place // slices) for place in places]
         noise = Noise(generators, (len(prior.modalities), height, width))
         index = torch.tensor([place % slices for place in places])
-        part = Measurement(operator, {name: y[index] for name, y in given.items()})
+        part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
         stack = draw(prior, part, noise, progress)
         results.view(-1, *results.shape[2:])[places.start : places.stop] = project_onto_data(
             part, stack

@@ -1,5 +1,6 @@
-"""Patient folders of NIfTI in and out, normalisation, slices for training, simulated k-space."""
+"""Patient folders in and out: NIfTI, raw k-space; normalisation, slices for training."""
 
+from any2all_data.kspace import KSpace, birdcage_maps
 from any2all_data.patient import (
     Volume,
     modality_path,
@@ -8,16 +9,18 @@ from any2all_data.patient import (
     to_stack,
     write_volume,
 )
-from any2all_data.simulate import SimulatedKSpace, birdcage_maps
+from any2all_data.raw import RawKSpace, read_raw
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "SimulatedKSpace",
+    "KSpace",
+    "RawKSpace",
     "Volume",
     "birdcage_maps",
     "modality_path",
     "read_patient",
+    "read_raw",
     "read_volume",
     "to_stack",
     "write_volume",

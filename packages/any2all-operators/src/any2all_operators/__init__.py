@@ -4,9 +4,11 @@ from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
 from any2all_operators.check import check_operator
 from any2all_operators.conjugate_gradient import conjugate_gradient
 from any2all_operators.errors import UserError
+from any2all_operators.field_of_view import FieldOfView
 from any2all_operators.identity import Identity, Zero
-from any2all_operators.masks import equispaced_mask, random_mask
+from any2all_operators.masks import equispaced_mask, partial_fourier, random_mask
 from any2all_operators.operator import Operator
+from any2all_operators.recipe import FileRecipe, Measured, Recipe
 from any2all_operators.sense import SenseFourier
 
 __version__ = "0.1.0"
@@ -14,14 +16,19 @@ __version__ = "0.1.0"
 __all__ = [
     "BlockDiagonal",
     "Data",
+    "FieldOfView",
+    "FileRecipe",
     "Identity",
+    "Measured",
     "Measurement",
     "Operator",
+    "Recipe",
     "SenseFourier",
     "UserError",
     "Zero",
     "check_operator",
     "conjugate_gradient",
     "equispaced_mask",
+    "partial_fourier",
     "random_mask",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +35,24 @@ class BlockDiagonal:
 
     def prox(self, data: Data, anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
         """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖², (B, M, H, W)."""
-        self._expect(anchor)
-        blocks = [
-            op.prox(data[name], anchor[:, m], weight[name]) for m, (name, op) in self._enumerate()
-        ]
-        return torch.stack(blocks, 1)
+        return self.prox_of(data)(anchor, weight)
+
+    def prox_of(self, data: Data) -> Callable[[Tensor, Mapping[str, float]], Tensor]:
+        """``prox`` of fixed data, (anchor, {modality: weight}) ↦ u."""
+        of = {name: op.prox_of(data[name]) for name, op in self.operators.items()}
+
+        def prox(anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
+            self._expect(anchor)
+            blocks = [
+                solve(anchor[:, m], weight[name]) for m, (name, solve) in enumerate(of.items())
+            ]
+            return torch.stack(blocks, 1)
+
+        return prox
+
+    def select(self, index: Tensor) -> BlockDiagonal:
+        """The operators of slices ``index`` (B,)."""
+        return BlockDiagonal({name: op.select(index) for name, op in self.operators.items()})
 
     def _enumerate(self) -> enumerate[tuple[str, Operator]]:
         return enumerate(self.operators.items())

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from any2all_operators.errors import UserError
 
 
-def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8) -> Tensor:
-    """Every R-th line counted from the centre, and ``acs_lines`` around it; (W,), 1 where taken."""
+def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: int = 0) -> Tensor:
+    """Every R-th line counted from the centre, and ``acs_lines`` around it; (W,), 1 where taken.
+
+    ``offset``: by how many lines the comb is moved, so that slices or modalities may differ.
+    """
     _expect(width, acceleration, acs_lines)
-    line = torch.arange(width) - width // 2
+    line = torch.arange(width) - width // 2 - offset
     return ((line % acceleration == 0) | _centre(width, acs_lines)).float()
 
 
@@ -28,6 +33,14 @@ def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0
     order = torch.randperm(len(outside), generator=generator)
     mask[outside[order[:count]]] = 1
     return mask
+
+
+def partial_fourier(mask: Tensor, fraction: float) -> Tensor:
+    """The mask (..., W) without the last 1 − ``fraction`` of its lines; 0.5 < fraction ≤ 1."""
+    if not 0.5 < fraction <= 1:
+        raise UserError(f"partial_fourier {fraction}: expected above 0.5 and at most 1")
+    line = torch.arange(mask.shape[-1])
+    return mask * (line < math.ceil(fraction * mask.shape[-1]))
 
 
 def _centre(width: int, lines: int) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from any2all_operators.conjugate_gradient import conjugate_gradient
+from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.errors import UserError
+
+Prox = Callable[[Tensor, float], Tensor]
 
 
 class Operator(ABC):
@@ -40,15 +42,20 @@ class Operator(ABC):
         """argmin_u weight/2 ‖A u − y‖² + 1/2 ‖u − anchor‖², for each image by itself.
 
         weight may be infinite: the image nearest to ``anchor`` among those that fit the data best.
-        Here: conjugate gradients on (1 + weight A*A) u = anchor + weight A* y, from ``anchor``;
-        for an infinite weight on A*A (u − anchor) = A* y − A*A anchor, from zero.
+        Here: by conjugate gradients, see :func:`solve_prox`.
         """
-        if math.isinf(weight):
-            gap = self.adjoint(data) - self.normal(anchor)
-            return anchor + conjugate_gradient(self.normal, gap, torch.zeros_like(gap))
-        return conjugate_gradient(
-            lambda u: u + weight * self.normal(u), anchor + weight * self.adjoint(data), anchor
-        )
+        return solve_prox(self.normal, self.adjoint(data), anchor, weight)
+
+    def prox_of(self, data: Tensor) -> Prox:
+        """``prox`` of fixed data, (anchor, weight) ↦ u, for the many steps of a sampler.
+
+        To override where something of the data can be worked out once for all.
+        """
+        return lambda anchor, weight: self.prox(data, anchor, weight)
+
+    def select(self, index: Tensor) -> Operator:
+        """The operator of slices ``index`` (B,); itself, unless slices differ in it."""
+        return self
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Noise n shaped like data (B, ...), one generator for each of the B entries."""

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.errors import UserError
-from any2all_operators.operator import Operator, check_noise_std
+from any2all_operators.operator import Operator, Prox, check_noise_std
+from any2all_operators.row_wise import RowWise
 
-EIGENVECTOR_BYTES = 512 * 2**20
+EIGENVECTOR_BYTES = 2**30
 """Above this the row-wise decomposition is not made and prox iterates."""
-NULL = 1e-3
-"""With an infinite weight, eigenvalues of A*A below this count as unmeasured."""
+CHUNK_BYTES = 32 * 2**20
+"""Coil images held at a time by A*A, which needs no more of them than it sums."""
 
 
 @dataclass(frozen=True, eq=False)
 class SenseFourier(Operator):
     r"""SENSE: y_c = M F (s_c · x) + n, with F the centred, orthonormal 2D Fourier transform.
 
-    coil_maps: complex (C, H, W), Σ_c |s_c|² = 1 inside the object. mask: (W,) for fully sampled
-    readout along H, or (H, W); 1 where sampled. Data is complex (B, C, H, W), zero where not
-    sampled. The image is real, so the adjoint is x = Re Σ_c s̄_c · Fᴴ M y_c.
+    coil_maps: complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every
+    slice has its own. mask: (W,) for fully sampled readout along H, or (H, W); 1 where sampled.
+    Data is complex (B, C, H, W), zero where not sampled. The image is real, so the adjoint is
+    x = Re Σ_c s̄_c · Fᴴ M y_c. A smooth phase of the object belongs into the maps.
 
     Source: Pruessmann 1999, *SENSE: sensitivity encoding for fast MRI*.
     """
@@ -35,18 +38,17 @@ class SenseFourier(Operator):
     noise_std: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.coil_maps.ndim != 3 or not self.coil_maps.is_complex():
+        if self.coil_maps.ndim not in (3, 4) or not self.coil_maps.is_complex():
             raise UserError(
                 f"coil maps are {self.coil_maps.dtype} {tuple(self.coil_maps.shape)}; "
-                "expected complex (coils, H, W)"
+                "expected complex (coils, H, W), or (slices, coils, H, W)"
             )
-        height, width = self.coil_maps.shape[1:]
+        height, width = self.coil_maps.shape[-2:]
         if tuple(self.mask.shape) not in {(width,), (height, width)}:
             raise UserError(
                 f"mask is {tuple(self.mask.shape)}; these coil maps {tuple(self.coil_maps.shape)} "
                 f"need ({width},) or ({height}, {width})"
             )
-
         if not bool(((self.mask == 0) | (self.mask == 1)).all()) or not bool(self.mask.any()):
             raise UserError("mask: expected 1 where sampled and 0 elsewhere, and some samples")
         check_noise_std(self.noise_std)
@@ -56,39 +58,74 @@ class SenseFourier(Operator):
         """Effective acceleration: all samples over those taken, calibration included."""
         return self.mask.numel() / float(self.mask.count_nonzero())
 
+    def select(self, index: Tensor) -> SenseFourier:
+        if self.coil_maps.ndim == 3:
+            return self
+        chosen = replace(self, coil_maps=self.coil_maps[index])
+        if self._row_wise is not None:  # made once, for every batch
+            vars(chosen)["_row_wise"] = self._row_wise.select(index)
+        return chosen
+
     def forward(self, image: Tensor) -> Tensor:
         """(B, H, W) real to (B, C, H, W) complex."""
-        self._expect(image, self.coil_maps.shape[1:], "image")
-        return self._sampling * torch.fft.fft2(self._encoding * image[:, None], norm="ortho")
+        self._expect(image, self.coil_maps.shape[-2:], "image")
+        coils = _times(self._encoding, image[:, None])
+        return _times(torch.fft.fft2(coils, norm="ortho"), self._sampling)
 
     def adjoint(self, data: Tensor) -> Tensor:
         """(B, C, H, W) complex to (B, H, W) real."""
-        self._expect(data, self.coil_maps.shape, "k-space")
-        coils = torch.fft.ifft2(self._sampling.conj() * data, norm="ortho")
-        return (self._encoding.conj() * coils).real.sum(1)
+        self._expect(data, self.coil_maps.shape[-3:], "k-space")
+        coils = torch.fft.ifft2(_times(data, self._sampling.conj()), norm="ortho")
+        return _real_inner(self._encoding, coils)
+
+    def normal(self, image: Tensor) -> Tensor:
+        """A*A x, a few coils at a time and without the transform along a fully sampled axis."""
+        self._expect(image, self.coil_maps.shape[-2:], "image")
+        axis = self._undersampled_axis
+        dims = (-2, -1) if axis is None else (axis,)
+        total = torch.zeros_like(image)
+        for encoding in self._encoding.split(self._coils_at_a_time(len(image)), dim=-3):
+            coils = torch.fft.fftn(_times(encoding, image[:, None]), dim=dims, norm="ortho")
+            coils = torch.fft.ifftn(_times(coils, self.mask), dim=dims, norm="ortho")
+            total = total + _real_inner(encoding, coils)
+        return total
 
     def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
-        """Exact for a 1D mask, by conjugate gradients otherwise.
+        return self.prox_of(data)(anchor, weight)
 
-        Readout is then fully sampled, so A*A does not mix rows: row h is multiplied by the real
-        symmetric N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch) = Q Λ Qᵀ, and
-        u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight from one decomposition.
+    def prox_of(self, data: Tensor) -> Prox:
+        """Exact where only lines are missing, by preconditioned conjugate gradients otherwise.
+
+        One axis is then fully sampled, so A*A does not mix the rows along it (of the columns
+        likewise): row h is multiplied by the real symmetric N_h = Re Σ_c diag(s̄_ch) Fᴴ M F
+        diag(s_ch) = Q Λ Qᵀ, and u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight
+        from one decomposition.
         """
-        if self._eigen is None:
-            return super().prox(data, anchor, weight)
-        values, vectors = self._eigen  # (H, W) and (H, W, W)
-        if math.isinf(weight):
-            keep = (values <= NULL).to(values.dtype)
-            gain = (1 - keep) / values.clamp(min=NULL)
-        else:
-            keep = 1 / (1 + weight * values)
-            gain = weight * keep
-        rows = torch.stack([anchor, self.adjoint(data)]).permute(2, 0, 1, 3)  # (H, 2, B, W)
-        height, _, batch, width = rows.shape
-        rows = torch.bmm(rows.reshape(height, 2 * batch, width), vectors)
-        a, b = rows.view(height, 2, batch, width).unbind(1)
-        u = keep[:, None] * a + gain[:, None] * b
-        return torch.bmm(u, vectors.mT).transpose(0, 1).contiguous()
+        back, rows = self.adjoint(data), self._row_wise
+        if rows is not None and self._undersampled_axis == -1:
+            eigen = rows.to_eigen(back)
+            return lambda anchor, weight: rows.solve(anchor, eigen, weight)
+        if rows is not None:
+            eigen = rows.to_eigen(back.mT)
+            return lambda anchor, weight: rows.solve(anchor.mT, eigen, weight).mT.contiguous()
+        return lambda anchor, weight: solve_prox(
+            self.normal,
+            back,
+            anchor,
+            weight,
+            None if math.isinf(weight) else self.preconditioner(weight),
+        )
+
+    def preconditioner(self, weight: float) -> Callable[[Tensor], Tensor]:
+        """An approximate inverse of 1 + weight A*A: the best one that a Fourier transform can do.
+
+        Fᴴ diag(1/(1 + weight c)) F with c(k) = 1/HW Σ_c Σ_q M(k + q) |(F s_c)(q)|², even in k as
+        images are real: c is the circulant nearest to A*A in the Frobenius norm.
+        Source: Chan 1988, *An optimal circulant preconditioner for Toeplitz systems*.
+        """
+        gain = 1 / (1 + weight * self._circulant)
+        size = self.coil_maps.shape[-2:]
+        return lambda image: torch.fft.irfft2(gain * torch.fft.rfft2(image), s=size)
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Complex Gaussian noise on the samples taken."""
@@ -100,41 +137,74 @@ class SenseFourier(Operator):
 
     @cached_property
     def _encoding(self) -> Tensor:
-        """Coil maps times the phase ramp that centres the transform, (C, H, W)."""
-        height, width = self.coil_maps.shape[1:]
+        """Coil maps times the phase ramp that centres the transform, (..., C, H, W)."""
+        height, width = self.coil_maps.shape[-2:]
         return self.coil_maps * _centring(height)[:, None] * _centring(width)
 
     @cached_property
     def _sampling(self) -> Tensor:
-        """Mask times the phase ramp of k-space and its constant, (H, W)."""
-        height, width = self.coil_maps.shape[1:]
+        """Mask times the phase ramp of k-space and its constant, (H, W); often real, ±1 and 0."""
+        height, width = self.coil_maps.shape[-2:]
         centre_y, centre_x = height // 2, width // 2
         angle = -2 * math.pi * (centre_y**2 / height + centre_x**2 / width)
         constant = complex(math.cos(angle), math.sin(angle))
-        return self.mask * (constant * _centring(height)[:, None] * _centring(width))
+        ramp = constant * _centring(height)[:, None] * _centring(width)
+        return self.mask * (ramp if float(ramp.imag.abs().max()) > 1e-6 else ramp.real)
 
     @cached_property
-    def _eigen(self) -> tuple[Tensor, Tensor] | None:
-        """Λ (H, W) and Q (H, W, W) of every row, or None where they don't exist or don't fit."""
-        _, height, width = self.coil_maps.shape
-        if self.mask.ndim != 1 or height * width**2 * 4 > EIGENVECTOR_BYTES:
+    def _undersampled_axis(self) -> int | None:
+        """−1 where whole columns of k-space are missing, −2 where whole rows are, else None."""
+        mask = self.mask
+        if mask.ndim == 1 or bool((mask == mask[:1]).all()):
+            return -1
+        return -2 if bool((mask == mask[:, :1]).all()) else None
+
+    @cached_property
+    def _row_wise(self) -> RowWise | None:
+        """None where rows and columns are mixed, or where it would not fit."""
+        maps = self.coil_maps if self.coil_maps.ndim == 4 else self.coil_maps[None]
+        mask = self.mask.expand(maps.shape[-2:])
+        if self._undersampled_axis is None:
             return None
-        identity = torch.eye(width, dtype=torch.complex128, device=self.mask.device)
-        fourier = torch.fft.fftshift(
-            torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
-        )
-        kernel = fourier.mH @ (self.mask[:, None] * fourier)
-        rows = self.coil_maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
-        normal = (rows.mH @ rows * kernel).real
-        values, vectors = torch.linalg.eigh((normal + normal.mT) / 2)
-        return values.clamp(min=0).float(), vectors.float()
+        if self._undersampled_axis == -2:
+            maps, mask = maps.mT, mask.mT
+        if RowWise.bytes_needed(len(maps), *maps.shape[-2:]) > EIGENVECTOR_BYTES:
+            return None
+        return RowWise.of_sense(maps, mask[0])
+
+    @cached_property
+    def _circulant(self) -> Tensor:
+        """c(k) for the frequencies of rfft2: (H, W//2 + 1), or with slices in front."""
+        shape = self.coil_maps.shape[-2:]
+        power = torch.fft.fft2(self.coil_maps).abs().square().sum(-3) / math.prod(shape) ** 2
+        mask = torch.fft.ifftshift(self.mask.expand(shape))
+        c = torch.fft.ifft2(torch.fft.fft2(mask) * torch.fft.fft2(power).conj()).real
+        mirrored = c.flip(-2, -1).roll((1, 1), (-2, -1))  # c(−k)
+        return ((c + mirrored) / 2).clamp(min=0)[..., : shape[1] // 2 + 1]
+
+    def _coils_at_a_time(self, batch: int) -> int:
+        return max(1, CHUNK_BYTES // (8 * batch * math.prod(self.coil_maps.shape[-2:])))
 
     def _expect(self, given: Tensor, shape: torch.Size, what: str) -> None:
-        if given.shape[1:] != shape:
+        slices = self.coil_maps.shape[0] if self.coil_maps.ndim == 4 else None
+        if given.shape[1:] != shape or slices not in (None, 1, len(given)):
+            batch = "batch" if slices is None else str(slices)
             raise UserError(
                 f"{what} is {tuple(given.shape)}, coil maps are {tuple(self.coil_maps.shape)}; "
-                f"expected (batch, {', '.join(map(str, shape))})"
+                f"expected ({batch}, {', '.join(map(str, shape))})"
             )
+
+
+def _times(coils: Tensor, factor: Tensor) -> Tensor:
+    """coils · factor; a real factor is not made complex first, which would cost twice."""
+    if factor.is_complex():
+        return coils * factor
+    return torch.view_as_complex(torch.view_as_real(coils.resolve_conj()) * factor[..., None])
+
+
+def _real_inner(maps: Tensor, coils: Tensor) -> Tensor:
+    """Re Σ_c m̄_c · coils_c, (B, H, W)."""
+    return (torch.view_as_real(maps) * torch.view_as_real(coils)).sum(-4).sum(-1)
 
 
 def _centring(n: int) -> Tensor:

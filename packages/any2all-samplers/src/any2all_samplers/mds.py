@@ -55,13 +55,14 @@ class MDS:
         times = prior.schedule.timesteps(self.steps, self.spacing)
         operators = measurement.operator.operators
         alpha_bars = prior.schedule.alpha_bar[times].tolist()
+        prox = measurement.operator.prox_of(measurement.data)
         x_t = noise()
         for t, alpha_bar, alpha_bar_next in zip(
             times, alpha_bars, [*alpha_bars[1:], 1.0], strict=True
         ):
             x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
             weight = {name: self.data_weight(op, alpha_bar) for name, op in operators.items()}
-            u = measurement.operator.prox(measurement.data, (x0_hat + 1) / 2, weight)
+            u = prox((x0_hat + 1) / 2, weight)
             x0_tilde = 2 * u - 1
             spread = (1 - alpha_bar_next) ** 0.5
             x_t_next = alpha_bar_next**0.5 * x0_tilde

@@ -1,0 +1,75 @@
+"""The test kit for authors of samplers."""
+
+from __future__ import annotations
+
+import torch
+from any2all_operators import BlockDiagonal, Identity, UserError
+from torch import Tensor
+
+from any2all_core.gaussian import GaussianPrior
+from any2all_core.reconstruct import reconstruct
+from any2all_core.sampler import Sampler
+
+SIZE = 8
+TOLERANCE = 1e-4
+
+
+def check_sampler(sampler: Sampler) -> dict[str, float]:
+    """Test a sampler on a Gaussian prior of two modalities, alone and with the first one given.
+
+    - the result is finite, (B, M, H, W), and lies in [0, 1]
+    - ``steps`` network calls at distinct falling times, and as many calls of ``progress``
+    - the same noise gives the same result, and an entry alone what it gives in a batch
+    - a sampler that takes data moves the missing modality with the given one
+
+    Returns the largest difference between a batch and its entries, and the correlation found.
+    Raises AssertionError that names what fails.
+    """
+    prior = GaussianPrior(("A", "B"), torch.zeros(2), torch.tensor([[0.06, 0.05], [0.05, 0.06]]))
+    name = type(sampler).__name__
+    ticks = 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+
+    def draw(given: Tensor | None, ids: list[int], batch_size: int) -> Tensor:
+        operator = BlockDiagonal({} if given is None else {"A": Identity()})
+        data = {} if given is None else {"A": given[ids]}
+        shape = (len(ids), SIZE, SIZE)
+        return reconstruct(
+            prior, operator, data, sampler,
+            shape=shape, slice_ids=ids, batch_size=batch_size, progress=tick,
+        )[0]  # fmt: skip
+
+    stack = draw(None, [0, 1], 2)
+    if prior.calls != sorted(set(prior.calls), reverse=True) or len(prior.calls) != sampler.steps:
+        raise AssertionError(
+            f"{name}: {len(prior.calls)} network calls at {len(set(prior.calls))} times; expected "
+            f"steps = {sampler.steps} at distinct, falling times"
+        )
+    if ticks != sampler.steps:
+        raise AssertionError(f"{name}: progress called {ticks} times, expected {sampler.steps}")
+    if stack.shape != (2, 2, SIZE, SIZE) or not bool(torch.isfinite(stack).all()):
+        raise AssertionError(f"{name}: result {tuple(stack.shape)}, expected finite (2, 2, H, W)")
+    image = 0.5 + 0.15 * torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    try:
+        together = draw(image, [0, 1], 2)
+    except UserError:  # unconditional
+        return {"batch": _largest(draw(None, [0, 1], 1), stack, name, "an entry alone")}
+    error = _largest(draw(image, [0, 1], 1), together, name, "an entry alone")
+    pair = torch.stack([together[:, 1].flatten(), image.flatten()])
+    correlation = float(torch.corrcoef(pair)[0, 1])
+    if not correlation > 0.3:
+        raise AssertionError(
+            f"{name}: the missing modality's correlation with the given one is {correlation:.2f}, "
+            "the prior's is 0.83"
+        )
+    return {"batch": error, "correlation": correlation}
+
+
+def _largest(given: Tensor, expected: Tensor, name: str, what: str) -> float:
+    error = float((given - expected).abs().max())
+    if not error <= TOLERANCE:
+        raise AssertionError(f"{name}: {what} differs by {error:.1e} from what it is in a batch")
+    return error

@@ -1,0 +1,103 @@
+"""The operator ``kspace``: a scan of raw data, measured or simulated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from any2all_operators import (
+    Measured,
+    SenseFourier,
+    UserError,
+    equispaced_mask,
+    partial_fourier,
+    random_mask,
+)
+from any2all_operators.operator import check_noise_std
+from torch import Tensor
+
+from any2all_data.calibration import calibrate
+from any2all_data.raw import SUFFIXES, read_raw, turned, without_oversampling
+
+SIMULATED_NOISE_STD = 0.01
+
+
+@dataclass(frozen=True)
+class KSpace:
+    """Cartesian multi-coil k-space, y = M F S x + n: a raw file, or simulated from an image.
+
+    Simulated, with birdcage coils: ``acceleration`` R takes every R-th line moved by ``offset``, or
+    W/R random ones, or HW/R samples of a Poisson disc, ``acs_lines`` in the centre and none beyond
+    the ``partial_fourier`` fraction of the lines. Measured: ``turn`` degrees counter-clockwise and
+    then ``mirror`` left-right bring the scan to the prior's orientation, and ``zoom`` is its longer
+    field of view over that of the prior. ``noise_std`` of one real component of a sample, on the
+    [0, 1] image scale; auto: 0.01 simulated, estimated where measured.
+    """
+
+    acceleration: int = 4
+    coils: int = 8
+    acs_lines: int = 8
+    noise_std: float | Literal["auto"] = "auto"
+    mask: Literal["equispaced", "random", "poisson"] = "equispaced"
+    offset: int = 0
+    partial_fourier: float = 1.0
+    turn: Literal[0, 90, 180, 270] = 0
+    mirror: bool = False
+    zoom: float = 1.0
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+
+    def __post_init__(self) -> None:
+        if self.noise_std != "auto":
+            check_noise_std(self.noise_std)
+        if not 0.1 <= self.zoom <= 10:
+            raise UserError(f"zoom {self.zoom}: expected 0.1 to 10")
+
+    def build(self, height: int, width: int) -> SenseFourier:
+        """The simulated scan for images (H, W): H is readout, W phase encode."""
+        if self.mask == "equispaced":
+            mask = equispaced_mask(width, self.acceleration, self.acs_lines, self.offset)
+        elif self.mask == "random":
+            mask = random_mask(width, self.acceleration, self.acs_lines)
+        else:
+            mask = poisson_mask(height, width, self.acceleration, self.acs_lines)
+        mask = partial_fourier(mask, self.partial_fourier)
+        noise_std = SIMULATED_NOISE_STD if self.noise_std == "auto" else self.noise_std
+        return SenseFourier(birdcage_maps(self.coils, height, width), mask, noise_std)
+
+    def read(self, path: Path, height: int, width: int) -> Measured:
+        """A raw file as a measurement of images (H, W); see :func:`calibrate`."""
+        raw = turned(without_oversampling(read_raw(path)), self.turn, self.mirror)
+        known = None if self.noise_std == "auto" else self.noise_std
+        return calibrate(raw, (height, width), self.zoom, known, path)
+
+
+def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
+    """SigPy's birdcage sensitivities (coils, H, W), complex64, scaled to Σ_c |s_c|² = 1."""
+    if coils < 1:
+        raise UserError(f"coils {coils}: expected at least 1")
+    try:
+        from sigpy.mri import birdcage_maps as maps
+    except ImportError:
+        raise UserError(
+            "simulated k-space needs SigPy; run pip install 'any2all-data[kspace]'"
+        ) from None
+    given = torch.from_numpy(maps((coils, height, width))).to(torch.complex64)
+    return given / given.abs().square().sum(0).sqrt()
+
+
+def poisson_mask(
+    height: int, width: int, acceleration: int, acs_lines: int, seed: int = 0
+) -> Tensor:
+    """SigPy's variable-density Poisson disc, HW/R samples with a full centre; (H, W)."""
+    from sigpy.mri import poisson
+
+    if not 2 <= acceleration <= height * width // max(acs_lines, 4) ** 2 // 2:
+        raise UserError(
+            f"acceleration {acceleration}: a Poisson disc of {height} x {width} with a centre of "
+            f"{acs_lines} x {acs_lines} needs 2 to {height * width // max(acs_lines, 4) ** 2 // 2}"
+        )
+    mask = poisson((height, width), acceleration, calib=(acs_lines, acs_lines), seed=seed)
+    return torch.from_numpy(np.abs(mask)).float()

@@ -1,0 +1,77 @@
+"""A scan whose field of view is not that of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from any2all_operators.conjugate_gradient import solve_prox
+from any2all_operators.operator import Operator, Prox
+
+
+@dataclass(frozen=True, eq=False)
+class FieldOfView(Operator):
+    """y = B C x + n: the scan B sees the window C around the centre of the image.
+
+    scan: an operator on images (h, w), pixels as large as those of the image. ``scan_size`` (h, w)
+    may be smaller than ``image_size`` (H, W), where the rest of the image was not seen, or larger,
+    where the image is taken to be 0 outside.
+    """
+
+    scan: Operator
+    scan_size: tuple[int, int]
+    image_size: tuple[int, int]
+
+    @property
+    def noise_std(self) -> float:  # type: ignore[override]
+        return self.scan.noise_std
+
+    @property
+    def acceleration(self) -> float:
+        """That of the scan."""
+        return float(getattr(self.scan, "acceleration", 1.0))
+
+    def select(self, index: Tensor) -> FieldOfView:
+        return FieldOfView(self.scan.select(index), self.scan_size, self.image_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.scan.forward(fit(image, self.scan_size))
+
+    def adjoint(self, data: Tensor) -> Tensor:
+        return fit(self.scan.adjoint(data), self.image_size)
+
+    def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
+        return self.prox_of(data)(anchor, weight)
+
+    def prox_of(self, data: Tensor) -> Prox:
+        """The scan's own in the window, the anchor around it; by iteration for a larger window."""
+        if any(n > N for n, N in zip(self.scan_size, self.image_size, strict=True)):
+            back = self.adjoint(data)
+            return lambda anchor, weight: solve_prox(self.normal, back, anchor, weight)
+        window = fit(torch.ones(self.scan_size, dtype=torch.bool), self.image_size)
+        scan = self.scan.prox_of(data)
+
+        def prox(anchor: Tensor, weight: float) -> Tensor:
+            seen = scan(fit(anchor, self.scan_size), weight)
+            return torch.where(window, fit(seen, self.image_size), anchor)
+
+        return prox
+
+    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        return self.scan.noise(data, generators)
+
+    def data_size(self, data: Tensor) -> int:
+        return self.scan.data_size(data)
+
+
+def fit(array: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop or zero-pad the last two axes about their centre, n // 2."""
+    pads: list[int] = []
+    for has, wanted in zip(reversed(array.shape[-2:]), reversed(size), strict=True):
+        before = wanted // 2 - has // 2
+        pads += [before, wanted - has - before]
+    return F.pad(array, pads)

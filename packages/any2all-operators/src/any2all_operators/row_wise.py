@@ -1,0 +1,73 @@
+"""Systems that do not mix the rows of an image, solved exactly by one eigen-decomposition each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NULL = 1e-3
+"""With an infinite weight, eigenvalues of A*A below this count as unmeasured."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowWise:
+    """A*A = N_h = Q Λ Qᵀ on row h: ``values`` Λ (S, H, W), ``vectors`` Q (S, H, W, W).
+
+    S is 1, for all slices, or one each.
+    """
+
+    values: Tensor
+    vectors: Tensor
+
+    @staticmethod
+    def bytes_needed(slices: int, height: int, width: int) -> int:
+        """Of the eigenvectors, in float32."""
+        return 4 * slices * height * width**2
+
+    @staticmethod
+    def of_sense(coil_maps: Tensor, lines: Tensor) -> RowWise:
+        """Of N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch); coil_maps (S, C, H, W), lines (W,)."""
+        width = len(lines)
+        identity = torch.eye(width, dtype=torch.complex128, device=lines.device)
+        fourier = torch.fft.fftshift(
+            torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
+        )
+        kernel = fourier.mH @ (lines[:, None] * fourier)
+        values, vectors = [], []
+        for maps in coil_maps:  # slice by slice: in double precision, all at once would not fit
+            rows = maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
+            normal = (rows.mH @ rows * kernel).real
+            of_slice = torch.linalg.eigh((normal + normal.mT) / 2)
+            values.append(of_slice.eigenvalues.clamp(min=0).float())
+            vectors.append(of_slice.eigenvectors.float())
+        return RowWise(torch.stack(values), torch.stack(vectors))
+
+    def select(self, index: Tensor) -> RowWise:
+        """That of some slices."""
+        return RowWise(self.values[index], self.vectors[index])
+
+    def to_eigen(self, image: Tensor) -> Tensor:
+        """Qᵀ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
+        if len(self.values) == 1:
+            return torch.bmm(image.transpose(0, 1), self.vectors[0])
+        return image[:, :, None] @ self.vectors
+
+    def solve(self, anchor: Tensor, back: Tensor, weight: float) -> Tensor:
+        """u = Q (1 + weight Λ)⁻¹ (Qᵀ anchor + weight back), the limit for an infinite weight.
+
+        anchor (B, H, W); back = Qᵀ A* y as :meth:`to_eigen` gives it.
+        """
+        values = self.values[0] if len(self.values) == 1 else self.values
+        if math.isinf(weight):
+            keep = (values <= NULL).to(values.dtype)
+            gain = (1 - keep) / values.clamp(min=NULL)
+        else:
+            keep = 1 / (1 + weight * values)
+            gain = weight * keep
+        u = keep[..., None, :] * self.to_eigen(anchor) + gain[..., None, :] * back
+        if len(self.values) == 1:
+            return torch.bmm(u, self.vectors[0].mT).transpose(0, 1).contiguous()
+        return (u @ self.vectors.mT)[:, :, 0]
