@@ -313,7 +313,7 @@ def test_raw_k_space_in_the_folder_is_the_measurement(
     any2all("sample", *options, "--simulate", "--set", "steps=1", "--output", tmp_path / "two")
     np.save(patient / "FLAIR.npy", y.numpy()[:3])
     said = any2all("sample", *options, "--output", tmp_path / "three").stderr
-    assert "numbers of slices differ (T1 4, FLAIR 3)" in said
+    assert "numbers of slices differ (T1 4, FLAIR 3, T1Gd 4)" in said
     only = tmp_path / "only"
     only.mkdir()
     np.save(only / "T1.npy", y.numpy())
