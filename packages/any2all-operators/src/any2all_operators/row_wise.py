@@ -61,13 +61,11 @@ class RowWise:
         anchor (B, H, W); back = Qᵀ A* y as :meth:`to_eigen` gives it.
         """
         values = self.values[0] if len(self.values) == 1 else self.values
+        values, u = values[..., None, :], self.to_eigen(anchor)
         if math.isinf(weight):
-            keep = (values <= NULL).to(values.dtype)
-            gain = (1 - keep) / values.clamp(min=NULL)
+            u = torch.where(values > NULL, back / values.clamp(min=NULL), u)
         else:
-            keep = 1 / (1 + weight * values)
-            gain = weight * keep
-        u = keep[..., None, :] * self.to_eigen(anchor) + gain[..., None, :] * back
+            u = torch.add(u, back, alpha=weight).div_(1 + weight * values)
         if len(self.values) == 1:
-            return torch.bmm(u, self.vectors[0].mT).transpose(0, 1).contiguous()
+            return torch.bmm(u, self.vectors[0].mT).transpose(0, 1)
         return (u @ self.vectors.mT)[:, :, 0]
