@@ -70,7 +70,8 @@ class SenseFourier(Operator):
     def forward(self, image: Tensor) -> Tensor:
         """(B, H, W) real to (B, C, H, W) complex; its gradient is the adjoint."""
         self._expect(image, self.coil_maps.shape[-2:], "image")
-        return _Forward.apply(image, self)
+        data: Tensor = _Forward.apply(image, self)  # type: ignore[no-untyped-call]
+        return data
 
     def adjoint(self, data: Tensor) -> Tensor:
         """(B, C, H, W) complex to (B, H, W) real."""
