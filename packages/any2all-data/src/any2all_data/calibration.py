@@ -17,8 +17,6 @@ from any2all_data.raw import Complex, RawKSpace, centred_ifft
 Real = npt.NDArray[np.float32]
 KERNEL = 6
 """Side of ESPIRiT's kernels; a centre narrower than twice that gives low-resolution maps."""
-MAP_THRESHOLD = 0.8
-"""ESPIRiT's eigenvalue below which a pixel shows no object."""
 LEAST_SQUARES_WEIGHT = 100.0
 """Of the image that the scale is found from: argmin 100 ‖A x − y‖² + ‖x‖²."""
 OUTERMOST = 0.1
@@ -136,8 +134,7 @@ def coil_maps(kspace: Complex, centre: tuple[int, int]) -> Complex:
         kspace,
         calib_width=min(centre),
         kernel_width=KERNEL,
-        crop=MAP_THRESHOLD,
-        max_iter=30,
+        crop=0,  # a map of 0 would leave its pixel unmeasured, and the prior would fill it
         show_pbar=False,
     ).run()
     return with_phase(np.nan_to_num(maps), kspace, centre)
