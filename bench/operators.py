@@ -159,24 +159,31 @@ def memory() -> None:
     size, coils, batch = 256, 32, 8
     copy = 8 * batch * coils * size**2
     for what in ("forward", "adjoint", "normal"):
-        code = (
-            "import resource, torch\n"
-            "from any2all_data import birdcage_maps\n"
-            "from any2all_operators import SenseFourier, equispaced_mask\n"
-            f"scan = SenseFourier(birdcage_maps({coils}, {size}, {size}),"
-            f" equispaced_mask({size}, 4), 0.01)\n"
-            f"x = torch.rand({batch}, {size}, {size}); scan.forward(x[:1])\n"
-            + (f"y = torch.randn({batch}, {coils}, {size}, {size}, dtype=torch.complex64)\n"
-               if what == "adjoint" else "")
-            + "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-            f"out = scan.{what}({'y' if what == 'adjoint' else 'x'})\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
-        )  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        used = int(done.stdout) * 1024
+        given = f"torch.randn({batch}, {coils}, {size}, {size}, dtype=torch.complex64)"
+        code = f"""
+import re, torch
+from pathlib import Path
+from any2all_data import birdcage_maps
+from any2all_operators import SenseFourier, equispaced_mask
+
+def megabytes(field):
+    return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3
+
+scan = SenseFourier(birdcage_maps({coils}, {size}, {size}), equispaced_mask({size}, 4), 0.01)
+x = {given if what == "adjoint" else f"torch.rand({batch}, {size}, {size})"}
+scan.{what}(x[:1])  # what is worked out once
+Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+before = megabytes("VmRSS")
+out = scan.{what}(x)
+print(megabytes("VmHWM") - before)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        used = float(done.stdout) * 1e6
         print(
-            f"{what}: {used / 1e6:.0f} MB more at its peak, "
-            f"{used / copy:.1f} copies of the coil data ({copy / 1e6:.0f} MB)"
+            f"{what}: {used / 1e6:.0f} MB more at its peak, result included: "
+            f"{used / copy:.2f} copies of the coil data ({copy / 1e6:.0f} MB)"
         )
 
 

@@ -7,7 +7,7 @@ Images get a smooth phase (a random polynomial of second order, several radians 
 k-space alone with
 
 - known: the true coil maps and phase
-- phase estimated: the true coil maps, the phase of the calibration centre
+- phase estimated: the true coil maps, the phase found from the data
 - all estimated: a raw file and nothing else; maps, phase, noise and scale are found
 - blind: the true coil maps, no phase
 
@@ -25,7 +25,7 @@ import torch
 from any2all_core import load_prior, reconstruct
 from any2all_core.noise import generator
 from any2all_data import KSpace, birdcage_maps
-from any2all_data.calibration import calibration_size, with_phase
+from any2all_data.calibration import calibration_size, with_fine_phase, with_phase
 from any2all_operators import BlockDiagonal, Operator, SenseFourier, equispaced_mask
 from reconstruction import read, score
 from torch import Tensor
@@ -67,7 +67,9 @@ def main() -> None:
         known = SenseFourier(maps * phase, mask, NOISE_STD)
         y = known.measure(truth, [generator(patient.seed, z) for z in range(len(truth))])
         centre = calibration_size(mask.expand(height, width).numpy())
-        estimated = np.stack([with_phase(maps.numpy(), k, centre) for k in y.numpy()])
+        estimated = np.stack(
+            [with_fine_phase(with_phase(maps.numpy(), k, centre), k) for k in y.numpy()]
+        )
         with tempfile.TemporaryDirectory() as folder:
             np.save(Path(folder) / "FLAIR.npy", y.numpy())
             found = KSpace().read(Path(folder) / "FLAIR.npy", height, width)

@@ -193,6 +193,8 @@ BAD = {
     "noise": (["--modalities", "T1=clean:noise_std=-1"], "noise_std -1.0: expected at least 0"),
     "input alone": (["--slices", "0:2"], "--slices and --simulate need --modalities"),
     "no draws": (["--draws", "0"], "--draws 0"),
+    "no such option": (["--sampeler", "mds"], "any2all: No such option: --sampeler"),
+    "not a number": (["--draws", "many"], "any2all: Invalid value for '--draws'"),
     "precision": (["--precision", "half"], "precision 'half' is unknown"),
     "no such input": (
         ["--modalities", "T1=clean", "--input", "nowhere"],

@@ -138,6 +138,7 @@ def test_every_example_installs_and_passes_its_check(
     shell(f"pip install -q {' '.join(names)}", tmp_path)
     rows = json.loads(shell("any2all plugins --check --json", tmp_path).stdout)
     assert {row["distribution"] for row in rows} >= set(names)
+    shell(f"python {ROOT / 'tests/example_physics.py'}", tmp_path)
     shell(
         "any2all sample --prior phantoms --modalities A=clean,B=superres:columns=4 --simulate"
         " --set steps=20 --output out",
@@ -149,7 +150,7 @@ def test_every_example_installs_and_passes_its_check(
     for name in names:
         code = next((EXAMPLES / name).rglob("any2all_*.py"), None)
         if code is not None:
-            assert len(code.read_text().splitlines()) <= 50
+            assert len(re.findall(r"^ *\S", code.read_text(), re.M)) <= 50
 
 
 def test_a_plugin_that_fails_to_import_is_named(

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import astra
 import numpy as np
@@ -23,19 +24,25 @@ class SparseViewCT:
         rays = math.ceil(math.hypot(height, width))
         beams = astra.create_proj_geom("parallel", 1.0, rays, angles)
         projector = astra.create_projector("linear", beams, astra.create_vol_geom(height, width))
-        matrix = astra.matrix.get(astra.projector.matrix(projector)).tocsr() / max(height, width)
-        parts = (matrix.indptr, matrix.indices, matrix.data.astype(np.float32))
-        with warnings.catch_warnings():  # torch calls its sparse tensors a beta
-            warnings.simplefilter("ignore")
-            csr = torch.sparse_csr_tensor(*map(torch.from_numpy, parts), size=matrix.shape)
-        return Projector(csr, (height, width), (self.views, rays), self.noise_std)
+        matrix = astra.matrix.get(astra.projector.matrix(projector)) / max(height, width)
+        shape, data_shape = (height, width), (self.views, rays)
+        return Projector(csr(matrix), csr(matrix.T), shape, data_shape, self.noise_std)
+
+
+def csr(matrix: Any) -> Tensor:
+    matrix = matrix.tocsr().astype(np.float32)
+    parts = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    with warnings.catch_warnings():  # torch calls its sparse tensors a beta
+        warnings.simplefilter("ignore")
+        return torch.sparse_csr_tensor(*parts, size=matrix.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Projector(Operator):
-    """matrix (views · rays, H · W), sparse; data (B, views, rays)."""
+    """matrix (views · rays, H · W), sparse, and its transpose; data (B, views, rays)."""
 
     matrix: Tensor
+    transpose: Tensor
     image_size: tuple[int, int]
     data_shape: tuple[int, int]
     noise_std: float = 0.0
@@ -44,4 +51,4 @@ class Projector(Operator):
         return (self.matrix @ image.flatten(1).T).T.reshape(-1, *self.data_shape)
 
     def adjoint(self, data: Tensor) -> Tensor:
-        return (self.matrix.t() @ data.flatten(1).T).T.reshape(-1, *self.image_size)
+        return (self.transpose @ data.flatten(1).T).T.reshape(-1, *self.image_size)

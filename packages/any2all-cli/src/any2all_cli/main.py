@@ -13,7 +13,6 @@ import typer
 
 app = typer.Typer(
     name="any2all",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Fill in whatever images a patient lacks, from any mix of images and raw measurements.",
@@ -129,12 +128,16 @@ def plugins(
 def main() -> None:
     """Run a command; a user's mistake becomes one line on stderr and exit status 2."""
     try:
-        app()
-    except ValueError as error:
-        if type(error).__name__ != "UserError":
-            raise
-        print(f"any2all: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="any2all", standalone_mode=False))
     except OSError as error:
         print(f"any2all: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # Typer's: the command line cannot be read
+            said = f"{error.format_message().rstrip('.')}; see any2all [COMMAND] --help"
+        elif type(error).__name__ == "UserError":
+            said = str(error)
+        else:
+            raise
+        print(f"any2all: {said}", file=sys.stderr)
+        sys.exit(2)

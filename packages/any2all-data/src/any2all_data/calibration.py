@@ -12,13 +12,15 @@ from any2all_operators import FieldOfView, Measured, Operator, SenseFourier, Use
 from any2all_operators.field_of_view import fit
 
 from any2all_data.normalise import mr_scale
-from any2all_data.raw import Complex, RawKSpace, centred_ifft
+from any2all_data.raw import Complex, RawKSpace, centred_fft, centred_ifft
 
 Real = npt.NDArray[np.float32]
 KERNEL = 6
 """Side of ESPIRiT's kernels; a centre narrower than twice that gives low-resolution maps."""
 LEAST_SQUARES_WEIGHT = 100.0
 """Of the image that the scale is found from: argmin 100 ‖A x − y‖² + ‖x‖²."""
+PHASE_LAMBDA = 0.004
+"""L1-wavelet's λ for the image that the phase is taken from."""
 OUTERMOST = 0.1
 """Share of the samples, farthest from the centre, that noise is estimated from."""
 
@@ -37,8 +39,8 @@ def calibrate(
        being ``zoom`` times the image's; where fields of view differ, A has a :class:`FieldOfView`.
     3. Coil maps by ESPIRiT (Uecker 2014) from the fully sampled centre; from a centre too narrow
        for it, the low-resolution coil images over their root sum of squares.
-    4. The prior knows magnitudes, a scan has a phase: that of the low-resolution image, smooth,
-       is folded into the maps.
+    4. The prior knows magnitudes, a scan has a phase: that of the calibration centre, then what is
+       left of it in the image of all samples, smooth, is folded into the maps.
     5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan.
     6. Scale: the 99.5th percentile of the foreground of the regularised least-squares image, as
        for any other MR volume.
@@ -67,6 +69,8 @@ def calibrate(
     scale = mr_scale(least_squares.clamp(min=0).numpy())
     if scale <= 0:
         raise UserError(f"{path}: no image can be made of it; leave the modality out")
+    pairs = zip((data / scale).numpy(), maps.numpy(), strict=True)
+    maps = torch.from_numpy(np.stack([with_fine_phase(s, k) for k, s in pairs]))
     found = sigma / scale if noise_std is None else noise_std
     operator: Operator = SenseFourier(maps, lines, found)
     if grid != image_size:
@@ -77,7 +81,7 @@ def calibrate(
         "coils": raw.kspace.shape[1],
         "calibration_centre": list(centre),
         "coil_maps": "ESPIRiT" if min(centre) >= 2 * KERNEL else "low resolution",
-        "phase": "of the calibration centre, folded into the coil maps",
+        "phase": "smooth, estimated, folded into the coil maps",
         "scale": scale,
         "noise_std": found,
         "noise_std_from": source if noise_std is None else "option",
@@ -146,6 +150,20 @@ def with_phase(maps: Complex, kspace: Complex, centre: tuple[int, int]) -> Compl
     return (maps * np.exp(1j * np.angle(combined))).astype(np.complex64)
 
 
+def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
+    """Coil maps (C, H, W) times e^{iφ}, φ the phase of the image of all samples, low-pass filtered
+    to 3/8 of the resolution.
+
+    The image is complex: argmin ½ ‖A x − y‖² + λ ‖W x‖₁ with W wavelets, y on the scale of x.
+    """
+    from sigpy.mri.app import L1WaveletRecon
+
+    image = L1WaveletRecon(kspace, maps, PHASE_LAMBDA, max_iter=60, show_pbar=False).run()
+    window = _window(image.shape, (3 * image.shape[0] // 8, 3 * image.shape[1] // 8))
+    smooth = centred_ifft(window * centred_fft(image, (0, 1)), (0, 1))
+    return (maps * np.exp(1j * np.angle(smooth))).astype(np.complex64)
+
+
 def estimated_noise_std(raw: RawKSpace) -> float:
     """Of one real component of a sample, in the file's unit.
 
@@ -169,9 +187,13 @@ def estimated_noise_std(raw: RawKSpace) -> float:
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:
     """Coil images of the centre alone, tapered by a Hann window against ringing."""
-    window = np.zeros(kspace.shape[1:], np.float32)
-    height, width = kspace.shape[1], kspace.shape[2]
-    top, left = height // 2 - centre[0] // 2, width // 2 - centre[1] // 2
-    shape = np.hanning(centre[0] + 2)[1:-1, None] * np.hanning(centre[1] + 2)[1:-1]
-    window[top : top + centre[0], left : left + centre[1]] = shape
-    return centred_ifft(kspace * window, (1, 2)).astype(np.complex64)
+    return centred_ifft(kspace * _window(kspace.shape[1:], centre), (1, 2)).astype(np.complex64)
+
+
+def _window(shape: tuple[int, ...], size: tuple[int, int]) -> Real:
+    """Hann window of ``size`` in the centre of ``shape``, both (h, w)."""
+    window = np.zeros(shape, np.float32)
+    top, left = (n // 2 - m // 2 for n, m in zip(shape, size, strict=True))
+    hann = np.hanning(size[0] + 2)[1:-1, None] * np.hanning(size[1] + 2)[1:-1]
+    window[top : top + size[0], left : left + size[1]] = hann
+    return window
