@@ -1,4 +1,4 @@
-"""What the example plugins measure, against the definition of each; run where they are installed."""
+"""What the example plugins measure, against its definition; run where they are installed."""
 
 import math
 
