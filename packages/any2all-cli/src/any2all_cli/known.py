@@ -11,6 +11,7 @@ from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
+from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import Volume, modality_path, read_patient, to_stack
 from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
 from torch import Tensor
@@ -37,7 +38,9 @@ class Known:
 
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
     ``built``: the operators as named on the command line;
-    ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so.
+    ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
+    ``ranges``: {modality: the physical values that are 0 and 1} where they are known, ``units``
+    theirs.
     """
 
     volumes: dict[str, Volume]
@@ -47,6 +50,8 @@ class Known:
     source: dict[str, str]
     built: dict[str, Built]
     truth: dict[str, Tensor]
+    ranges: dict[str, Range]
+    units: dict[str, str]
     note: str
 
 
@@ -79,7 +84,7 @@ def read_known(
     ]
     if not there and not measured:
         raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; nothing to go by")
-    volumes = read_patient(input_, there) if there else {}
+    volumes = read_patient(input_, there, prior.settings.normalisation) if there else {}
     stack = to_stack(volumes) if there else torch.zeros(0, 0, height, width)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
@@ -109,7 +114,14 @@ def read_known(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    return Known(volumes, ids, operator, data, source, built, truth, note)
+    kept = prior.settings.normalisation
+    fixed = {m: fixed_range(kept.get(m)) for m in prior.modalities}
+    ranges = {m: values for m, values in fixed.items() if values is not None}
+    units = dict.fromkeys([*volumes, *measured], "as in its file")
+    units |= {m: kept[m]["unit"] for m in ranges}
+    ranges |= {m: volume.range for m, volume in volumes.items()}
+    ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
+    return Known(volumes, ids, operator, data, source, built, truth, ranges, units, note)
 
 
 def build_operator(

@@ -22,7 +22,10 @@ app = typer.Typer(
 @app.command()
 def train(
     data: Annotated[
-        Path, typer.Option(help="Folder of patients: DATA/<patient>/<modality>.nii.gz")
+        str,
+        typer.Option(
+            help="Cohort made by prepare, or folder of patients: DATA/<patient>/<modality>.nii.gz"
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints")],
     validation: Annotated[
@@ -48,6 +51,94 @@ def train(
     from any2all_cli.train import run
 
     run(data, output, validation, modalities, preset, set_ or [], start_from, resume, precision)
+
+
+@app.command()
+def prepare(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[SOURCE] COHORT",
+            help="SOURCE: folder of DICOM, of BIDS or of <patient>/*.nii.gz; COHORT: a new store, "
+            "or one to append to; a path or a URL",
+        ),
+    ],
+    modalities: Annotated[
+        str | None, typer.Option(help="Comma-separated, in order [default: all that are found]")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML that maps series to modalities [default: built in]")
+    ] = None,
+    spacing: Annotated[
+        str, typer.Option(help="Voxels in mm, x,y,z; or native: those of the reference")
+    ] = "1.875,1.875,3",
+    size: Annotated[int, typer.Option(min=8, help="Rows and columns of a slice")] = 128,
+    reference: Annotated[str, typer.Option(help="Others are registered to this modality")] = "T1",
+    split: Annotated[
+        str, typer.Option(help="train, val, test; auto (80:10:10 by hash); a JSON file")
+    ] = "auto",
+    salt: Annotated[
+        Path | None,
+        typer.Option(help="Secret that names are hashed with [default: COHORT.salt, made]"),
+    ] = None,
+    register: Annotated[
+        bool, typer.Option(help="Register to the reference, or trust the scanner")
+    ] = True,
+    bias_correct: Annotated[bool, typer.Option("--bias-correct", help="N4 on MR images")] = False,
+    virtual: Annotated[
+        int | None, typer.Option(help="Draw this many virtual people instead of a SOURCE")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first virtual person")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Processes [default: one a core]")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show which series would be which modality")
+    ] = False,
+    show_names: Annotated[
+        bool, typer.Option("--show-names", help="With --dry-run: identifying names as they are")
+    ] = False,
+) -> None:
+    """Make a training-ready cohort of scans."""
+    from any2all_cli.prepare import run
+
+    if not run(
+        paths,
+        modalities,
+        rules,
+        spacing,
+        size,
+        reference,
+        split,
+        salt,
+        register,
+        bias_correct,
+        virtual,
+        seed,
+        workers,
+        scheduler,
+        dry_run,
+        show_names,
+    ):
+        raise typer.Exit(1)
+
+
+@app.command()
+def cohort(
+    url: Annotated[str, typer.Argument(metavar="COHORT", help="Made by any2all prepare")],
+    qc: Annotated[
+        Path | None, typer.Option(help="New folder for contact sheets and histograms")
+    ] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="PATIENT:MODALITY that was set aside and is good")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+) -> None:
+    """Show who is in a cohort and how well their images fit."""
+    from any2all_cli.cohort import run
+
+    run(url, qc, accept or [], json_)
 
 
 @app.command()

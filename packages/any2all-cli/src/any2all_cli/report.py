@@ -13,6 +13,7 @@ import torch
 from any2all_core.registry import GROUPS, list_plugins
 from any2all_data.cohort import covered
 from any2all_data.metrics import psnr, ssim
+from any2all_data.normalise import Range
 from any2all_data.patient import write_slices, write_volume
 from any2all_operators import Identity, Measurement
 from rich.console import Console
@@ -48,7 +49,7 @@ def judge(known: Known, results: Tensor) -> dict[str, Any]:
             "operator": known.built[name].name if name in known.built else "missing",
             "options": known.built[name].options if name in known.built else {},
             "source": known.source[name],
-            "unit": "as in its file" if _scale(known, name) else "normalised",
+            "unit": known.units.get(name, "normalised"),
         }
         if name in known.built and (measured := known.built[name].measured):
             entry["scan"] = dict(measured.details)
@@ -95,14 +96,13 @@ def write_patient(folder: Path, known: Known, results: Tensor) -> None:
     first = known.slice_ids.start
     mean, std = results.mean(0), results.std(0) if len(results) > 1 else None
     for m, name in enumerate(known.operator.modalities):
-        scale = _scale(known, name) or 1.0
-        values = (mean[:, m] * scale).numpy()
+        values = known.ranges.get(name, Range(0.0, 1.0))
+        images = {name: values.physical(mean[:, m].numpy())}
         if known.operator.operators[name] == Identity():
             # as it went in: without the rounding and the clipping of the normalisation
-            values = known.volumes[name].slices[first : known.slice_ids.stop]
-        images = {name: values}
+            images = {name: known.volumes[name].slices[first : known.slice_ids.stop]}
         if std is not None:
-            images[f"{name}_std"] = (std[:, m] * scale).numpy()
+            images[f"{name}_std"] = (std[:, m] * (values.high - values.low)).numpy()
         for file, image in images.items():
             if like is None:
                 write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
@@ -110,13 +110,6 @@ def write_patient(folder: Path, known: Known, results: Tensor) -> None:
                 write_volume(folder / f"{file}.nii.gz", image, like, first)
     measurement = Measurement(known.operator, known.data)
     preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
-
-
-def _scale(known: Known, name: str) -> float | None:
-    """The value in the file's unit that is 1, if the modality has a file."""
-    if name in known.built and (measured := known.built[name].measured):
-        return measured.scale
-    return known.volumes[name].scale if name in known.volumes else None
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:

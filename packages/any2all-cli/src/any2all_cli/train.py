@@ -14,10 +14,12 @@ from any2all_core.training import Progress, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
+from any2all_data.store import CohortStore, is_cohort
 from any2all_operators import UserError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from torch import Tensor
 
 from any2all_cli.parsing import name_values
 
@@ -25,7 +27,7 @@ VALIDATION_SLICES = 64
 
 
 def run(
-    data: Path,
+    data: str,
     output: Path,
     validation: Path | None,
     modalities: str | None,
@@ -35,38 +37,26 @@ def run(
     resume: bool,
     precision: str,
 ) -> None:
-    """Read both groups of patients, train, and leave a prior folder."""
+    """Read both groups of patients, train, and leave a prior folder.
+
+    data: a cohort of ``any2all prepare``, or a folder of patient folders.
+    """
     if preset not in PRESETS:
         raise UserError(f"--preset {preset}: unknown; there are {', '.join(PRESETS)}")
     changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {preset}")
     recipe = dataclasses.replace(PRESETS[preset](), **changes)
     start = load_prior(start_from, precision="float32") if start_from else None
     prepare_output(output, resume)
-    patients = find_patients(data)
-    if validation is not None:
-        held_out = find_patients(validation)
-    else:
-        count = max(1, len(patients) // 10)
-        if len(patients) < 2:
-            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
-        patients, held_out = patients[:-count], patients[-count:]
-    names = tuple(modalities.split(",")) if modalities else find_modalities(patients)
-    if len(set(names)) < len(names):
+    wanted = tuple(modalities.split(",")) if modalities else None
+    if wanted and len(set(wanted)) < len(wanted):
         raise UserError(f"--modalities {modalities}: one is given twice")
     console = Console(stderr=True)
-    with _bar(console) as bar:
-        reading = bar.add_task("reading", total=len(patients) + len(held_out))
-        slices = read_slices(patients, names, lambda: bar.advance(reading))
-        check = read_slices(held_out, names, lambda: bar.advance(reading))
+    read = _of_cohort if is_cohort(data) else _of_folders
+    slices, check, prior = read(data, validation, wanted, console)
     check = check[:: max(len(check) // VALIDATION_SLICES, 1)][:VALIDATION_SLICES]
     console.print(
-        f"{len(slices)} slices of {len(patients)} patients, validated on {len(check)} of "
-        f"{len(held_out)} others; {', '.join(names)} at {slices.shape[2]} x {slices.shape[3]}"
-    )
-    prior = PriorSettings(
-        modalities=names,
-        image_size=(slices.shape[2], slices.shape[3]),
-        normalisation={name: MR_NORMALISATION for name in names},
+        f"trained on {len(slices)} slices, validated on {len(check)} of other patients; "
+        f"{', '.join(prior.modalities)} at {slices.shape[2]} x {slices.shape[3]}"
     )
     with _bar(console) as bar:
         task = bar.add_task("training", total=recipe.steps)
@@ -94,6 +84,54 @@ def run(
             report=report,
         )
     console.print(f"prior written to {output}")
+
+
+def _of_folders(
+    data: str, validation: Path | None, wanted: tuple[str, ...] | None, console: Console
+) -> tuple[Tensor, Tensor, PriorSettings]:
+    """Slices to train on, others to validate on, and what the prior has to say of them."""
+    patients = find_patients(Path(data))
+    if validation is not None:
+        held_out = find_patients(validation)
+    else:
+        count = max(1, len(patients) // 10)
+        if len(patients) < 2:
+            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
+        patients, held_out = patients[:-count], patients[-count:]
+    names = wanted or find_modalities(patients)
+    with _bar(console) as bar:
+        reading = bar.add_task("reading", total=len(patients) + len(held_out))
+        slices = read_slices(patients, names, lambda: bar.advance(reading))
+        check = read_slices(held_out, names, lambda: bar.advance(reading))
+    kept = {name: MR_NORMALISATION for name in names}
+    return slices, check, PriorSettings(names, _size(slices), normalisation=kept)
+
+
+def _of_cohort(
+    data: str, validation: Path | None, wanted: tuple[str, ...] | None, console: Console
+) -> tuple[Tensor, Tensor, PriorSettings]:
+    """Likewise, the patients' splits and normalisation being those of the cohort."""
+    if validation is not None:
+        raise UserError(f"--validation: {data} is a cohort, which says itself who is val")
+    store = CohortStore.open(data)
+    names = wanted or store.settings.modalities
+    if not set(names) <= set(store.settings.modalities):
+        raise UserError(
+            f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
+        )
+    with _bar(console) as bar:
+        reading = bar.add_task("reading", total=2 * len(store.patients()))
+        slices = store.slices("train", names, lambda: bar.advance(reading))
+        check = store.slices("val", names, lambda: bar.advance(reading))
+    everything = store.normalisation()
+    kept = {name: everything[name] for name in names}
+    made_of = {"virtual": True} if store.settings.virtual else {}
+    settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
+    return slices, check, settings
+
+
+def _size(slices: Tensor) -> tuple[int, int]:
+    return slices.shape[2], slices.shape[3]
 
 
 def _bar(console: Console) -> Bar:

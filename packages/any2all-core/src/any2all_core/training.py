@@ -168,7 +168,7 @@ def train(
             made = {"steps": done, **figures, "recipe": asdict(recipe)}
             if start_from is not None:
                 made["start_from"] = dict(start_from.settings.training)
-            ema.settings = replace(settings, training=made)
+            ema.settings = replace(settings, training={**settings.training, **made})
             save_checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
             losses.clear()
         clock = time.perf_counter()

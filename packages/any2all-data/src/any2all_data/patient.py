@@ -15,7 +15,7 @@ from any2all_operators import UserError
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
-from any2all_data.normalise import Array, mr_scale, normalise
+from any2all_data.normalise import Array, Range, fixed_range, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
@@ -27,19 +27,19 @@ class Volume:
     """One modality: slices (Z, H, W) in physical units.
 
     ``affine``: (4, 4), voxel (x, y, z) along AXES to mm; ``file_axes``: the axes of the file, to
-    which :func:`write_volume` returns; ``scale``: the physical value that becomes 1.
+    which :func:`write_volume` returns; ``range``: the physical values that become 0 and 1.
     """
 
     path: Path
     slices: Array
     affine: Any
     file_axes: tuple[str, ...]
-    scale: float
+    range: Range
 
     @property
     def normalised(self) -> Array:
         """(Z, H, W) in [0, 1]."""
-        return normalise(self.slices, self.scale)
+        return self.range.normalise(self.slices)
 
 
 def modality_path(patient: Path, modality: str) -> Path | None:
@@ -48,8 +48,10 @@ def modality_path(patient: Path, modality: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> Volume:
     """Read a 3D NIfTI file of any axis order.
+
+    normalisation: of the modality, as a prior keeps it; without constants in it, as for MR.
 
     Raises UserError naming the file when it is damaged, not 3D, holds NaN or infinity, or is empty.
     """
@@ -64,19 +66,26 @@ def read_volume(path: Path) -> Volume:
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise UserError(f"{path}: {count} values are NaN or infinite; mend the file first")
-    scale = mr_scale(array)
-    if scale <= 0:
-        raise UserError(f"{path}: holds no signal (nothing above zero); leave the modality out")
+    values = fixed_range(normalisation) or Range(0.0, mr_scale(array))
+    if values.high <= values.low or array.max() <= values.low:
+        raise UserError(
+            f"{path}: holds no signal (nothing above {values.low:g}); leave the modality out"
+        )
     turned = nib.Nifti1Image(array, image.affine).as_reoriented(
         ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES))
     )
     slices = np.ascontiguousarray(np.asarray(turned.dataobj).transpose(2, 1, 0))
-    return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), scale)
+    return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), values)
 
 
-def read_patient(folder: str | Path, modalities: Sequence[str]) -> dict[str, Volume]:
+def read_patient(
+    folder: str | Path,
+    modalities: Sequence[str],
+    normalisation: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Volume]:
     """The given modalities of a patient, which must share one grid.
 
+    normalisation: {modality: as a prior keeps it}; MR's own for those that are not in it.
     Raises UserError when a file is missing, or when two differ in shape or affine, naming both
     files and both shapes.
     """
@@ -86,7 +95,7 @@ def read_patient(folder: str | Path, modalities: Sequence[str]) -> dict[str, Vol
         if path is None:
             there = ", ".join(sorted(p.name for p in patient.glob("*.nii*"))) or "no NIfTI file"
             raise UserError(f"{patient}: no {modality}.nii.gz; the folder has {there}")
-        volumes[modality] = read_volume(path)
+        volumes[modality] = read_volume(path, (normalisation or {}).get(modality))
     first = next(iter(volumes.values()))
     for volume in volumes.values():
         if volume.slices.shape != first.slices.shape:

@@ -1,0 +1,69 @@
+"""``any2all cohort``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from any2all_data.store import CohortStore
+from any2all_operators import UserError
+from rich.console import Console
+from rich.table import Table
+
+
+def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
+    """Show who is in a cohort; make sheets to judge it by; accept doubtful registrations."""
+    store = CohortStore.open(url, writable=bool(accept))
+    for choice in accept:
+        patient, _, name = choice.partition(":")
+        entry = store.entry(patient)
+        if entry is None or name not in entry.aside:
+            raise UserError(f"--accept {choice}: not set aside; expected PATIENT:MODALITY that is")
+        order = store.settings.modalities.index
+        store.update(
+            patient,
+            replace(
+                entry,
+                present=sorted([*entry.present, name], key=order),
+                aside={m: q for m, q in entry.aside.items() if m != name},
+                notes=[*entry.notes, f"{name} accepted by hand, quality {entry.aside[name]}"],
+            ),
+        )
+    entries = store.patients()
+    if json_:
+        print(json.dumps({patient: asdict(entry) for patient, entry in entries.items()}, indent=2))
+    else:
+        title = f"{len(entries)} patients" + (", all virtual" if store.settings.virtual else "")
+        table = Table("patient", "split", *store.settings.modalities, "notes", title=title)
+        for patient, entry in entries.items():
+            cells = []
+            for name in store.settings.modalities:
+                if name in entry.aside:
+                    cells.append(f"aside {entry.aside[name]:.2f}")
+                elif name not in entry.present:
+                    cells.append("–")
+                else:
+                    cells.append(f"{entry.quality[name]:.2f}" if name in entry.quality else "yes")
+            told = [note for note in entry.notes if "defaced" not in note and "virtual" not in note]
+            table.add_row(patient, entry.split, *cells, "; ".join(told))
+        Console().print(table)
+    if qc is not None:
+        _sheets(store, qc)
+
+
+def _sheets(store: CohortStore, folder: Path) -> None:
+    """A contact sheet a patient, with the reference's edges, and a sheet of histograms."""
+    from any2all_cli.qc import alignment_sheet, histograms
+
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty; choose another --qc")
+    folder.mkdir(parents=True, exist_ok=True)
+    stacks = {}
+    for patient, entry in store.patients().items():
+        shown = [m for m in store.settings.modalities if m in (*entry.present, *entry.aside)]
+        whole = replace(entry, present=shown)
+        stacks[patient] = (shown, store.stack(patient, whole, shown))
+        alignment_sheet(patient, entry, shown, stacks[patient][1]).save(folder / f"{patient}.png")
+    histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
+    Console(stderr=True).print(f"{len(stacks)} contact sheets and histograms.png in {folder}")

@@ -1,0 +1,104 @@
+"""Stored values of a series' frames, with a guard round the decoders."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from any2all_operators import UserError
+
+from any2all_data import decode
+
+LARGEST_RATIO = 2**15
+"""Most that a file may decode to, times its own size, beyond SMALL bytes."""
+SMALL = 2**28
+
+
+def stored(
+    files: Sequence[Path], selected: Sequence[tuple[int, int]], shape: tuple[int, int]
+) -> Iterator[npt.NDArray[Any]]:
+    """Stored values of each selected (file, frame), sorted; (rows, columns) = ``shape``.
+
+    Compressed ones are decoded in a process of their own, with limits of time and memory: decoders
+    are native code, and a damaged file can crash or stall them.
+
+    Raises UserError when pixel data is damaged or its decoder isn't installed.
+    """
+    wanted = {
+        files[file]: [frame for _, frame in group]
+        for file, group in groupby(selected, lambda pair: pair[0])
+    }
+    for path, frames in wanted.items():
+        size = 4 * shape[0] * shape[1] * len(frames)
+        if size > max(SMALL, LARGEST_RATIO * path.stat().st_size):
+            raise UserError("damaged: its header claims more pixels than the file can hold")
+    request = [(str(path), frames) for path, frames in wanted.items() if _compressed(path)]
+    compressed = {path for path, _ in request}
+    size = 4 * shape[0] * shape[1] * len(selected)
+    decoded = io.BytesIO(_decoded(request, size) if request else b"")
+    for path, frames in wanted.items():
+        try:
+            values = (
+                np.load(decoded, allow_pickle=False)
+                if str(path) in compressed
+                else decode.stored_values(path, frames)
+            )
+        except Exception as error:  # whatever damaged pixel data sets off
+            raise _no_pixels(type(error).__name__) from None
+        if values.shape != (len(frames), *shape):
+            raise _no_pixels("other size than the header's")
+        yield from values
+
+
+def _compressed(path: Path) -> bool:
+    """Whether a decoder is needed. Raises UserError when it isn't installed."""
+    from pydicom import dcmread
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    syntax = dcmread(path, specific_tags=[], stop_before_pixels=True, force=True).file_meta.get(
+        "TransferSyntaxUID"
+    )
+    if syntax is None or not UID(syntax).is_transfer_syntax or not UID(syntax).is_encapsulated:
+        return False
+    try:
+        known = get_decoder(decode.JPEG_EXTENDED if syntax in decode.PROGRESSIVE else syntax)
+    except NotImplementedError:
+        raise UserError(
+            f"transfer syntax {UID(syntax).name}: not read; store it uncompressed"
+        ) from None
+    if not known.is_available:
+        raise UserError(
+            f"transfer syntax {UID(syntax).name} needs a decoder; run pip install "
+            "'any2all-data[dicom]'"
+        )
+    return True
+
+
+def _decoded(request: Sequence[tuple[str, list[int]]], size: int) -> bytes:
+    """The .npy files that :mod:`any2all_data.decode` writes; ``size`` of all of them in bytes."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", decode.__file__],
+            input=json.dumps({"memory": 2**32 + 4 * size, "frames": request}).encode(),
+            capture_output=True,
+            timeout=60 + size / 2**20,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _no_pixels("decoder stalled") from None
+    if done.returncode:
+        raise _no_pixels("decoder failed")
+    return done.stdout
+
+
+def _no_pixels(why: str) -> UserError:
+    return UserError(f"damaged: pixel data can't be decoded ({why}); export it again")

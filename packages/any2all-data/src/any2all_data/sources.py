@@ -1,0 +1,209 @@
+"""What a folder of scans holds, and which modality each is: DICOM trees, BIDS, folders of NIfTI."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from any2all_operators import UserError
+
+from any2all_data.dicom import Series, find_series, read_series
+
+KEY_DIGITS = 12
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image of a patient, found but not read.
+
+    ``patient``: as the source names it, identifying; ``tags``: what rules look at; ``files``: one
+    NIfTI file, or those of ``series``.
+    """
+
+    patient: str
+    tags: Mapping[str, str]
+    files: tuple[Path, ...]
+    series: Series | None = None
+
+    @property
+    def frames(self) -> int:
+        return self.series.frames if self.series else 1
+
+    def read(self) -> nib.Nifti1Image:
+        """float32 in physical units, affine in mm (RAS).
+
+        Raises UserError, without the folder in it: a patient's may bear the patient's name.
+        """
+        if self.series is None:
+            return read_nifti(self.files[0])
+        try:
+            return read_series(self.series)
+        except UserError as error:
+            folder = os.path.commonpath([path.parent for path in self.files])
+            raise UserError(str(error).replace(f"{folder}: ", "")) from None
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the contents of the files, in their order."""
+        digest = hashlib.sha256()
+        for path in self.files:
+            with path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A line of ``modalities.toml``; modality "" leaves a series out."""
+
+    modality: str
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, tags: Mapping[str, str]) -> bool:
+        for name, wanted in self.lines.items():
+            negative = name.startswith("not_")
+            value = tags.get(name.removeprefix("not_"), "")
+            if _matches(wanted, value) == negative:
+                return False
+        return True
+
+
+def read_rules(path: Path | None = None) -> list[Rule]:
+    """The rules of a TOML file, or those that come with this package.
+
+    Raises UserError when the file is no TOML, a rule has no modality, or a value can't be used.
+    """
+    shipped = files("any2all_data") / "modalities.toml"
+    try:
+        text = path.read_text() if path else shipped.read_text()
+        tables = tomllib.loads(text)["rule"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: no rules can be read ({error}); expected [[rule]] tables"
+        ) from None
+    rules = []
+    for table in tables:
+        if not isinstance(table.get("modality"), str) or len(table) < 2:
+            raise UserError(
+                f'{path}: rule {table} needs modality = "NAME" and at least one line to match'
+            )
+        lines = {name: str(value) for name, value in table.items() if name != "modality"}
+        for name, value in lines.items():
+            try:
+                _matches(value, "0")
+            except (re.error, ValueError) as error:
+                raise UserError(
+                    f"{path}: {name} = {value!r} is no regular expression or comparison ({error})"
+                ) from None
+        rules.append(Rule(table["modality"], lines))
+    return rules
+
+
+def modality_of(tags: Mapping[str, str], rules: Sequence[Rule]) -> str:
+    """The modality of the first rule that matches; "" for none."""
+    return next((rule.modality for rule in rules if rule.matches(tags)), "")
+
+
+def find_sources(
+    folder: Path, advance: Callable[[], None] = lambda: None
+) -> tuple[list[Source], list[str]]:
+    """The images under a folder, and a line for each file or series that can't be used.
+
+    BIDS where there are sub-* folders, patient folders where there is <patient>/<name>.nii.gz,
+    DICOM of any file names otherwise.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected DICOM, BIDS or <patient>/*.nii.gz")
+    if any(folder.glob("sub-*/**/*.nii*")):
+        return [_bids(path) for path in sorted(folder.glob("sub-*/**/*.nii*"))], []
+    if any(folder.glob("*/*.nii*")):
+        return [_nifti(path) for path in sorted(folder.glob("*/*.nii*"))], []
+    series, damaged = find_series(folder, advance)
+    refused = [f"{path.name}: {reason}" for path, reason in damaged]
+    if not series:
+        raise UserError(
+            f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
+            + (f"; {len(refused)} damaged files" if refused else "")
+        )
+    return [Source(one.patient, _described(one.tags), one.files, one) for one in series], refused
+
+
+def choose(
+    sources: Sequence[Source], rules: Sequence[Rule], only: Sequence[str]
+) -> dict[str, Source]:
+    """For a patient the image of each modality in ``only``, the first with most frames."""
+    chosen: dict[str, Source] = {}
+    for source in sources:
+        name = modality_of(source.tags, rules)
+        if name in only and (name not in chosen or source.frames > chosen[name].frames):
+            chosen[name] = source
+    return chosen
+
+
+def patient_key(patient: str, salt: bytes) -> str:
+    """HMAC-SHA-256 of a patient's identifier: always the same, not to be undone without salt."""
+    return "p-" + hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:KEY_DIGITS]
+
+
+def read_nifti(path: Path) -> nib.Nifti1Image:
+    """A 3D NIfTI file as float32. Raises UserError naming the file and what is wrong with it."""
+    try:
+        image = nib.squeeze_image(nib.load(path))
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except Exception as error:  # whose text may hold the path, and so the patient's name
+        reason = type(error).__name__
+        raise UserError(f"{path.name}: not readable as NIfTI ({reason}); export it again") from None
+    if array.ndim != 3 or min(array.shape) < 2:
+        raise UserError(f"{path.name}: shape {array.shape}; expected one 3D volume (x, y, z)")
+    if not np.isfinite(array).all():
+        raise UserError(f"{path.name}: holds NaN or infinity; mend the file first")
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
+        raise UserError(f"{path.name}: its affine is singular; export it again")
+    return nib.Nifti1Image(array, image.affine)
+
+
+def _bids(path: Path) -> Source:
+    entities = path.name.split(".nii")[0].split("_")
+    text = "_".join(part for part in entities if not part.startswith(("sub-", "ses-")))
+    subject = next(part for part in path.parts if part.startswith("sub-"))
+    return Source(subject, _file_tags(text, path.parent.name), (path,))
+
+
+def _nifti(path: Path) -> Source:
+    return Source(path.parent.name, _file_tags(path.name.split(".nii")[0], ""), (path,))
+
+
+def _file_tags(text: str, folder: str) -> dict[str, str]:
+    kind = (text if folder in ("", "anat") else folder).lower()
+    begins = {"pet": "PT", "ct": "CT"}
+    found = (modality for begin, modality in begins.items() if kind.startswith(begin))
+    return {"text": text, "Modality": next(found, "MR")}
+
+
+def _described(tags: Mapping[str, str]) -> dict[str, str]:
+    names = ("SeriesDescription", "ProtocolName", "SequenceName")
+    return {**tags, "text": " ".join(tags[name] for name in names if tags.get(name))}
+
+
+def _matches(wanted: str, value: str) -> bool:
+    """A regular expression found in the value, or a comparison with its first number."""
+    if not value:
+        return False
+    if wanted[:1] in "<>":
+        limit = float(wanted[1:])
+        try:
+            number = float(value.split("\\")[0])
+        except ValueError:
+            return False
+        return number < limit if wanted[0] == "<" else number > limit
+    return re.search(wanted, value, re.IGNORECASE) is not None

@@ -1,0 +1,239 @@
+"""A cohort as one Zarr store: a group a patient, a chunk a slice.
+
+    COHORT/
+      zarr.json                attributes: see CohortSettings
+      <patient>/               a salted hash
+        zarr.json              attributes: see Entry; written last, which makes the patient complete
+        images/                float32 (Z, M, H, W) in physical units; chunks (1, M, H, W)
+
+A patient whose attributes are not there was cut short, and is prepared again. Modalities that a
+patient lacks are 0 in ``images`` and absent from ``present``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from any2all_operators import UserError
+from torch import Tensor
+
+from any2all_data.cohort import covered
+from any2all_data.normalise import MR_NORMALISATION, Array, Range, constants
+
+if TYPE_CHECKING:
+    import zarr
+
+FORMAT = 1
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+UNITS = {"CT": "HU", "PET": "SUV g/ml"}
+"""Of modalities that are not in arbitrary units."""
+TAILS = (0.001, 0.999)
+"""Quantiles of the training group's voxels that become 0 and 1, where the unit is physical."""
+BINS = 2048
+"""Of the histogram that they are found in."""
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """What all patients of a cohort have in common.
+
+    spacing: mm of (x, y, z) voxels, or None where every patient keeps that of its reference;
+    size: (H, W); virtual: made by simulation, no such people exist.
+    """
+
+    modalities: tuple[str, ...]
+    size: tuple[int, int]
+    spacing: tuple[float, float, float] | None = None
+    reference: str = "T1"
+    virtual: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One patient: what is known beside the images.
+
+    affine: (4, 4), voxel (x, y, z) along (L, P, S) to mm; present: modalities that are there and
+    good; aside: {modality: quality} of those whose registration is doubtful, kept for a human's
+    look and not used; scale: {modality: value that becomes 1} of MR; sources: SHA-256 of the files
+    each modality was made of; notes: what was found worth saying.
+    """
+
+    split: Split
+    affine: list[list[float]]
+    present: list[str]
+    aside: dict[str, float] = field(default_factory=dict)
+    quality: dict[str, float] = field(default_factory=dict)
+    scale: dict[str, float] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class CohortStore:
+    """A cohort on disk, or anywhere that fsspec reaches (``s3://...``)."""
+
+    def __init__(self, group: zarr.Group, url: str) -> None:
+        self._group = group
+        self.url = url
+        kept = _attributes(group)
+        if kept.pop("any2all", None) != FORMAT:
+            raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
+        self.settings = CohortSettings(
+            modalities=tuple(kept["modalities"]),
+            size=tuple(kept["size"]),
+            spacing=tuple(kept["spacing"]) if kept["spacing"] else None,
+            reference=kept["reference"],
+            virtual=kept["virtual"],
+        )
+
+    @classmethod
+    def create(cls, url: str, settings: CohortSettings) -> CohortStore:
+        """A new cohort, or one that is there with the same settings, to append to."""
+        import zarr
+
+        group = _opened(url, "a")
+        if "any2all" in group.attrs:
+            store = cls(group, url)
+            if store.settings != settings:
+                differing = [
+                    f"{name} {getattr(store.settings, name)}, not {getattr(settings, name)}"
+                    for name in asdict(settings)
+                    if getattr(store.settings, name) != getattr(settings, name)
+                ]
+                raise UserError(f"{url}: this cohort has {'; '.join(differing)}; choose another")
+            return store
+        if len(list(group.members())):
+            raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
+        group.attrs.update({"any2all": FORMAT, **asdict(settings)})
+        assert isinstance(group, zarr.Group)
+        return cls(group, url)
+
+    @classmethod
+    def open(cls, url: str, writable: bool = False) -> CohortStore:
+        """A cohort that is there. Raises UserError when there is none."""
+        return cls(_opened(url, "r+" if writable else "r"), url)
+
+    def write(self, patient: str, images: Array, entry: Entry) -> None:
+        """Add a patient, whole or not at all: images (Z, M, H, W) in physical units."""
+        expected = (len(self.settings.modalities), *self.settings.size)
+        if images.shape[1:] != expected:
+            raise ValueError(f"images {images.shape}, expected (Z, {expected})")
+        group = self._group.create_group(patient, overwrite=True)
+        array = group.create_array(
+            "images", shape=images.shape, chunks=(1, *images.shape[1:]), dtype="float32"
+        )
+        array[:] = images
+        group.attrs.update(asdict(entry))
+
+    def patients(self) -> dict[str, Entry]:
+        """The complete patients, sorted."""
+        entries = {name: self.entry(name) for name in sorted(self._group.group_keys())}
+        return {name: entry for name, entry in entries.items() if entry is not None}
+
+    def entry(self, patient: str) -> Entry | None:
+        """One patient, or None where it is not there or was cut short."""
+        try:
+            kept = _attributes(self._group[patient])  # type: ignore[arg-type]
+        except (KeyError, ValueError):
+            return None
+        return Entry(**kept) if "present" in kept else None
+
+    def update(self, patient: str, entry: Entry) -> None:
+        """Change what is said of a patient, not its images."""
+        self._group[patient].attrs.update(asdict(entry))
+
+    def images(self, patient: str) -> Array:
+        """(Z, M, H, W) in physical units; 0 where a modality is absent."""
+        array = self._group[patient]["images"]  # type: ignore[index]
+        return np.asarray(array[:], dtype=np.float32)  # type: ignore[index]
+
+    def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
+        """The physical values that become 0 and 1 for each modality that a patient has."""
+        own = {name: Range(0.0, scale) for name, scale in entry.scale.items()}
+        return {name: fixed.get(name) or own[name] for name in entry.present}
+
+    def fit(self) -> dict[str, Range]:
+        """Ranges of the modalities with a physical unit: quantiles TAILS of the training group.
+
+        Found in histograms, so that memory does not grow with the cohort; kept in the cohort.
+        """
+        entries = {p: e for p, e in self.patients().items() if e.split == "train"}
+        fitted = {}
+        for name in UNITS:
+            having = [p for p, e in entries.items() if name in e.present]
+            if name not in self.settings.modalities or not having:
+                continue
+            channel = self.settings.modalities.index(name)
+            lows, highs = zip(*(_extremes(self.images(p)[:, channel]) for p in having), strict=True)
+            edges = np.linspace(min(lows), max(highs), BINS + 1)
+            counts = sum(np.histogram(self.images(p)[:, channel], edges)[0] for p in having)
+            share = np.cumsum(counts) / np.sum(counts)
+            first, last = (int(np.searchsorted(share, tail)) for tail in TAILS)
+            fitted[name] = Range(float(edges[first]), float(edges[min(last + 1, BINS)]))
+        kept = {name: constants(values, UNITS[name]) for name, values in fitted.items()}
+        self._group.attrs.update({"normalisation": kept})
+        return fitted
+
+    def normalisation(self) -> dict[str, dict[str, Any]]:
+        """How each modality becomes [0, 1], as a prior keeps it."""
+        kept = _attributes(self._group).get("normalisation", {})
+        return {m: kept.get(m, MR_NORMALISATION) for m in self.settings.modalities}
+
+    def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
+        """(Z, M, H, W) in [0, 1] of the given modalities, all of which the patient must have."""
+        kept = self.normalisation()
+        fixed = {m: Range(n["low"], n["high"]) for m, n in kept.items() if "low" in n}
+        ranges, images = self.ranges(entry, fixed), self.images(patient)
+        channels = [
+            ranges[m].normalise(images[:, self.settings.modalities.index(m)]) for m in modalities
+        ]
+        return torch.from_numpy(np.stack(channels, 1))
+
+    def slices(
+        self, split: Split, modalities: Sequence[str], advance: Callable[[], None] = lambda: None
+    ) -> Tensor:
+        """All covered slices of the split's patients that have all of these modalities."""
+        stacks = []
+        for patient, entry in self.patients().items():
+            if entry.split == split and set(modalities) <= set(entry.present):
+                stack = self.stack(patient, entry, modalities)
+                stacks.append(stack[covered(stack)])
+            advance()
+        slices = torch.cat(stacks) if stacks else torch.zeros(0, len(modalities), 1, 1)
+        if not len(slices):
+            raise UserError(
+                f"{self.url}: no slice of {', '.join(modalities)} in a {split} patient that has "
+                "them all; see any2all cohort"
+            )
+        return slices
+
+
+def is_cohort(url: str) -> bool:
+    """Whether it is a Zarr store or the URL of one, and not a folder of patients."""
+    return "://" in url or (Path(url) / "zarr.json").exists()
+
+
+def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
+    try:
+        import zarr
+    except ImportError:
+        raise UserError("cohorts need Zarr; run pip install 'any2all-data[cohort]'") from None
+    try:
+        return zarr.open_group(url, mode=mode)
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        raise UserError(f"{url}: no cohort there; make one with any2all prepare") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{url}: not readable as a cohort ({error})") from None
+
+
+def _attributes(group: zarr.Group) -> dict[str, Any]:
+    return dict(group.attrs)
+
+
+def _extremes(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
