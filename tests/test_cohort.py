@@ -175,7 +175,8 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert "6 patients" in table
     # the values are those of the files, in their place
     store = CohortStore.open(str(tmp_path / "c"))
-    name, found = next((p, e) for p, e in store.patients().items() if len(e.present) == 3)
+    whole = {p: e for p, e in store.patients().items() if len(e.present) == 3}
+    name, found = next((p, e) for p, e in whole.items() if e.split == "train")
     images = store.images(name)
     assert images.shape == (4, 3, 32, 32)
     assert images.max() == pytest.approx(195, abs=10)

@@ -152,7 +152,7 @@ def _real(plan: Plan, settings: CohortSettings, preparation: Preparation) -> tup
         reference_grid,
         register,
     )
-    from any2all_data.registration import _resampled as resampled
+    from any2all_data.registration import resampled as resampled
 
     read: dict[str, Image] = {}
     notes = [NOT_DEFACED]

@@ -84,7 +84,7 @@ def reference_grid(
     affine[:3, :3] = cubes.affine[:3, :3] / voxel * spacing
     affine[:3, 3] = apply_affine(cubes.affine, centre)
     affine[:3, 3] -= affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return _resampled(image, affine, shape)
+    return resampled(image, affine, shape)
 
 
 def register(
@@ -127,7 +127,7 @@ def register(
         ) from None
     finally:
         ants.config.set_ants_deterministic(False, None)
-    image = _resampled(moving, matrix @ grid.affine, grid.shape, grid.affine)
+    image = resampled(moving, matrix @ grid.affine, grid.shape, grid.affine)
     return Registered(image, matrix, figure.quality(matrix))
 
 
@@ -316,10 +316,10 @@ def _cubes(image: nib.Nifti1Image, finest: float = FINEST) -> nib.Nifti1Image:
     affine[:3, :3] = u @ v * edge
     affine[:3, 3] = apply_affine(turned.affine, (np.array(turned.shape) - 1) / 2)
     affine[:3, 3] -= affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-    return _resampled(image, affine, shape)
+    return resampled(image, affine, shape)
 
 
-def _resampled(
+def resampled(
     image: nib.Nifti1Image, affine: Array, shape: tuple[int, ...], write: Array | None = None
 ) -> nib.Nifti1Image:
     """The image at the voxels of ``affine``, by cubic splines, within its own range.
