@@ -46,6 +46,7 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
                 else:
                     cells.append(f"{entry.quality[name]:.2f}" if name in entry.quality else "yes")
             told = [note for note in entry.notes if "defaced" not in note and "virtual" not in note]
+            told += [f"{name} left out: {why}" for name, why in entry.left_out.items()]
             table.add_row(patient, entry.split, *cells, "; ".join(told))
         Console().print(table)
     if qc is not None:

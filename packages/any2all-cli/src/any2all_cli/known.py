@@ -11,8 +11,10 @@ from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
+from any2all_data.dicom import Series
+from any2all_data.inputs import open_patient
 from any2all_data.normalise import Range, fixed_range
-from any2all_data.patient import Volume, modality_path, read_patient, to_stack
+from any2all_data.patient import Volume, to_stack
 from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
 from torch import Tensor
 
@@ -40,7 +42,7 @@ class Known:
     ``built``: the operators as named on the command line;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
     ``ranges``: {modality: the physical values that are 0 and 1} where they are known, ``units``
-    theirs.
+    theirs; ``reference``: the DICOM series in whose space they are, where they came from DICOM.
     """
 
     volumes: dict[str, Volume]
@@ -53,12 +55,13 @@ class Known:
     ranges: dict[str, Range]
     units: dict[str, str]
     note: str
+    reference: Series | None = None
 
 
 def read_known(
     prior: DiffusionPrior,
     prior_name: str,
-    input_: Path | None,
+    input_: str | None,
     specs: list[ModalitySpec],
     simulated: bool,
     slices: str | None,
@@ -68,23 +71,24 @@ def read_known(
     note = ""
     if input_ is None:
         input_, note = _example(prior_name)
-    if not input_.is_dir():
-        raise UserError(f"--input {input_}: no such folder; expected <patient>/<modality>.nii.gz")
+    kept = prior.settings.normalisation
     height, width = prior.settings.image_size
-    where = None if simulated else input_
+    where = Path(input_) if Path(input_).is_dir() and not simulated else None
     complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
     built = {spec.modality: build_operator(spec, height, width, where) for spec in specs}
     operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
-    there = [
-        m
-        for m in prior.modalities
-        if (m in needed and m not in measured) or modality_path(input_, m)
-    ]
+    grid = prior.settings.training.get("grid")
+    patient = open_patient(input_, prior.modalities, kept, (height, width), grid)
+    volumes = patient.volumes
+    there = list(volumes)
     if not there and not measured:
         raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; nothing to go by")
-    volumes = read_patient(input_, there, prior.settings.normalisation) if there else {}
+    for m in needed:
+        if m not in measured and m not in volumes:
+            why = patient.missing.get(m, f"there is {', '.join(there) or 'nothing'}")
+            raise UserError(f"{input_}: no {m} to be used ({why}); leave it out of --modalities")
     stack = to_stack(volumes) if there else torch.zeros(0, 0, height, width)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
@@ -114,14 +118,25 @@ def read_known(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    kept = prior.settings.normalisation
     fixed = {m: fixed_range(kept.get(m)) for m in prior.modalities}
     ranges = {m: values for m, values in fixed.items() if values is not None}
-    units = dict.fromkeys([*volumes, *measured], "as in its file")
+    units = dict.fromkeys([*volumes, *measured], "as in its source")
     units |= {m: kept[m]["unit"] for m in ranges}
     ranges |= {m: volume.range for m, volume in volumes.items()}
     ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
-    return Known(volumes, ids, operator, data, source, built, truth, ranges, units, note)
+    return Known(
+        volumes,
+        ids,
+        operator,
+        data,
+        source,
+        built,
+        truth,
+        ranges,
+        units,
+        note,
+        patient.reference,
+    )
 
 
 def build_operator(
@@ -144,16 +159,16 @@ def build_operator(
     return Built(spec.operator, options, operator)
 
 
-def _example(prior_name: str) -> tuple[Path, str]:
+def _example(prior_name: str) -> tuple[str, str]:
     if Path(prior_name).is_dir():
         raise UserError("--modalities without --input: give the patient's folder")
     bundled = bundled_prior(prior_name)
     if bundled.example is None:
         raise UserError(f"prior {prior_name} has no example patient; give --input FOLDER")
-    return bundled.example, bundled.example_note
+    return str(bundled.example), bundled.example_note
 
 
-def _slice_count(patient: Path, volumes: dict[str, Volume], measured: dict[str, Measured]) -> int:
+def _slice_count(patient: str, volumes: dict[str, Volume], measured: dict[str, Measured]) -> int:
     counts = {m: len(v.slices) for m, v in volumes.items()}
     counts |= {m: len(reading.data) for m, reading in measured.items()}
     if len(set(counts.values())) > 1:

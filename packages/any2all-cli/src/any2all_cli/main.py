@@ -148,9 +148,11 @@ def sample(
         typer.Option(help="Folder written by train, or an installed prior's name [default: lgg]"),
     ] = None,
     input_: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--input", help="A patient's folder of NIfTI [default: the prior's synthetic patient]"
+            "--input",
+            help="A patient: folder of NIfTI or DICOM, or COHORT/PATIENT [default: the prior's "
+            "synthetic patient]",
         ),
     ] = None,
     modalities: Annotated[
@@ -177,6 +179,19 @@ def sample(
         bool,
         typer.Option("--simulate", help="Take image files as the truth, measure them virtually"),
     ] = False,
+    dicom: Annotated[
+        bool,
+        typer.Option(
+            "--dicom", help="Write derived DICOM series, too; they bear the patient's name"
+        ),
+    ] = False,
+    dicom_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --dicom: the series in whose study and space they go [default: that of a "
+            "DICOM --input]"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
 ) -> None:
@@ -194,6 +209,8 @@ def sample(
         seed,
         slices,
         simulate,
+        dicom,
+        dicom_from,
         batch_size,
         precision,
     )

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from any2all_cli.derive import find_reference, write_dicom
 from any2all_cli.known import Known, read_known
 from any2all_cli.output import finished_folder
 from any2all_cli.parsing import modality_specs, name_values
@@ -27,7 +28,7 @@ DEFAULT_PRIOR = "lgg"
 
 def run(
     prior_name: str | None,
-    input_: Path | None,
+    input_: str | None,
     modalities: str | None,
     sampler_name: str,
     settings: list[str],
@@ -36,6 +37,8 @@ def run(
     seed: int,
     slices: str | None,
     simulated: bool,
+    dicom: bool,
+    dicom_from: Path | None,
     batch_size: int,
     precision: str,
 ) -> None:
@@ -45,20 +48,29 @@ def run(
     specs = modality_specs(modalities) if modalities else []
     if not specs and (input_ or slices or simulated):
         raise UserError("--input, --slices and --simulate need --modalities: say what is known")
+    if (dicom and not input_) or (dicom_from and not dicom):
+        raise UserError("--dicom needs --input, and --dicom-from goes with --dicom: give both")
     sampler = make_sampler(sampler_name, name_values(settings, "--set"))
     console = Console(stderr=True)
+    reference = None
     with finished_folder(output) as folder:
         name = prior_name or DEFAULT_PRIOR
         path = prior_folder(name)
         prior = DiffusionPrior.load(path, precision)
         known = read_known(prior, name, input_, specs, simulated, slices, seed) if specs else None
+        if known and dicom:
+            reference = find_reference(known, dicom_from)
         started = time.perf_counter()
         results = _sample(prior, sampler, known, draws, seed, batch_size, console)
         seconds = time.perf_counter() - started
         report: dict[str, Any] = {
             "command": shlex.join(["any2all", *sys.argv[1:]]),
             "versions": versions(),
-            "prior": {"name": str(name), "sha256": weights_hash(path)},
+            "prior": {
+                "name": str(name),
+                "sha256": weights_hash(path),
+                "virtual": bool(prior.settings.training.get("virtual")),
+            },
             "sampler": {"name": sampler_name, **vars(sampler)},
             "seed": seed,
             "draws": draws,
@@ -71,8 +83,15 @@ def run(
         else:
             report |= judge(known, results)
             write_patient(folder.path, known, results)
+            if reference:
+                write_dicom(folder.path / "dicom", known, results, reference, report)
         (folder.path / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
     tell(console, report, folder.final, known)
+    if reference:
+        console.print(
+            f"DICOM in {folder.final / 'dicom'}: these files bear the patient's name",
+            soft_wrap=True,
+        )
 
 
 def _sample(

@@ -125,7 +125,8 @@ def _of_cohort(
         check = store.slices("val", names, lambda: bar.advance(reading))
     everything = store.normalisation()
     kept = {name: everything[name] for name in names}
-    made_of = {"virtual": True} if store.settings.virtual else {}
+    grid = {"spacing": store.settings.spacing, "reference": store.settings.reference}
+    made_of = {"grid": grid} | ({"virtual": True} if store.settings.virtual else {})
     settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
     return slices, check, settings
 

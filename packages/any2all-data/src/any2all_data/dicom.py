@@ -71,7 +71,7 @@ def find_series(
     found: dict[tuple[str, str, str], list[_Frame]] = {}
     damaged: list[tuple[Path, str]] = []
     with quiet():
-        for path in _files(folder):
+        for path in tree(folder):
             advance()
             try:
                 for key, frame in list(_frames(path)):  # all of a file or none
@@ -162,7 +162,7 @@ def _check_hounsfield(headers: Sequence[Dataset]) -> None:
             raise UserError("RescaleType (0028,1054) is not HU; leave the series out")
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def tree(folder: Path) -> Iterator[Path]:
     """Regular files of a tree, sorted; links only where they stay inside."""
     root = folder.resolve()
     for parent, folders, names in os.walk(folder):

@@ -91,14 +91,14 @@ def prepare_patient(plan: Plan | VirtualPlan, url: str, preparation: Preparation
         if isinstance(plan, VirtualPlan):
             images, entry = _virtual(plan, store.settings)
         else:
-            images, entry = _real(plan, store.settings, preparation)
+            images, entry = prepared(plan.sources, store.settings, preparation)
     except UserError as error:
         return Outcome(plan.patient, "refused", reason=str(error))
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
         return Outcome(plan.patient, "refused", reason=reason)
-    entry = replace(entry, sources=sources)
+    entry = replace(entry, split=plan.split, sources=sources)
     store.write(plan.patient, images, entry)
     return Outcome(plan.patient, "prepared", entry, seconds=time.perf_counter() - start)
 
@@ -145,26 +145,34 @@ def prepare_all(
             cluster.close()
 
 
-def _real(plan: Plan, settings: CohortSettings, preparation: Preparation) -> tuple[Array, Entry]:
+def prepared(
+    sources: Mapping[str, Source], settings: CohortSettings, preparation: Preparation
+) -> tuple[Array, Entry]:
+    """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
+
+    The entry has no sources, and is of the training group. Raises UserError when none of the
+    images can be used.
+    """
     from any2all_data.registration import (
         QUALITY_THRESHOLD,
         bias_corrected,
         reference_grid,
         register,
+        resampled,
     )
-    from any2all_data.registration import resampled as resampled
 
     read: dict[str, Image] = {}
-    notes = [NOT_DEFACED]
+    notes, left_out = [NOT_DEFACED], dict[str, str]()
     for name in settings.modalities:
-        if name not in plan.sources:
+        if name not in sources:
             continue
         try:
-            read[name] = plan.sources[name].read()
+            read[name] = sources[name].read()
         except UserError as error:
-            notes.append(f"{name} left out: {error}")
+            left_out[name] = str(error)
     if not read:
-        raise UserError("; ".join(notes[1:]) or "none of the cohort's modalities")
+        said = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise UserError(said or "none of the cohort's modalities")
     reference = settings.reference if settings.reference in read else next(iter(read))
     if reference != settings.reference:
         notes.append(f"no {settings.reference}; {reference} is the reference")
@@ -177,32 +185,39 @@ def _real(plan: Plan, settings: CohortSettings, preparation: Preparation) -> tup
         count = max(1, round(extent(oriented(read[reference]))[2] / settings.spacing[2]))
         grid = reference_grid(read[reference], settings.spacing, (width, height, count))
     stack = np.zeros((len(settings.modalities), *grid.shape[::-1]), np.float32)
-    quality: dict[str, float] = {}
-    scale: dict[str, float] = {}
+    usable, quality, scale = list[str](), dict[str, float](), dict[str, float]()
     for name, image in read.items():
-        if preparation.register and not same_grid(image, read[reference]):
-            found = register(image, read[reference], grid, preparation.seed)
-            moved, quality[name] = found.image, round(found.quality, 4)
-        elif settings.spacing is None and same_grid(image, read[reference]):
-            moved = fitted(oriented(image), (width, height))
-        else:
-            moved = resampled(image, grid.affine, grid.shape)
+        try:
+            if preparation.register and not same_grid(image, read[reference]):
+                found = register(image, read[reference], grid, preparation.seed)
+                moved, quality[name] = found.image, round(found.quality, 4)
+            elif settings.spacing is None and same_grid(image, read[reference]):
+                moved = fitted(oriented(image), (width, height))
+            else:
+                moved = resampled(image, grid.affine, grid.shape)
+        except UserError as error:
+            left_out[name] = str(error)
+            continue
         array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
+        if array.max() <= array.min():
+            left_out[name] = "nothing of it lies on the reference's grid"
+            continue
         if name not in UNITS:
             scale[name] = mr_scale(array)
-        if array.max() <= array.min():
-            notes.append(f"{name} left out: nothing of it lies on the reference's grid")
-            continue
         stack[settings.modalities.index(name)] = array
-    usable = [name for name in read if stack[settings.modalities.index(name)].any()]
+        usable.append(name)
+    if not usable:
+        raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
     aside = {name: q for name, q in quality.items() if q < QUALITY_THRESHOLD and name in usable}
     entry = Entry(
-        split=plan.split,
+        split="train",
         affine=grid.affine.tolist(),
         present=[name for name in usable if name not in aside],
+        reference=reference,
         aside=aside,
+        left_out=left_out,
         quality=quality,
-        scale={name: value for name, value in scale.items() if name in usable},
+        scale=scale,
         notes=notes,
     )
     return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
@@ -220,9 +235,10 @@ def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]
         [np.asarray(turned[m].dataobj, np.float32).transpose(2, 1, 0) for m in turned], 1
     )
     entry = Entry(
-        split=plan.split,
+        split="train",
         affine=next(iter(turned.values())).affine.tolist(),
         present=list(settings.modalities),
+        reference=settings.reference,
         scale={
             name: mr_scale(images[:, m])
             for m, name in enumerate(settings.modalities)

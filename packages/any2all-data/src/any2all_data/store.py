@@ -59,15 +59,18 @@ class Entry:
     """One patient: what is known beside the images.
 
     affine: (4, 4), voxel (x, y, z) along (L, P, S) to mm; present: modalities that are there and
-    good; aside: {modality: quality} of those whose registration is doubtful, kept for a human's
-    look and not used; scale: {modality: value that becomes 1} of MR; sources: SHA-256 of the files
-    each modality was made of; notes: what was found worth saying.
+    good; reference: the modality whose place the others were moved to; aside: {modality: quality}
+    of those whose registration is doubtful, kept for a human's look and not used; left_out:
+    {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
+    sources: SHA-256 of the files each modality was made of; notes: what else is worth saying.
     """
 
     split: Split
     affine: list[list[float]]
     present: list[str]
+    reference: str = ""
     aside: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
     quality: dict[str, float] = field(default_factory=dict)
     scale: dict[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)

@@ -47,7 +47,7 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
     x = fine.points()
 
     def field(sigma: float) -> Array:
-        return HEAD.sample(smooth_field(rng, sigma)[0], x)
+        return HEAD.spread(smooth_field(rng, sigma)[0], fine)
 
     scale = rng.normal(0.93, 0.025, 3) * rng.normal(1, 0.02)
     at = template_points(rng, atlas, x, scale, atrophy)
@@ -64,7 +64,8 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
     tissues = Tissues(fine.shape)
     cavity = paint_head(tissues, at, cranium, vault, layers, coarse, rough, voxel)
     sulci = (0.3 + 1.1 * atrophy + 0.5 * field(7)) * (0.3 + 0.7 * _cerebrum(at))
-    paint_brain(tissues, atlas, at, cranium, cavity, sulci, 0.5 + 0.35 * field(6), voxel)
+    carved = clefts(at, coarse)
+    paint_brain(tissues, atlas, at, cranium, cavity, sulci, carved, 0.5 + 0.35 * field(6), voxel)
 
     pathology = Pathology(atlas, tissues, at, voxel)
     pathology.white_matter(rng, atlas.coarse.sample(atlas.ventricles, at), field(4.5), load)
@@ -120,6 +121,7 @@ def paint_brain(
     cranium: Array,
     cavity: Array,
     sulci: Array,
+    carved: Array,
     white_gain: Array,
     voxel: float,
 ) -> None:
@@ -127,9 +129,11 @@ def paint_brain(
 
     Odds of tissue k: (p_k e^(b_k))^SHARPNESS with p from the atlas; ``sulci`` and ``white_gain``
     are the log gains b (X, Y, Z) of liquid and white matter that make a cortex individual.
+    ``carved``: share of the grey matter that is liquid before that, see ``clefts``.
     """
     tissues.paint(csf=cavity)
-    outside = cavity * (1 - atlas.fine.sample(atlas.brain, at))
+    brain = atlas.fine.sample(atlas.brain, at)
+    outside = cavity * (1 - brain)
     above = at[2] > -5
     falx = 0.6 * np.exp(-np.square(at[0])) * above
     sinus = np.exp(-np.square(at[0] / 3.5) - np.square((cranium - 1) / 3)) * above * (at[1] < 60)
@@ -138,13 +142,29 @@ def paint_brain(
     cord = ellipsoid(at, (0, -47, -85), (6.5, 5, 30))
     tissues.paint(white=np.clip(0.5 - cord / voxel, 0, 1) * cavity)
 
-    brain = atlas.fine.sample(atlas.brain, at)
     grey, white = atlas.fine.sample(atlas.grey, at), atlas.fine.sample(atlas.white, at)
-    liquid = np.clip(brain - grey - white, 0, 1)
+    liquid = np.clip(brain - grey - white, 0, 1) + carved * grey
+    grey = grey * (1 - carved)
     odds = np.stack([grey, white * np.exp(white_gain), liquid * np.exp(sulci)]) ** SHARPNESS
     grey, white, liquid = cavity * brain * odds / np.maximum(odds.sum(0), 1e-6)
     tissues.paint(grey=grey, white=white, csf=liquid * (1 - falx), dura=liquid * falx)
     tissues.paint(iron=0.75 * _nuclei(at) * (tissues["grey"] + tissues["white"]))
+
+
+def clefts(at: Array, texture: Array) -> Array:
+    """Liquid in grey matter where the mean of 152 brains has lost it: share of the grey, (X, Y, Z).
+
+    The fissure between the hemispheres, creases of the cortex along the zeros of ``texture``, and
+    the fissures of the cerebellum, a fan about an axis through the roof of the fourth ventricle.
+    """
+    x, y, z = at
+    cerebrum = _cerebrum(at)
+    deep = np.clip(ellipsoid(at, (0, -8, 4), (40, 34, 24)) / 6, 0, 1)  # 0 in the grey nuclei
+    crease = 0.4 * np.clip(1 - abs(texture) / 0.3, 0, 1) * deep
+    fissure = 0.55 * np.exp(-np.square(x / 1.2))
+    angle = np.arctan2(z + 33, np.hypot(0.7 * x, y + 40)) + 0.04 * texture
+    leaves = 0.3 * np.clip(0.5 + np.cos(44 * angle), 0, 1) * (y < -45)
+    return cerebrum * np.maximum(crease, fissure) + (1 - cerebrum) * leaves
 
 
 def amyloid_uptake(

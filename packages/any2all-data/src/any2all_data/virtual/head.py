@@ -12,6 +12,20 @@ import numpy as np
 from any2all_data.virtual.shapes import Triple, blend, ellipsoid
 from any2all_data.virtual.space import Array
 
+MUSCLES: tuple[tuple[Triple, Triple, float], ...] = (
+    ((55, 14, -80), (10, 19, 28), 0),  # masseter
+    ((54, 22, -42), (9, 21, 26), 15),  # temporal
+    ((38, 10, -56), (15, 14, 9), 0),  # lateral pterygoid
+    ((32, 2, -80), (9, 16, 24), 20),  # medial pterygoid
+    ((10, -15, -78), (10, 8, 30), 0),  # before the spine
+    ((54, -42, -88), (11, 15, 34), 20),  # sternocleidomastoid
+    ((15, -72, -90), (15, 14, 38), 0),  # back of the neck, inner
+    ((36, -62, -88), (14, 11, 36), -30),  # back of the neck, outer
+)
+"""Centre and radii, mm, and turn about z, degrees, on the right; the same on the left."""
+EYE_MUSCLES = ((20, -37, 2.4, 5.0), (41, -37, 2.2, 5.0), (30, -25, 5.0, 2.2), (30, -49, 5.0, 2.4))
+"""x and z of the middle, radii in x and z, mm."""
+
 
 @dataclass(frozen=True)
 class Thickness:
@@ -67,7 +81,9 @@ def paint_head(
     canal = ellipsoid(points, (0, -47, -85), (11, 9, 40))
     inner = blend(inner, canal, 6.0)
     base = np.clip((-18 - z) / 15, 0, 1)  # 0 in the vault, 1 in the skull base
-    skull = layers.skull * (1 - 0.25 * base)
+    temple = np.clip((mirrored[0] - 30) / 25, 0, 1)  # thin bone under the temporal muscle
+    temple *= np.exp(-np.square((points[1] - 12) / 32) - np.square((z + 12) / 32))
+    skull = layers.skull * (1 - 0.25 * base) * (1 - 0.4 * temple)
     outer = blend(inner - 0.6 * skull, vault - layers.liquid - skull, 4.0)
 
     # skin, fat and muscle
@@ -76,15 +92,18 @@ def paint_head(
     jaw = ellipsoid(points, (0, 2, -78), (68, 62, 62))
     neck = ellipsoid(points, (0, -38, -125), (64, 68, 95))
     nose = ellipsoid(points, (0, 88, -56), (13, 19, 20))
-    ears = np.maximum(shape((82, -26, -32), (5, 17, 30), 25), -shape((90, -18, -36), (5, 9, 14)))
-    surface = blend(blend(outer - layers.scalp, dome, 10.0), face, 22.0)
+    ears = np.maximum(shape((80, -26, -34), (4, 14, 27), 15), -shape((86, -20, -36), (5, 8, 13)))
+    scalp = layers.scalp + 7 * temple
+    surface = blend(blend(outer - scalp, dome, 10.0), face, 22.0)
     surface = blend(blend(surface, jaw, 15.0), neck, 25.0)
     surface = blend(blend(surface, nose, 10.0), ears, 4.0)
     body, below_skin, deep = solid(surface), solid(surface + 3), solid(surface + 9)
     tissues.paint(muscle=body)
-    between_muscles = np.clip(1.3 - 5 * abs(coarse + 0.3), 0, 1)
-    tissues.paint(fat=0.6 * between_muscles * deep * np.clip(-(z + 20) / 15, 0, 1))
+    loose = np.clip(0.25 + 0.25 * coarse, 0, 1)  # fat and fascia between the muscles
+    tissues.paint(fat=loose * deep * np.clip(-(z + 25) / 15, 0, 1))
     tissues.paint(fat=solid(shape((46, 42, -74), (13, 18, 16))))
+    muscles = [shape(*muscle) for muscle in MUSCLES]
+    tissues.paint(muscle=0.95 * solid(np.minimum.reduce(muscles) + 0.8 * rough) * deep)
     tissues.paint(fat=solid(-surface - layers.fat * (1 + 0.7 * base)) * body)
     tissues.paint(skin=solid(-surface - 2.2) * body)
 
@@ -96,9 +115,9 @@ def paint_head(
     behind_rim = np.clip((72 - points[1]) / 4, 0, 1)
     tissues.paint(bone=solid(orbit - 2.5) * deep * behind_rim)
     tissues.paint(fat=solid(orbit) * below_skin)
-    for x, z0, size in ((20, -37, 2.4), (41, -37, 2.2), (30, -25, 2.2), (30, -49, 2.4)):
-        tissues.paint(muscle=solid(shape((x, 46, z0), (size, 20, size + 1), 8)))
-    tissues.paint(white=solid(shape((26, 40, -36), (2.2, 22, 2.2), -20)))
+    for x, z0, width, height in EYE_MUSCLES:
+        tissues.paint(muscle=solid(shape((x, 46, z0), (width, 20, height), 8)))
+    tissues.paint(white=solid(shape((26, 40, -36), (2.6, 22, 2.6), -20)))
     globe = shape((32, 64, -37), (12, 12, 12))
     tissues.paint(muscle=solid(globe))
     tissues.paint(eye=solid(globe + 1.2))
@@ -107,8 +126,9 @@ def paint_head(
     # skull: compact bone, marrow, the dense and the airy parts of its base
     tissues.paint(bone=solid(shape((38, -27, -40), (26, 9, 9), -35)))
     tissues.paint(bone=solid(shape((56, -40, -46), (12, 15, 20))))
-    tissues.paint(bone=solid(ellipsoid(points, (0, -4, -56), (11, 13, 25))))
-    tissues.paint(marrow=solid(ellipsoid(points, (0, -4, -56), (8, 10, 22))))
+    clivus = ellipsoid(points, (0, -4, -56), (15, 10, 25)) + 2 * coarse
+    tissues.paint(bone=solid(clivus))
+    tissues.paint(marrow=solid(clivus + 2.5))
     tissues.paint(bone=solid(outer))
     middle = np.maximum(outer + layers.table, layers.table - inner)
     patchy = np.clip(1 + 0.35 * coarse, 0, 1)
@@ -120,7 +140,7 @@ def paint_head(
     tissues.paint(air=solid(shape((30, 50, -63), (14.5, 17.5, 15.5))))
     tissues.paint(mucosa=solid(ellipsoid(points, (0, 58, -62), (17, 34, 24))) * below_skin)
     turbinates = np.clip(0.5 + rough, 0, 1)
-    airway = ellipsoid(points, (0, 60, -62), (14, 32, 21))
+    airway = ellipsoid(points, (0, 60, -62), (14, 32, 21)) + 1.5 * coarse
     tissues.paint(air=solid(airway) * turbinates * below_skin)
     tissues.paint(bone=solid(ellipsoid(points, (0, 50, -37), (13, 22, 14))))
     tissues.paint(air=solid(ellipsoid(points, (0, 50, -37), (11.5, 20, 12.5))) * (1 - septa))

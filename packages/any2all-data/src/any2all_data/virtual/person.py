@@ -70,10 +70,12 @@ def _mr(
     common = PERSON_SPREAD * rng.standard_normal(4)
     person = {name: _varied(tissue, common, rng) for name, tissue in TISSUES.items()}
     t1 = {name: abs(signals.mprage(tissue, Mprage())) for name, tissue in person.items()}
-    flair = {name: abs(signals.flair(tissue, Flair())) for name, tissue in person.items()}
     t2_star = {name: signals.gradient_echo(t, GradientEcho()) for name, t in person.items()}
+    flair = {name: abs(signals.flair(tissue, Flair())) for name, tissue in person.items()}
     fat_saturation = float(rng.choice([0.0, 0.9]))
-    flair |= {name: (1 - fat_saturation) * flair[name] for name in ("fat", "marrow")}
+    for name in ("fat", "marrow"):
+        fat = replace(person[name], t2=Flair().fat_t2_gain * person[name].t2)
+        flair[name] = (1 - fat_saturation) * abs(signals.flair(fat, Flair()))
     left = signals.dephasing(anatomy.fractions, grid.spacing, GradientEcho())
     images, facts = dict[str, Array](), dict[str, Any](FLAIR_fat_saturation=fat_saturation)
     for name, values in {"T1": t1, "FLAIR": flair, "T2star": t2_star}.items():
@@ -81,7 +83,7 @@ def _mr(
         if name == "T2star":
             signal = signal * left
         depth, snr = float(rng.uniform(0.06, 0.16)), float(rng.uniform(30, 70))
-        bias = np.exp(depth * HEAD.sample(smooth_field(rng, 50)[0], grid.points()))
+        bias = np.exp(depth * HEAD.spread(smooth_field(rng, 50)[0], grid))
         images[name] = 1000 * signals.rician(bias * signal, 1 / snr, noise)
         facts |= {f"{name}_snr": round(snr, 1), f"{name}_bias": round(depth, 3)}
     return images, facts

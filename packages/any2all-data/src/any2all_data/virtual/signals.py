@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from any2all_data.virtual.space import Array
@@ -90,12 +91,12 @@ def dephasing(
     )
     pad = [(n // 4, n // 4) for n in np.shape(chi)]
     chi = np.pad(chi, pad, "edge")
-    kx, ky, kz = np.meshgrid(
-        *(np.fft.fftfreq(n, d) for n, d in zip(chi.shape, spacing, strict=True)), indexing="ij"
-    )
+    frequencies = (fft.fftfreq, fft.fftfreq, fft.rfftfreq)
+    axes = zip(frequencies, chi.shape, spacing, strict=True)
+    kx, ky, kz = np.ix_(*(of(n, d).astype(np.float32) for of, n, d in axes))
     k2 = kx**2 + ky**2 + kz**2
     k2[0, 0, 0] = 1
-    field = np.fft.ifftn((1 / 3 - kz**2 / k2) * np.fft.fftn(chi)).real
+    field = fft.irfftn((np.float32(1 / 3) - kz**2 / k2) * fft.rfftn(chi), chi.shape)
     field = field[tuple(slice(a, -b) for a, b in pad)] * GYROMAGNETIC_RATIO * FIELD_STRENGTH  # Hz
     left = np.ones_like(field)
     for gradient in np.gradient(field):  # Hz a voxel

@@ -67,6 +67,18 @@ class Grid:
         ]
         return map_coordinates(volume, index, np.float32, order=1, mode="nearest")
 
+    def spread(self, volume: Array, over: Grid) -> Array:
+        """The same as ``sample`` at the points of another grid, one axis after the other."""
+        for axis in range(3):
+            n, x0, step = over.shape[axis], over.origin[axis], over.spacing[axis]
+            index = (x0 + step * np.arange(n) - self.origin[axis]) / self.spacing[axis]
+            index = np.clip(index, 0, self.shape[axis] - 1)
+            low = np.minimum(index.astype(int), self.shape[axis] - 2)
+            share = (index - low).astype(np.float32)[(...,) + (None,) * (2 - axis)]
+            below, above = volume.take(low, axis), volume.take(low + 1, axis)
+            volume = below + share * (above - below)
+        return volume
+
 
 HEAD = Grid((66, 74, 66), (4.0, 4.0, 4.0), (-130.0, -166.0, -122.0))
 """4 mm around any head: random fields and velocities live here, whatever the image's grid."""

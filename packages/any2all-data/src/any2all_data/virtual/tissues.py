@@ -26,7 +26,7 @@ TISSUES = {
     "muscle": Tissue(1.0, 1412, 50, 30, 55, 0.6),
     "fat": Tissue(0.9, 382, 68, 40, -95, 0.25),
     "skin": Tissue(0.7, 1000, 40, 20, 40, 0.5),
-    "mucosa": Tissue(0.9, 1700, 110, 30, 35, 0.9),
+    "mucosa": Tissue(0.85, 1700, 90, 30, 35, 0.9),
     "bone": Tissue(0.05, 500, 5, 1, 1250, 0.35),
     "marrow": Tissue(0.6, 450, 80, 12, 420, 0.7),
     "dura": Tissue(0.6, 900, 40, 20, 55, 0.8),
@@ -65,11 +65,15 @@ class Mprage:
 
 @dataclass(frozen=True)
 class Flair:
-    """Inversion-recovery spin echo; times in ms."""
+    """Inversion-recovery train of spin echoes; times in ms.
+
+    ``fat_t2_gain``: fat's T2 in such a train over its T2 (Henkelman 1992).
+    """
 
     inversion_time: float = 2500.0
     repetition_time: float = 9000.0
     echo_time: float = 110.0
+    fat_t2_gain: float = 1.6
 
 
 @dataclass(frozen=True)

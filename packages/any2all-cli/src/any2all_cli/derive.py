@@ -1,0 +1,100 @@
+"""``any2all sample --dicom``: results as derived DICOM series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from any2all_data.derived import Derived, write_derived
+from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.normalise import Range
+from any2all_operators import Identity, UserError
+from torch import Tensor
+
+from any2all_cli.known import Known
+
+FIRST_NUMBER = 9001
+"""Of the series that are written: scanners don't count so far."""
+
+
+def find_reference(known: Known, folder: Path | None) -> Series:
+    """The series whose patient, study and frame of reference the results take.
+
+    Raises UserError when there is none or more than one, or what it shows does not lie where the
+    patient's images do: results would be put in the wrong place.
+    """
+    if folder is None:
+        if known.reference is None:
+            raise UserError(
+                "--dicom: the input is not DICOM; give --dicom-from FOLDER, the series that the "
+                "patient's images were registered to"
+            )
+        return known.reference
+    series, _ = find_series(folder)
+    if len(series) != 1:
+        raise UserError(f"--dicom-from {folder}: {len(series)} series; expected the folder of one")
+    if not known.volumes:
+        raise UserError("--dicom-from: no image is given, so the place can't be checked")
+    _check_place(known, series[0], folder)
+    return series[0]
+
+
+def _check_place(known: Known, series: Series, folder: Path) -> None:
+    from any2all_data.registration import QUALITY_THRESHOLD, registration_quality
+
+    name, volume = next(iter(known.volumes.items()))
+    image = nib.Nifti1Image(volume.slices.transpose(2, 1, 0), volume.affine)
+    quality = registration_quality(read_series(series), image, np.eye(4))
+    if quality < QUALITY_THRESHOLD:
+        raise UserError(
+            f"--dicom-from {folder}: it does not lie where the input's {name} does (agreement "
+            f"{quality:.2f}, expected {QUALITY_THRESHOLD} or more); give the series that the input "
+            "was registered to"
+        )
+
+
+def write_dicom(
+    folder: Path, known: Known, results: Tensor, reference: Series, report: Mapping[str, Any]
+) -> None:
+    """A folder for each modality that was not given as it is."""
+    affine = next(iter(known.volumes.values())).affine.copy()
+    affine[:3, 3] += known.slice_ids.start * affine[:3, 2]
+    mean = results.mean(0).numpy()
+    for m, (name, operator) in enumerate(known.operator.operators.items()):
+        if operator == Identity():
+            continue
+        values = known.ranges.get(name, Range(0.0, 1.0))
+        verb = "synthesised" if known.source[name] == "missing" else "reconstructed"
+        image = Derived(
+            modality=name,
+            slices=values.physical(mean[:, m]),
+            affine=affine,
+            range=values,
+            description=f"{name} {verb} by Any2all, research only"[:64],
+            method=_in_words(name, verb, known, report),
+        )
+        write_derived(folder / name, image, reference, FIRST_NUMBER + m)
+
+
+def _in_words(name: str, verb: str, known: Known, report: Mapping[str, Any]) -> str:
+    """How a series was made, at most 1024 characters."""
+    given = [
+        f"{m} ({built.name})" for m, built in known.built.items() if known.source[m] != "missing"
+    ]
+    sampler, prior = report["sampler"]["name"], report["prior"]["sha256"][:12]
+    of = f"mean of {report['draws']} draws" if report["draws"] > 1 else "one draw"
+    said = (
+        f"Research only, not for diagnosis. {name} {verb} from {', '.join(given)} with a diffusion "
+        f"model (Any2all {report['versions']['any2all-cli']}, sampler {sampler}, "
+        f"{report['network_calls']} network calls, seed {report['seed']}, {of}, prior {prior})."
+    )
+    if verb == "synthesised":
+        said += f" No {name} was measured: it shows what is usual in such patients."
+    if report["prior"]["virtual"]:
+        said += " The prior was trained on virtual people."
+    if known.source[name].startswith("simulated"):
+        said += " Its measurement was simulated from an image."
+    return said[:1024]

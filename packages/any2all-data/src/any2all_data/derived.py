@@ -1,0 +1,256 @@
+"""A result as a derived DICOM series, in the study and the space of the series it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from any2all_operators import UserError
+
+from any2all_data.dicom import Series
+from any2all_data.dicom_headers import flat, quiet, read_header
+from any2all_data.normalise import Array, Range
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS, NIfTI's, to DICOM's
+FINEST = 1000
+"""Steps from 0 to the brightest value that stored MR values have at least."""
+DICOM_MODALITY = {"CT": "CT", "PET": "PT"}
+"""Of a modality; MR for all others."""
+LONGEST = {"SeriesDescription": 64, "DerivationDescription": 1024}
+"""Characters of an LO and an ST."""
+SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    "MR": {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
+        "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
+        "ScanningSequence": "RM",  # research mode: no sequence was run
+        "SequenceVariant": "NONE",
+        "ScanOptions": None,
+        "MRAcquisitionType": None,
+        "EchoTime": None,
+        "EchoTrainLength": None,
+        "RepetitionTime": None,
+    },
+    "CT": {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2",
+        "ImageType": ["DERIVED", "SECONDARY", "AXIAL"],
+        "KVP": None,
+        "AcquisitionNumber": None,
+        "RescaleType": "HU",
+    },
+    "PT": {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.128",
+        "ImageType": ["DERIVED", "PRIMARY"],
+        "Units": "GML",
+        "SUVType": "BW",
+        "CountsSource": "EMISSION",
+        "SeriesType": ["STATIC", "IMAGE"],
+        "CorrectedImage": None,
+        "DecayCorrection": "NONE",
+        "CollimatorType": None,
+        "FrameReferenceTime": 0,
+        "ActualFrameDuration": None,
+        "AcquisitionDate": None,
+        "AcquisitionTime": None,
+        "RadiopharmaceuticalInformationSequence": [],
+        "PatientOrientationCodeSequence": [],
+        "PatientGantryRelationshipCodeSequence": [],
+    },
+}
+"""What each kind of image says of an acquisition that never was: as little as its definition lets
+it (PS3.3 A.3, A.4, A.21)."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """An image to go back.
+
+    modality: as in the prior; slices: (Z, H, W) in physical units; affine: (4, 4), voxel (x, y, z)
+    along (L, P, S) to mm (RAS); range: physical values of black and white; description: of the
+    series, at most 64 characters; method: how it was made, in words, at most 1024.
+    """
+
+    modality: str
+    slices: Array
+    affine: npt.NDArray[Any]
+    range: Range
+    description: str
+    method: str
+
+
+def write_derived(folder: Path, image: Derived, reference: Series, number: int) -> None:
+    """Write ``folder/0001.dcm`` ..., single-frame MR, CT or PET images, lowest slice first.
+
+    Patient, study and frame of reference are those of ``reference``, so the files bear the
+    patient's identity. Image type DERIVED; DerivationDescription is the method; each image names
+    the image of ``reference`` nearest to it as its source. CT is stored in HU, PET as SUV by body
+    weight in g/ml; MR as it is, times a power of ten where it would be too coarse.
+
+    number: of the series. Raises UserError where the reference has no frame of reference.
+    """
+    try:
+        import highdicom
+    except ImportError:
+        raise UserError("DICOM needs highdicom; run pip install 'any2all-data[dicom]'") from None
+    for what, text in {
+        "SeriesDescription": image.description,
+        "DerivationDescription": image.method,
+    }.items():
+        if len(text) > LONGEST[what]:
+            raise ValueError(f"{what} of {len(text)} characters; at most {LONGEST[what]}")
+    kind = DICOM_MODALITY.get(image.modality, "MR")
+    with quiet():
+        source = _whole_header(reference.files[0])
+        if not source.get("FrameOfReferenceUID"):
+            raise UserError(
+                "the reference series has no FrameOfReferenceUID (0020,0052), so a result can't be "
+                "placed by it; leave --dicom out"
+            )
+        # axes (z, y, x): slices, rows, columns
+        affine = (LPS @ image.affine)[:, [2, 1, 0, 3]]
+        volume = highdicom.Volume(
+            image.slices, affine, "PATIENT", frame_of_reference_uid=source.FrameOfReferenceUID
+        )
+        stored, encoding = _encoded(image, kind)
+        folder.mkdir(parents=True)
+        series = highdicom.UID()
+        written = datetime.now()
+        measures = volume.get_pixel_measures()[0]
+        plane = volume.get_plane_orientation()[0]
+        sources = _source_images(reference)
+        for k, values in enumerate(stored):
+            dataset = highdicom.SOPClass(
+                study_instance_uid=source.StudyInstanceUID,
+                series_instance_uid=series,
+                series_number=number,
+                sop_instance_uid=highdicom.UID(),
+                sop_class_uid=KINDS[kind]["SOPClassUID"],
+                instance_number=k + 1,
+                modality=kind,
+                manufacturer="Any2all",
+                manufacturer_model_name="any2all-data",
+                software_versions=version("any2all-data"),
+                series_description=image.description,
+                content_date=written.date(),
+                content_time=written.time(),
+                series_date=written.date(),
+                series_time=written.time(),
+                transfer_syntax_uid="1.2.840.10008.1.2.1",
+            )
+            dataset.copy_patient_and_study_information(source)
+            if source.get("SpecificCharacterSet"):
+                dataset.SpecificCharacterSet = source.SpecificCharacterSet
+            position = volume.get_plane_position(k)[0]
+            for item in (measures, plane, position):
+                dataset.update(item)
+            _set(dataset, KINDS[kind])
+            _set(dataset, encoding)
+            if kind == "PT":
+                _set(dataset, {"NumberOfSlices": len(stored), "ImageIndex": k + 1})
+            else:  # PET has PatientOrientationCodeSequence instead
+                dataset.PatientPosition = source.get("PatientPosition")
+            _set(
+                dataset,
+                {
+                    "FrameOfReferenceUID": source.FrameOfReferenceUID,
+                    "PositionReferenceIndicator": source.get("PositionReferenceIndicator"),
+                    "BodyPartExamined": source.get("BodyPartExamined") or "HEAD",
+                    "DerivationDescription": image.method,
+                    "SourceImageSequence": [_nearest(sources, position, plane)],
+                    "BurnedInAnnotation": "NO",
+                    "SamplesPerPixel": 1,
+                    "PhotometricInterpretation": "MONOCHROME2",
+                    "Rows": values.shape[0],
+                    "Columns": values.shape[1],
+                    "BitsAllocated": 16,
+                    "BitsStored": 16,
+                    "HighBit": 15,
+                    "PixelData": values.tobytes(),
+                },
+            )
+            dataset.save_as(folder / f"{k + 1:04d}.dcm", enforce_file_format=True)
+
+
+def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """16-bit values, and how they are to be read and shown."""
+    from pydicom.valuerep import DS
+
+    low, high = image.range.low, image.range.high
+    if kind == "CT":
+        stored = np.clip(np.rint(image.slices), -(2**15), 2**15 - 1).astype("<i2")
+        return stored, {
+            "PixelRepresentation": 1,
+            "RescaleSlope": 1,
+            "RescaleIntercept": 0,
+            "WindowCenter": 40,  # a brain in HU
+            "WindowWidth": 80,
+        }
+    if kind == "PT":
+        brightest = max(float(image.slices.max()), high)
+        slope = DS(brightest / (2**15 - 1), auto_format=True)
+        scale, told = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
+    else:
+        scale, told = 1.0, {}
+        while scale * high < FINEST:
+            scale *= 10
+        while scale * float(image.slices.max()) > 2**16 - 1:
+            scale /= 10
+        low, high = scale * low, scale * high
+    stored = np.clip(np.rint(scale * image.slices), 0, 2**16 - 1).astype("<u2")
+    return stored, {
+        "PixelRepresentation": 0,
+        "WindowCenter": DS((low + high) / 2, auto_format=True),
+        "WindowWidth": DS(high - low, auto_format=True),
+        **told,
+    }
+
+
+def _set(dataset: Dataset, values: Mapping[str, Any]) -> None:
+    for keyword, value in values.items():
+        if keyword != "SOPClassUID":
+            setattr(dataset, keyword, value)
+
+
+def _whole_header(path: Path) -> Dataset:
+    from pydicom import dcmread
+
+    return dcmread(path, stop_before_pixels=True, force=True)
+
+
+def _source_images(reference: Series) -> list[tuple[npt.NDArray[Any], Dataset]]:
+    """The place of each image of a series, in mm (LPS), and the item that refers to it."""
+    from highdicom.sr import CodedConcept
+    from pydicom import Dataset
+
+    found = []
+    files = [list(flat(read_header(path))) for path in reference.files]
+    every = [(k, frame) for k, frames in enumerate(files) for frame in range(len(frames))]
+    for k, frame in reference.selected or every:
+        header, item = files[k][frame], Dataset()
+        item.ReferencedSOPClassUID = header.SOPClassUID
+        item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+        if len(files[k]) > 1:
+            item.ReferencedFrameNumber = frame + 1
+        item.PurposeOfReferenceCodeSequence = [CodedConcept(*SOURCE_IMAGE)]
+        found.append((np.array(header.ImagePositionPatient, float), item))
+    return found
+
+
+def _nearest(
+    sources: Sequence[tuple[npt.NDArray[Any], Dataset]], place: Dataset, plane: Dataset
+) -> Dataset:
+    """The item of the image that lies nearest to a slice, along the slice's normal."""
+    along = np.array(plane.ImageOrientationPatient, float)
+    normal = np.cross(along[:3], along[3:])
+    position = np.array(place.ImagePositionPatient, float)
+    return min(sources, key=lambda source: abs(float((source[0] - position) @ normal)))[1]
