@@ -69,7 +69,8 @@ def main() -> None:
             assert {outcome.status for outcome in done} == {"prepared"}
             print(f"{count:10}{took:10.1f}{took / count:12.2f}")
         start = time.perf_counter()
-        slices = CohortStore.open(url).slices("train", MODALITIES)
+        store = CohortStore.open(url)
+        slices = store.slices(store.patients(), MODALITIES)
         rate = len(slices) / (time.perf_counter() - start)
         pace = training_rate()
         print(f"read: {rate:.0f} slices/s, {rate / pace:.0f} x the network's {pace:.1f}")

@@ -21,6 +21,11 @@ from any2all_operators import UserError
 from conftest import Run, phantom, write_patient
 from test_dicom import save, stack
 
+TINY_RUN = [
+    part
+    for setting in ("steps=2", "batch_size=2", "channels=8+16", "norm_groups=2", "warmup=1")
+    for part in ("--set", setting)
+]
 NATIVE = ("--spacing", "native", "--size", 32)
 NAMES = ("Ada Müller", "Jürgen Nowak", "../../x", "P4")
 
@@ -170,7 +175,7 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert "4 unchanged" in again.stderr
     assert contents(tmp_path / "c") == before
     more = cohort_folder(tmp_path / "more", ("new", "newer"), depth=5)
-    process("prepare", more, "c", *NATIVE, "--split", "val")
+    process("prepare", more, "c", *NATIVE, "--split", "test")
     table = any2all("cohort", "c").stdout
     assert "6 patients" in table
     # the values are those of the files, in their place
@@ -185,10 +190,9 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert any2all("cohort", "c", "--qc", "qc").returncode == 0
     assert len(list((tmp_path / "qc").glob("p-*.png"))) == 6
     assert (tmp_path / "qc/histograms.png").exists()
-    tiny = [x for s in ("steps=2", "batch_size=2", "channels=8+16", "norm_groups=2", "warmup=1")
-            for x in ("--set", s)]  # fmt: skip
-    trained = any2all("train", "--data", "c", "--output", "run", *tiny)
+    trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
+    assert "no val patient in the cohort: 1 of train held out" in trained.stderr
     assert json.loads((tmp_path / "run/prior.json").read_text())["modalities"] == [
         "T1",
         "FLAIR",
@@ -312,7 +316,14 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     entries = CohortStore.open(str(tmp_path / "c")).patients().values()
     assert sorted(len(entry.present) for entry in entries) == [1, 2, 2]
-    assert any("missing slices" in note for entry in entries for note in entry.notes)
+    (why,) = [why for entry in entries for why in entry.left_out.values()]
+    assert why == "series 3: missing slices: 1 (increments of 3 to 6 mm)"
+    trained = process("train", "--data", "c", "--output", "run", *TINY_RUN)
+    assert trained.returncode == 0, trained.stderr
+    kept = json.loads((tmp_path / "run/prior.json").read_text())
+    assert kept["modalities"] == ["T1", "FLAIR"]
+    assert kept["training"]["grid"] == {"spacing": None, "reference": "T1"}
+    done.stderr += trained.stderr
     written = {p: c for p, c in contents(tmp_path).items() if not p.startswith("source")}
     everything = done.stderr.encode() + b"".join(written.values()) + " ".join(written).encode()
     for secret in (*secrets, "../../x", "dark-fluid"):
@@ -325,8 +336,8 @@ def test_slices_are_normalised_and_split(tmp_path: Path) -> None:
     for name, split in {"p-1": "train", "p-2": "val"}.items():
         told = Entry(split, np.eye(4).tolist(), ["T1"], scale={"T1": 100.0})  # type: ignore[arg-type]
         store.write(name, volume, told)
-    slices = store.slices("train", ["T1"])
+    slices = store.slices(store.having(["T1"], "train"), ["T1"])
     assert slices.shape == (6, 1, 32, 32)
     assert torch.equal(slices, torch.from_numpy(volume / 100).clamp(0, 1))
-    with pytest.raises(UserError, match="in a test patient"):
-        store.slices("test", ["T1"])
+    with pytest.raises(UserError, match="0 patients with T1"):
+        store.slices(store.having(["T1"], "test"), ["T1"])

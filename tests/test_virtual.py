@@ -13,13 +13,20 @@ import pytest
 pytest.importorskip("nilearn")
 
 from any2all_data.virtual import LESIONS, TISSUES, Person, virtual_person
-from any2all_data.virtual.anatomy import Anatomy, draw_anatomy, template_points
+from any2all_data.virtual.anatomy import Anatomy, clefts, draw_anatomy, template_points
 from any2all_data.virtual.atlas import icbm152
 from any2all_data.virtual.person import CENTRE
 from any2all_data.virtual.shapes import ellipsoid
 from any2all_data.virtual.signals import ct, dephasing, flair, gradient_echo, mprage, pet, rician
 from any2all_data.virtual.space import HEAD, Grid, integrate, smooth_field
-from any2all_data.virtual.tissues import Flair, GradientEcho, Mprage
+from any2all_data.virtual.tissues import (
+    FIELD_STRENGTH,
+    GYROMAGNETIC_RATIO,
+    SUSCEPTIBILITY,
+    Flair,
+    GradientEcho,
+    Mprage,
+)
 from any2all_operators import UserError
 
 MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
@@ -43,10 +50,6 @@ def mean(seed: int, modality: str, tissue: str, least: float = 0.9) -> float:
     inside = anatomy(seed).fractions[tissue] > least
     assert inside.sum() >= 8, tissue
     return float(person(seed).images[modality].get_fdata()[inside].mean())
-
-
-def first(positive: bool) -> int:
-    return next(s for s in range(40) if anatomy(s).facts["amyloid_positive"] is positive)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_person():
@@ -115,6 +118,8 @@ def test_contrasts_are_those_of_the_sequences(seed):
     assert mean(seed, "FLAIR", "csf", 0.8) < 0.4 * mean(seed, "FLAIR", "white")
     assert mean(seed, "T2star", "csf", 0.8) > 1.1 * mean(seed, "T2star", "white")
     assert mean(seed, "T1", "fat", 0.7) > 1.3 * white
+    bright = mean(seed, "FLAIR", "fat", 0.7) > 1.4 * mean(seed, "FLAIR", "white")
+    assert bright == (person(seed).facts["FLAIR_fat_saturation"] == 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -129,14 +134,17 @@ def test_amyloid_fills_the_cortex():
     def contrast(seed: int) -> float:
         return mean(seed, "PET", "grey", 0.8) / mean(seed, "PET", "white")
 
-    assert contrast(first(True)) > 1.15 * contrast(first(False))
-    assert contrast(first(False)) < 0.85  # negative: white matter stands out
-    cortex = anatomy(first(True)).extra_suv[anatomy(first(True)).fractions["grey"] > 0.8]
+    positive, negative = 5, 0
+    assert anatomy(positive).facts["amyloid_positive"]
+    assert not anatomy(negative).facts["amyloid_positive"]
+    assert contrast(positive) > 1.15 * contrast(negative)
+    assert contrast(negative) < 0.85  # white matter stands out
+    cortex = anatomy(positive).extra_suv[anatomy(positive).fractions["grey"] > 0.8]
     assert cortex.mean() > 0.2
 
 
 def test_lesions_look_like_lesions():
-    seed = max(range(5), key=lambda s: anatomy(s).facts["white_matter_lesion_load"])
+    seed = max(range(3), key=lambda s: anatomy(s).facts["white_matter_lesion_load"])
     fractions = anatomy(seed).fractions
     shares = np.stack([fraction.ravel() for fraction in fractions.values()], 1)
 
@@ -153,6 +161,29 @@ def test_lesions_look_like_lesions():
     assert set(np.unique(labels)) <= {0, *LESIONS.values()}
     assert fractions["lesion"][labels == LESIONS["white-matter lesion"]].min() > 0.2
     assert fractions["lesion"][labels == 0].max() < 0.35
+
+
+def test_clefts_part_the_hemispheres_and_spare_the_nuclei():
+    creases = np.array([0, 1], np.float32)  # in a crease of the cortex, and beside it
+
+    def carved(x: float, y: float, z: float) -> list[float]:
+        return clefts(np.float32([[x, x], [y, y], [z, z]]), creases).tolist()
+
+    assert carved(40, 20, 45) == pytest.approx([0.4, 0.0])  # cortex
+    assert carved(12, -18, 8) == pytest.approx([0.0, 0.0])  # thalamus
+    assert carved(0, 40, 20) == pytest.approx([0.55, 0.55])
+    y = np.linspace(-85, -60, 101, dtype=np.float32)
+    leaves = clefts(np.stack([0 * y + 20, y, 0 * y - 45]), 0 * y)  # cerebellum
+    assert leaves.min() == 0
+    assert leaves.max() == pytest.approx(0.3)
+
+
+def test_spreading_over_a_grid_is_sampling_at_its_points():
+    volume = smooth_field(np.random.default_rng(0), 5)[0]
+    over = Grid.around((3, -5, 7), (40, 30, 20), (9.0, 11.0, 17.0))  # beyond the border as well
+    np.testing.assert_allclose(
+        HEAD.spread(volume, over), HEAD.sample(volume, over.points()), atol=1e-4
+    )
 
 
 def test_warps_have_an_inverse_and_do_not_fold():
@@ -247,3 +278,19 @@ def test_the_table_in_the_docs_is_the_one_in_use():
         if cells[0] in TISSUES and len(cells) == 7:
             rows[cells[0]] = tuple(float(re.sub("−", "-", cell)) for cell in cells[1:])
     assert rows == {name: astuple(tissue) for name, tissue in TISSUES.items()}
+
+
+def test_the_sequences_in_the_docs_are_those_in_use():
+    text = (Path(__file__).parents[1] / "docs" / "virtual-people.md").read_text()
+    t1, ir, gre = Mprage(), Flair(), GradientEcho()
+    for row in (
+        f"| MPRAGE | TI {t1.inversion_time:g}, TR {t1.repetition_time:g}, echo spacing "
+        f"{t1.echo_spacing:g}, TE {t1.echo_time:g} ms, {t1.flip_angle:g}° |",
+        f"| its train | {t1.echoes} echoes",
+        f"| FLAIR | TI {ir.inversion_time:g}, TR {ir.repetition_time:g}, TE {ir.echo_time:g} ms |",
+        f"| fat in its echo train | T2 × {ir.fat_t2_gain:g} |",
+        f"| T2* | TR {gre.repetition_time:g}, TE {gre.echo_time:g} ms, {gre.flip_angle:g}° |",
+        f"{FIELD_STRENGTH:g} T; {GYROMAGNETIC_RATIO:g} MHz/T",
+        f"air {SUSCEPTIBILITY['air']:g} ppm",
+    ):
+        assert row in text, row

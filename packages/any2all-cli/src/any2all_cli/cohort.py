@@ -60,9 +60,10 @@ def _sheets(store: CohortStore, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
-    stacks = {}
+    stacks, kept = {}, store.normalisation()
     for patient, entry in store.patients().items():
-        shown = [m for m in store.settings.modalities if m in (*entry.present, *entry.aside)]
+        there = (*entry.present, *entry.aside)
+        shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
         whole = replace(entry, present=shown)
         stacks[patient] = (shown, store.stack(patient, whole, shown))
         alignment_sheet(patient, entry, shown, stacks[patient][1]).save(folder / f"{patient}.png")

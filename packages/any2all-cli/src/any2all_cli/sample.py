@@ -64,7 +64,7 @@ def run(
         results = _sample(prior, sampler, known, draws, seed, batch_size, console)
         seconds = time.perf_counter() - started
         report: dict[str, Any] = {
-            "command": shlex.join(["any2all", *sys.argv[1:]]),
+            "command": shlex.join(["any2all", *_unnamed(sys.argv[1:], known)]),
             "versions": versions(),
             "prior": {
                 "name": str(name),
@@ -92,6 +92,15 @@ def run(
             f"DICOM in {folder.final / 'dicom'}: these files bear the patient's name",
             soft_wrap=True,
         )
+
+
+def _unnamed(arguments: list[str], known: Known | None) -> list[str]:
+    """Without the folders of DICOM, which often bear a patient's name."""
+    hidden = list(arguments)
+    for option in ("--input", "--dicom-from"):
+        if option in hidden and (option == "--dicom-from" or (known and known.reference)):
+            hidden[hidden.index(option) + 1] = "DICOM"
+    return hidden
 
 
 def _sample(

@@ -119,10 +119,21 @@ def _of_cohort(
         raise UserError(
             f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
         )
+    patients, held_out = store.having(names, "train"), store.having(names, "val")
+    if not held_out:
+        count = max(1, len(patients) // 10)
+        held_out = dict(list(patients.items())[-count:])
+        patients = {p: e for p, e in patients.items() if p not in held_out}
+        console.print(f"no val patient in the cohort: {count} of train held out to validate")
+    if not patients:
+        raise UserError(
+            f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
+            f"{data}, or take fewer --modalities"
+        )
     with _bar(console) as bar:
-        reading = bar.add_task("reading", total=2 * len(store.patients()))
-        slices = store.slices("train", names, lambda: bar.advance(reading))
-        check = store.slices("val", names, lambda: bar.advance(reading))
+        reading = bar.add_task("reading", total=len(patients) + len(held_out))
+        slices = store.slices(patients, names, lambda: bar.advance(reading))
+        check = store.slices(held_out, names, lambda: bar.advance(reading))
     everything = store.normalisation()
     kept = {name: everything[name] for name in names}
     grid = {"spacing": store.settings.spacing, "reference": store.settings.reference}

@@ -157,8 +157,13 @@ class CohortStore:
 
     def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
         """The physical values that become 0 and 1 for each modality that a patient has."""
-        own = {name: Range(0.0, scale) for name, scale in entry.scale.items()}
-        return {name: fixed.get(name) or own[name] for name in entry.present}
+        known = {name: Range(0.0, scale) for name, scale in entry.scale.items()} | dict(fixed)
+        if unknown := [name for name in entry.present if name not in known]:
+            raise UserError(
+                f"{self.url}: no constants for {', '.join(unknown)}, as no training patient has "
+                "it; prepare one with --split train"
+            )
+        return {name: known[name] for name in entry.present}
 
     def fit(self) -> dict[str, Range]:
         """Ranges of the modalities with a physical unit: quantiles TAILS of the training group.
@@ -197,21 +202,31 @@ class CohortStore:
         ]
         return torch.from_numpy(np.stack(channels, 1))
 
+    def having(self, modalities: Sequence[str], split: Split) -> dict[str, Entry]:
+        """The split's patients that have all of these modalities."""
+        return {
+            patient: entry
+            for patient, entry in self.patients().items()
+            if entry.split == split and set(modalities) <= set(entry.present)
+        }
+
     def slices(
-        self, split: Split, modalities: Sequence[str], advance: Callable[[], None] = lambda: None
+        self,
+        patients: Mapping[str, Entry],
+        modalities: Sequence[str],
+        advance: Callable[[], None] = lambda: None,
     ) -> Tensor:
-        """All covered slices of the split's patients that have all of these modalities."""
+        """All covered slices (N, M, H, W) of patients, in [0, 1]."""
         stacks = []
-        for patient, entry in self.patients().items():
-            if entry.split == split and set(modalities) <= set(entry.present):
-                stack = self.stack(patient, entry, modalities)
-                stacks.append(stack[covered(stack)])
+        for patient, entry in patients.items():
+            stack = self.stack(patient, entry, modalities)
+            stacks.append(stack[covered(stack)])
             advance()
         slices = torch.cat(stacks) if stacks else torch.zeros(0, len(modalities), 1, 1)
         if not len(slices):
             raise UserError(
-                f"{self.url}: no slice of {', '.join(modalities)} in a {split} patient that has "
-                "them all; see any2all cohort"
+                f"{self.url}: {len(patients)} patients with {', '.join(modalities)}, and no slice "
+                "of a head in them; see any2all cohort"
             )
         return slices
 

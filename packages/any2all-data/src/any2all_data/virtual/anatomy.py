@@ -163,7 +163,7 @@ def clefts(at: Array, texture: Array) -> Array:
     crease = 0.4 * np.clip(1 - abs(texture) / 0.3, 0, 1) * deep
     fissure = 0.55 * np.exp(-np.square(x / 1.2))
     angle = np.arctan2(z + 33, np.hypot(0.7 * x, y + 40)) + 0.04 * texture
-    leaves = 0.3 * np.clip(0.5 + np.cos(44 * angle), 0, 1) * (y < -45)
+    leaves = 0.3 * np.clip(0.5 + np.cos(45 * angle), 0, 1) * (y < -45)
     return cerebrum * np.maximum(crease, fissure) + (1 - cerebrum) * leaves
 
 

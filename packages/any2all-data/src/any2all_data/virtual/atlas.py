@@ -63,7 +63,7 @@ def icbm152() -> Atlas:
     grown = signed_distance(inside, 2) < CLOSING
     cranium = signed_distance(grown, 2) + np.float32(CLOSING)
     points = coarse.points()
-    cistern = ellipsoid(points, (0, 2, -18), (14, 14, 9))
+    cistern = ellipsoid(points, (0, 2, -18), (19, 17, 9))
     sphenoid = ellipsoid(points, (0, 24, -44), (16, 36, 14))
     cranium = np.maximum(np.minimum(cranium, cistern), -sphenoid)
     vault = gaussian_filter(cranium, VAULT / 2)

@@ -133,6 +133,8 @@ def paint_head(
     middle = np.maximum(outer + layers.table, layers.table - inner)
     patchy = np.clip(1 + 0.35 * coarse, 0, 1)
     tissues.paint(marrow=solid(middle) * patchy)
+    tissues.paint(blood=solid(shape((12, 1, -33), (5, 13, 8))))  # cavernous sinus
+    tissues.paint(mucosa=solid(ellipsoid(points, (0, 3, -31), (8, 7, 6))))  # pituitary gland
 
     # air: sinuses, nose, throat, mastoid and ear
     septa = solid(4 * (abs(rough) - 0.35))  # thin walls where the texture is near 0

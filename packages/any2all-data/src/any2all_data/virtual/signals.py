@@ -61,7 +61,10 @@ def flair(tissue: Tissue, sequence: Flair) -> float:
 
 
 def gradient_echo(tissue: Tissue, sequence: GradientEcho) -> float:
-    """S = PD sin α (1 − E1) / (1 − E1 cos α) e^(−TE/T2*), E1 = e^(−TR/T1) (Ernst 1966)."""
+    """S = PD sin α (1 − E1) / (1 − E1 cos α) e^(−TE/T2*), E1 = e^(−TR/T1).
+
+    Ernst & Anderson 1966.
+    """
     angle = np.radians(sequence.flip_angle)
     e1 = np.exp(-sequence.repetition_time / tissue.t1)
     steady = np.sin(angle) * (1 - e1) / (1 - e1 * np.cos(angle))
