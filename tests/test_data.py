@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import os
+import random
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +22,7 @@ from any2all_data.normalise import mr_scale
 from any2all_operators import UserError
 from conftest import MODALITIES, phantom, write_patient
 
+FUZZED = int(os.environ.get("FUZZED", "2000"))
 RAS = np.diag([1.5, 1.2, 4.0, 1.0])
 SAGITTAL = np.array([[0, 0, 4.0, 9], [1.2, 0.1, 0, 5], [-0.1, 1.5, 0, 3], [0, 0, 0, 1]])
 
@@ -136,3 +144,65 @@ def test_metrics_are_those_of_their_definitions() -> None:
     assert psnr(truth + 0.1, truth).tolist() == pytest.approx([20.0, 20.0], abs=1e-3)
     assert ssim(truth, truth).tolist() == pytest.approx([1.0, 1.0])
     assert float(ssim(torch.rand(1, 32, 32), truth[:1])) < 0.3
+
+
+def _damaged(rng: random.Random, whole: bytes) -> bytes:
+    """Bits flipped in header or data, cut short, or fields set to what a header never says."""
+    file = bytearray(whole)
+    kind = rng.randrange(4)
+    if kind == 0:
+        for _ in range(rng.choice([1, 3, 30])):
+            file[rng.randrange(rng.choice([352, len(file)]))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del file[rng.choice([0, 4, 347, 352, rng.randrange(len(file))]) :]
+    elif kind == 2:  # dims, datatype, bitpix
+        for offset in rng.sample([40, 42, 44, 46, 48, 70, 72], 3):
+            struct.pack_into("<h", file, offset, rng.choice([0, -1, 3, 64, 128, 30000, 32767]))
+    else:  # pixdim, vox_offset, slope, intercept, quaternion, affine
+        for offset in rng.sample([76, 80, 108, 112, 116, 256, 268, 280, 292, 300], 2):
+            value = rng.choice([0, -1, math.nan, math.inf, 1e30, 1e-30, 3e9])
+            struct.pack_into("<f", file, offset, value)
+    if rng.random() < 0.5:
+        return bytes(file)
+    packed = bytearray(gzip.compress(bytes(file), 1))
+    if rng.random() < 0.3:
+        packed[rng.randrange(len(packed))] ^= 1 << rng.randrange(8)
+    return bytes(packed)
+
+
+def test_fuzzed_nifti_is_an_image_or_a_refusal(tmp_path: Path) -> None:
+    """In a process that may take 2 GB and a minute more than what it imports."""
+    rng = random.Random(0)
+    for k in range(FUZZED):
+        image = nib.Nifti1Image(phantom(10, 6, k).astype(rng.choice(["i2", "f4"])), np.eye(4))
+        file = _damaged(rng, image.to_bytes())
+        suffix = ".nii.gz" if file[:2] == b"\x1f\x8b" else ".nii"
+        (tmp_path / f"{k:05d}{suffix}").write_bytes(file)
+    program = """
+import resource, sys
+from collections import Counter
+from pathlib import Path
+from any2all_data.patient import load_nifti
+from any2all_operators import UserError
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, used + 2**31))
+ends = Counter()
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        ends[str(load_nifti(path, path.name).shape == (10, 10, 6))] += 1
+    except UserError as error:
+        assert str(error).startswith(path.name) and "\\n" not in str(error)
+        ends["refused"] += 1
+print(ends["True"], ends["False"], ends["refused"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60 + FUZZED / 50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    whole, other, refused = map(int, done.stdout.split())
+    assert whole + other + refused == FUZZED
+    assert refused > FUZZED / 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from any2all_data.normalise import Array, Range, fixed_range, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
+MOST_PACKED = 1100
+"""Bytes that gzip can make of one, a little more than is possible."""
 SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -48,6 +51,38 @@ def modality_path(patient: Path, modality: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
+def load_nifti(path: Path, name: str) -> nib.Nifti1Image:
+    """A 3D NIfTI file as float32, called ``name`` in what goes wrong.
+
+    Raises UserError when it is damaged, claims more voxels than the file can hold, isn't 3D, holds
+    NaN or infinity, or has no place in space.
+    """
+    try:
+        image = nib.squeeze_image(nib.load(path))
+        claimed = image.get_data_dtype().itemsize * math.prod(map(int, image.shape))
+        packed = MOST_PACKED if path.suffix == ".gz" else 1
+        if claimed > packed * path.stat().st_size:
+            raise UserError(
+                f"{name}: its header claims {claimed} bytes of voxels, more than the file can "
+                "hold; export it again"
+            )
+        array = np.asarray(image.dataobj, dtype=np.float32)
+    except UserError:
+        raise
+    except Exception as error:  # whose text may hold the path
+        kind = type(error).__name__
+        raise UserError(f"{name}: not readable as NIfTI ({kind}); export it again") from None
+    if array.ndim != 3 or min(array.shape) < 1:
+        raise UserError(f"{name}: shape {array.shape}; expected one 3D volume (x, y, z)")
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise UserError(f"{name}: {count} values are NaN or infinite; mend the file first")
+    axes = image.affine[:3, :3]
+    if not np.isfinite(image.affine).all() or not 1e-9 < abs(np.linalg.det(axes)) < 1e9:
+        raise UserError(f"{name}: its affine gives voxels no size or place; export it again")
+    return nib.Nifti1Image(array, image.affine)
+
+
 def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> Volume:
     """Read a 3D NIfTI file of any axis order.
 
@@ -55,17 +90,8 @@ def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> V
 
     Raises UserError naming the file when it is damaged, not 3D, holds NaN or infinity, or is empty.
     """
-    try:
-        image = nib.squeeze_image(nib.load(path))
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not readable as NIfTI ({reason}); export it again") from None
-    if array.ndim != 3:
-        raise UserError(f"{path}: shape {array.shape}; expected one 3D volume (x, y, z)")
-    if not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        raise UserError(f"{path}: {count} values are NaN or infinite; mend the file first")
+    image = load_nifti(path, str(path))
+    array = np.asarray(image.dataobj)
     values = fixed_range(normalisation) or Range(0.0, mr_scale(array))
     if values.high <= values.low or array.max() <= values.low:
         raise UserError(

@@ -13,10 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 from any2all_operators import UserError
 
 from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.patient import load_nifti
 
 KEY_DIGITS = 12
 BLOCK = 2**20
@@ -45,7 +45,7 @@ class Source:
         Raises UserError, without the folder in it: a patient's may bear the patient's name.
         """
         if self.series is None:
-            return read_nifti(self.files[0])
+            return load_nifti(self.files[0], self.files[0].name)
         try:
             return read_series(self.series)
         except UserError as error:
@@ -153,23 +153,6 @@ def choose(
 def patient_key(patient: str, salt: bytes) -> str:
     """HMAC-SHA-256 of a patient's identifier: always the same, not to be undone without salt."""
     return "p-" + hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:KEY_DIGITS]
-
-
-def read_nifti(path: Path) -> nib.Nifti1Image:
-    """A 3D NIfTI file as float32. Raises UserError naming the file and what is wrong with it."""
-    try:
-        image = nib.squeeze_image(nib.load(path))
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:  # whose text may hold the path, and so the patient's name
-        reason = type(error).__name__
-        raise UserError(f"{path.name}: not readable as NIfTI ({reason}); export it again") from None
-    if array.ndim != 3 or min(array.shape) < 2:
-        raise UserError(f"{path.name}: shape {array.shape}; expected one 3D volume (x, y, z)")
-    if not np.isfinite(array).all():
-        raise UserError(f"{path.name}: holds NaN or infinity; mend the file first")
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
-        raise UserError(f"{path.name}: its affine is singular; export it again")
-    return nib.Nifti1Image(array, image.affine)
 
 
 def _bids(path: Path) -> Source:
