@@ -32,7 +32,9 @@ def plans(data: Path, count: int) -> list[Plan]:
     owned: dict[str, list[Source]] = defaultdict(list)
     for source in find_sources(data)[0]:
         owned[source.patient].append(source)
-    chosen = [choose(sources, read_rules(), MODALITIES) for _, sources in sorted(owned.items())]
+    chosen = [
+        choose(sources, read_rules(), MODALITIES, "T1") for _, sources in sorted(owned.items())
+    ]
     return [Plan(f"p-{k:03d}", "train", sources) for k, sources in enumerate(chosen[:count])]
 
 

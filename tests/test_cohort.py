@@ -52,6 +52,16 @@ def test_a_patient_is_whole_or_not_there(tmp_path: Path) -> None:
     images = np.random.default_rng(0).normal(size=(5, 2, 8, 6)).astype(np.float32)
     store.write("p-1", images, entry())
     store.write("p-2", images, entry())
+    with pytest.MonkeyPatch.context() as patch:  # all that is said of a patient, in one write
+        written: list[str] = []
+        replace = Path.replace
+        patch.setattr(
+            Path,
+            "replace",
+            lambda a, b: written.append(str(b)) or replace(a, b),  # type: ignore[func-returns-value]
+        )
+        store.update("p-1", entry())
+        assert written == [str(tmp_path / "c/p-1/zarr.json")]
     kept = tmp_path / "c/p-2/zarr.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"attributes": {}}))  # cut short
     again = CohortStore.open(str(tmp_path / "c"))
@@ -136,8 +146,8 @@ def test_bids_and_patient_folders(tmp_path: Path) -> None:
         nib.save(image, path)
     sources, refused = find_sources(tmp_path / "bids")
     assert not refused
-    chosen = choose(sources, read_rules(), ("T1", "T1Gd", "T2star", "PET"))
-    assert {m: s.files[0].name for m, s in chosen.items()} == {
+    chosen = choose(sources, read_rules(), ("T1", "T1Gd", "T2star", "PET"), "T1")
+    assert {m: found[0].files[0].name for m, found in chosen.items()} == {
         "T1": "sub-01_ses-a_T1w.nii.gz",
         "T1Gd": "sub-01_ses-a_ce-gadolinium_T1w.nii.gz",
         "T2star": "sub-01_ses-a_T2starw.nii.gz",
@@ -151,7 +161,8 @@ def test_bids_and_patient_folders(tmp_path: Path) -> None:
 def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source")
     (source / "P4/FLAIR.nii.gz").unlink()
-    (source / "Ada Müller/T1Gd.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    (source / "Ada Müller/T1Gd.nii.gz").unlink()
+    (source / "Ada Müller/Ada_Müller_T1Gd.nii.gz").write_bytes(b"\x1f\x8b damaged")
     shown = any2all("prepare", "--dry-run", source)
     assert "p-" in shown.stdout
     assert "Ada" not in shown.stdout + shown.stderr
@@ -164,6 +175,7 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert len(entries) == 4
     lacking = sorted(tuple(e.present) for e in entries.values() if len(e.present) < 3)
     assert lacking == [("T1", "FLAIR"), ("T1", "T1Gd")]
+    assert "Ada" not in any2all("cohort", "c").stdout
     # no name in the store, in what was printed, or in the salt's neighbourhood
     everything = b"".join(contents(tmp_path / "c").values()) + done.stderr.encode()
     for secret in (b"Ada", b"Nowak", b"P4", str(tmp_path).encode()):
@@ -202,6 +214,16 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
 
 def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source", ("a", "b"))
+    (tmp_path / "full").mkdir()
+    files = {
+        "full/precious.txt": "keep me",
+        "short": "short",
+        "salt": "sixteen bytes and more",
+        "text.json": '{"train": "ab"}',
+        "rules.toml": "rule = 5",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     for arguments, said in {
         (source,): "expected SOURCE COHORT",
         (tmp_path / "nowhere", "c"): "nowhere: no such folder",
@@ -209,12 +231,90 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--modalities", "T1,CT"): "no CT; the source has T1, FLAIR, T1Gd",
         (source, "c", "--split", "half"): "--split half: expected auto",
         (source, "c", "--reference", "CT"): "--reference CT: not one of",
+        (source, "c", "--spacing", "nan,1,1"): "expected mm from 0.05 to 50",
+        (source, "c", "--modalities", "T1,T1"): "expected names, each once",
+        (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",
+        (source, "c", "--split", tmp_path / "text.json"): "not readable as JSON {split: [names]}",
+        (source, "c", "--rules", tmp_path / "rules.toml"): "needs modality = ",
+        (source, "full"): "full: there already, and no cohort",
+        (source, source): "one is in the other",
+        (source, source / "c"): "one is in the other",
+        (source, "memory://c", "--salt", tmp_path / "salt"): "is seen by one process alone",
+        (source, "c", "--workers", 0): "greater than or equal to 1",
         (source, "c", "--scheduler", "tcp://127.0.0.1:9", *NATIVE): "no Dask scheduler answers",
+        (source, "d", "--scheduler", "nonsense", *NATIVE): "no Dask scheduler answers",
     }.items():
         done = any2all("prepare", *arguments)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert done.stderr.count("\n") == 1 or "--scheduler" in arguments, done.stderr
         assert "Traceback" not in done.stderr
+        assert not (tmp_path / "c.salt").exists() or "--scheduler" in arguments
+    assert sorted(p.name for p in (tmp_path / "full").iterdir()) == ["precious.txt"]
     assert "no cohort there" in any2all("cohort", tmp_path / "nowhere").stderr
+
+
+def test_what_is_there_is_not_written_over(process: Run, any2all: Run, tmp_path: Path) -> None:
+    """Fewer files than before, another split: refused, unless asked for."""
+    source = cohort_folder(tmp_path / "source", ("a", "b"))
+    command = ("prepare", source, "c", *NATIVE, "--workers", 1, "--split")
+    assert process(*command, "train").returncode == 0
+    before = contents(tmp_path / "c")
+    (source / "a/T1.nii.gz").rename(tmp_path / "T1.nii.gz")
+    done = process(*command, "train")
+    assert done.returncode == 1
+    assert "is there already, with other sources; --replace it, or not" in done.stderr
+    assert "1 unchanged, 1 refused" in done.stderr
+    assert contents(tmp_path / "c") == before
+    (tmp_path / "T1.nii.gz").rename(source / "a/T1.nii.gz")
+    done = process(*command, "val", "--replace")
+    assert done.returncode == 0, done.stderr
+    assert {e.split for e in CohortStore.open(str(tmp_path / "c")).patients().values()} == {"val"}
+    assert "2 patients" in any2all("cohort", f"file://{tmp_path}/c").stdout
+
+
+def test_the_next_series_is_used_where_the_first_is_damaged(process: Run, tmp_path: Path) -> None:
+    source = cohort_folder(tmp_path / "source", ("a", "b", "c"))
+    (source / "a/T1_run2.nii.gz").write_bytes((source / "a/T1.nii.gz").read_bytes())
+    (source / "a/T1.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    nib.save(nib.Nifti1Image(-phantom(), np.diag([-1.5, -1.5, 4, 1])), source / "b/FLAIR.nii.gz")
+    (source / "c/T1.nii.gz").write_bytes(b"\x1f\x8b damaged")
+    done = process("prepare", source, "x", *NATIVE, "--workers", 1, "--split", "train")
+    assert done.returncode == 0, done.stderr
+    entries = list(CohortStore.open(str(tmp_path / "x")).patients().values())
+    said = [note for entry in entries for note in entry.notes if "defaced" not in note]
+    assert any(note.startswith("T1 is another series, the first: its file: not") for note in said)
+    assert "no T1; FLAIR is the reference" in said
+    left_out = {m: why for entry in entries for m, why in entry.left_out.items()}
+    assert left_out["FLAIR"] == "it holds no signal, nothing above 0"
+    assert sorted(len(entry.present) for entry in entries) == [2, 2, 3]
+
+
+def test_sessions_are_joined_or_apart(process: Run, tmp_path: Path) -> None:
+    """Also in a folder whose own name begins like a BIDS subject's."""
+    bids = tmp_path / "sub-study/bids"
+    for name in ("sub-01/ses-a/anat/x_T1w", "sub-01/ses-b/anat/x_T1w", "sub-02/ses-a/anat/x_T1w"):
+        for kind in ("T1w", "FLAIR"):
+            path = bids / f"{name.replace('T1w', kind)}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            seed = len(name) + ("ses-b" in name) + 7 * (kind == "FLAIR")
+            nib.save(nib.Nifti1Image(phantom(seed=seed), np.diag([-1.5, -1.5, 4, 1])), path)
+    (bids / "sub-02/ses-a/anat/x_FLAIR.nii.gz").rename(bids / "sub-02/x_FLAIR.nii.gz")
+    for name, options in {"joined": (), "apart": ("--by-session",)}.items():
+        done = process("prepare", bids, name, *NATIVE, "--workers", 1, *options)
+        assert done.returncode == 0, done.stderr
+    joined, apart = (CohortStore.open(str(tmp_path / n)).patients() for n in ("joined", "apart"))
+    assert sorted(tuple(e.present) for e in joined.values()) == [("T1", "FLAIR")] * 2
+    assert sorted(len(e.present) for e in apart.values()) == [1, 1, 2, 2]
+    splits: dict[str, set[str]] = {}
+    for key, entry in apart.items():
+        splits.setdefault(key[:14], set()).add(entry.split)
+    assert len(splits) == 2
+    assert all(len(found) == 1 for found in splits.values())
+    sources, _ = find_sources(bids)
+    first = choose(
+        [s for s in sources if s.patient == "sub-01"], read_rules(), ("T1", "FLAIR"), "T1"
+    )
+    assert first["T1"][0].session == first["FLAIR"][0].session == "ses-a"
 
 
 def wait_for(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ from pathlib import Path
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -47,7 +48,7 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
                     cells.append(f"{entry.quality[name]:.2f}" if name in entry.quality else "yes")
             told = [note for note in entry.notes if "defaced" not in note and "virtual" not in note]
             told += [f"{name} left out: {why}" for name, why in entry.left_out.items()]
-            table.add_row(patient, entry.split, *cells, "; ".join(told))
+            table.add_row(patient, entry.split, *cells, escape("; ".join(told)))
         Console().print(table)
     if qc is not None:
         _sheets(store, qc)
@@ -57,8 +58,8 @@ def _sheets(store: CohortStore, folder: Path) -> None:
     """A contact sheet a patient, with the reference's edges, and a sheet of histograms."""
     from any2all_cli.qc import alignment_sheet, histograms
 
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: not empty; choose another --qc")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: there already, and not an empty folder; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
     stacks, kept = {}, store.normalisation()
     for patient, entry in store.patients().items():

@@ -72,7 +72,7 @@ def prepare(
     spacing: Annotated[
         str, typer.Option(help="Voxels in mm, x,y,z; or native: those of the reference")
     ] = "1.875,1.875,3",
-    size: Annotated[int, typer.Option(min=8, help="Rows and columns of a slice")] = 128,
+    size: Annotated[int, typer.Option(min=8, max=4096, help="Rows and columns of a slice")] = 128,
     reference: Annotated[str, typer.Option(help="Others are registered to this modality")] = "T1",
     split: Annotated[
         str, typer.Option(help="train, val, test; auto (80:10:10 by hash); a JSON file")
@@ -85,11 +85,23 @@ def prepare(
         bool, typer.Option(help="Register to the reference, or trust the scanner")
     ] = True,
     bias_correct: Annotated[bool, typer.Option("--bias-correct", help="N4 on MR images")] = False,
+    by_session: Annotated[
+        bool,
+        typer.Option(
+            "--by-session", help="Each session of a patient by itself [default: one joined stack]"
+        ),
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Prepare anew who is there with other files or options"),
+    ] = False,
     virtual: Annotated[
         int | None, typer.Option(help="Draw this many virtual people instead of a SOURCE")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first virtual person")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes [default: one a core]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes [default: one a core]")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler, tcp://HOST:PORT")
     ] = None,
@@ -114,6 +126,8 @@ def prepare(
         salt,
         register,
         bias_correct,
+        by_session,
+        replace,
         virtual,
         seed,
         workers,
@@ -239,7 +253,8 @@ def main() -> None:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="any2all", standalone_mode=False))
     except OSError as error:
         print(f"any2all: {error}", file=sys.stderr)
-        sys.exit(1)
+        mistakes = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+        sys.exit(2 if isinstance(error, (*mistakes, PermissionError)) else 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # Typer's: the command line cannot be read
             said = f"{error.format_message().rstrip('.')}; see any2all [COMMAND] --help"

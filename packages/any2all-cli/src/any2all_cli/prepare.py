@@ -7,11 +7,12 @@ import json
 import os
 import secrets
 from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 from any2all_data.prepare import Outcome, Plan, Preparation, VirtualPlan, prepare_all
 from any2all_data.sources import (
+    LEAST_SALT,
     Rule,
     Source,
     choose,
@@ -28,8 +29,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
-SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-"""Of the patients, by their hashed names, so that a patient's split never changes."""
+LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
+"""Of a hash of the patients' keys, in [0, 1), so that a patient's split never changes."""
+KINDS = ("MR", "CT", "PT")
+SPACINGS = (0.05, 50.0)  # mm
 
 
 def run(
@@ -43,6 +46,8 @@ def run(
     salt: Path | None,
     register: bool,
     bias_correct: bool,
+    by_session: bool,
+    replace: bool,
     virtual: int | None,
     seed: int,
     workers: int | None,
@@ -58,59 +63,73 @@ def run(
             f"prepare {' '.join(paths)}: expected SOURCE COHORT, or --virtual N COHORT, or "
             "--dry-run SOURCE"
         )
-    if split != "auto" and split not in SPLITS and not Path(split).is_file():
-        raise UserError(f"--split {split}: expected auto, train, val, test or a JSON file")
     url = paths[-1]
     grid = None if spacing == "native" else _spacing(spacing)
+    groups = _groups(split)
+    only = _names(modalities) if modalities else None
     plans: list[Plan | VirtualPlan]
-    names: tuple[str, ...]
     if virtual is not None:
-        names = tuple(modalities.split(",")) if modalities else VIRTUAL_MODALITIES
+        names = only or VIRTUAL_MODALITIES
         if virtual < 1 or not set(names) <= set(VIRTUAL_MODALITIES) or grid is None:
             raise UserError(
                 f"--virtual {virtual} with modalities {', '.join(names)} and spacing {spacing}: "
                 f"expected at least 1, some of {', '.join(VIRTUAL_MODALITIES)}, and a spacing"
             )
-        people = [f"virtual-{seed + k:05d}" for k in range(virtual)]
-        plans = [
-            VirtualPlan(name, _split(split, name, name), seed + k) for k, name in enumerate(people)
-        ]
+        people = {f"virtual-{seed + k:05d}": seed + k for k in range(virtual)}
+        plans = [VirtualPlan(name, groups(name, name), k) for name, k in people.items()]
+        preparation, made = Preparation(), None
     else:
+        applied = read_rules(rules)
         with console.status("looking through headers"):
             sources, refused = find_sources(Path(paths[0]))
-        patients: dict[str, list[Source]] = defaultdict(list)
-        for source in sources:
-            patients[source.patient].append(source)
-        applied = read_rules(rules)
         found = _found(sources, applied)
         if not found:
             raise UserError(
                 f"{paths[0]}: {len(sources)} images, none of them a known modality; see "
                 "--dry-run --show-names, and give --rules FILE"
             )
-        names = tuple(modalities.split(",")) if modalities else found
+        names = only or found
         if not set(names) <= set(found):
             missing = ", ".join(sorted(set(names) - set(found)))
             raise UserError(f"--modalities: no {missing}; the source has {', '.join(found)}")
-        key = _salt(url, salt, dry_run)
-        keys = {patient: patient_key(patient, key) for patient in patients}
+        secret, made = _salt(url, salt, dry_run)
+        patients: dict[tuple[str, str], list[Source]] = defaultdict(list)
+        for source in sources:
+            patients[source.patient, source.session if by_session else ""].append(source)
+        keys = {
+            (patient, session): patient_key(patient, secret, session if by_session else None)
+            for patient, session in patients
+        }
+        chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
         if dry_run:
-            Console().print(_mapping(patients, keys, applied, names, show_names))
+            Console().print(_mapping(patients, keys, chosen, applied, show_names))
             for line in refused:
                 console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
             return True
-        plans = []
-        for patient, owned in sorted(patients.items()):
-            chosen = choose(owned, applied, names)
-            if chosen:
-                plans.append(Plan(keys[patient], _split(split, patient, keys[patient]), chosen))
+        plans = [
+            Plan(keys[one], groups(one[0], patient_key(one[0], secret)), chosen[one])
+            for one in sorted(patients)
+            if chosen[one]
+        ]
         if refused:
             console.print(f"{len(refused)} damaged files left out")
+        if unknown := len(patients) - len(plans):
+            console.print(f"{unknown} patients have none of {', '.join(names)}; see --dry-run")
+        preparation = Preparation(register, bias_correct, seed)
     if reference not in names:
         raise UserError(f"--reference {reference}: not one of {', '.join(names)}")
+    if virtual is None and "://" not in url:
+        _apart(Path(paths[0]), Path(url))
     settings = CohortSettings(names, (size, size), grid, reference, virtual is not None)
-    store = CohortStore.create(url, settings)
-    outcomes = _prepare(plans, url, Preparation(register, bias_correct, seed), workers, scheduler)
+    if made:
+        _keep(*made)
+    try:
+        store = CohortStore.create(url, settings)
+    except UserError:
+        if made:
+            made[0].unlink()
+        raise
+    outcomes = _prepare(plans, url, preparation, workers, scheduler, replace)
     store.fit()
     _tell(console, outcomes, url)
     return all(outcome.status != "refused" for outcome in outcomes)
@@ -122,6 +141,7 @@ def _prepare(
     preparation: Preparation,
     workers: int | None,
     scheduler: str | None,
+    anew: bool,
 ) -> list[Outcome]:
     columns = (
         TextColumn("preparing"),
@@ -133,11 +153,12 @@ def _prepare(
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=len(plans))
         count = min(workers or os.cpu_count() or 1, len(plans))
-        for outcome in prepare_all(plans, url, preparation, count, scheduler):
+        for outcome in prepare_all(plans, url, preparation, count, scheduler, anew):
             outcomes.append(outcome)
             bar.advance(task)
             if outcome.status == "refused":
-                bar.console.print(escape(f"{outcome.patient} refused: {outcome.reason}"))
+                said = escape(f"{outcome.patient} refused: {outcome.reason}")
+                bar.console.print(said, soft_wrap=True)
     return sorted(outcomes, key=lambda outcome: outcome.patient)
 
 
@@ -145,11 +166,11 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
     counts = {s: sum(o.status == s for o in outcomes) for s in ("prepared", "unchanged", "refused")}
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     aside = [f"{o.patient}:{m}" for o in outcomes if o.entry for m in o.entry.aside]
-    console.print(f"{said}; cohort in {url}", soft_wrap=True)
+    console.print(escape(f"{said}; cohort in {url}"), soft_wrap=True)
     if aside:
         console.print(
             f"{len(aside)} images set aside, their registration is doubtful: look at "
-            f"any2all cohort {url} --qc DIR, then --accept {aside[0]} or leave it",
+            f"any2all cohort {escape(url)} --qc DIR, then --accept {aside[0]} or leave it",
             soft_wrap=True,
         )
     if any(o.entry and any("not defaced" in note for note in o.entry.notes) for o in outcomes):
@@ -161,8 +182,9 @@ def _spacing(text: str) -> tuple[float, float, float]:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--spacing {text}: expected native, or mm as 1.875,1.875,3") from None
-    if min(x, y, z) <= 0:
-        raise UserError(f"--spacing {text}: expected mm above 0")
+    least, most = SPACINGS
+    if not all(least <= step <= most for step in (x, y, z)):
+        raise UserError(f"--spacing {text}: expected mm from {least:g} to {most:g}")
     return x, y, z
 
 
@@ -173,67 +195,105 @@ def _found(sources: list[Source], rules: list[Rule]) -> tuple[str, ...]:
     return tuple(sorted(there, key=lambda name: (name != "T1", order.index(name))))
 
 
-def _split(split: str, patient: str, key: str) -> Split:
-    """The split of a patient: one for all, by a JSON file {split: [patients]}, or by its hash."""
-    if split in get_args(Split):
-        return split  # type: ignore[return-value]
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) < len(names) or not all(names):
+        raise UserError(f"--modalities {text}: expected names, each once, as T1,FLAIR")
+    return names
+
+
+def _groups(split: str) -> Callable[[str, str], Split]:
+    """The split of a patient by name and key.
+
+    One for all; by the key's hash (auto); or by a JSON file {split: [names]}.
+    """
+    if split in SPLITS:
+        return lambda patient, key: split
     if split == "auto":
-        place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
-        below = 0.0
-        for name, share in SHARES.items():
-            below += share
-            if place < below:
-                return name  # type: ignore[return-value]
-        return "test"
+        return lambda patient, key: _by_hash(key)
+    path = Path(split)
+    if not path.is_file():
+        raise UserError(f"--split {split}: expected auto, train, val, test or a JSON file")
     try:
-        groups = json.loads(Path(split).read_text())
-        for name in SPLITS:
-            if patient in groups.get(name, []):
-                return name
+        groups = json.loads(path.read_text())
+        named: dict[str, Split] = {}
+        for group in SPLITS:
+            if not isinstance(groups.get(group, []), list):
+                raise ValueError(f"{group} is no list")
+            named |= dict.fromkeys(groups.get(group, []), group)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         said = f"--split {split}: not readable as JSON {{split: [names]}} ({error})"
         raise UserError(said) from None
-    raise UserError(f"--split {split}: {key} is in none of its groups")
+
+    def by_file(patient: str, key: str) -> Split:
+        if patient not in named:
+            raise UserError(f"--split {split}: {key} is in none of its groups")
+        return named[patient]
+
+    return by_file
 
 
-def _salt(url: str, path: Path | None, dry_run: bool) -> bytes:
-    """The secret that patients' names are hashed with, made on first use."""
-    if path is None and "://" in url:
+def _by_hash(key: str) -> Split:
+    place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
+    for name, below in LIMITS.items():
+        if place < below:
+            return name
+    return "test"
+
+
+def _apart(source: Path, cohort: Path) -> None:
+    """The cohort must not be made in the source, or around it."""
+    one, other = source.resolve(), cohort.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UserError(f"prepare {source} {cohort}: one is in the other; choose another COHORT")
+
+
+def _salt(url: str, path: Path | None, dry_run: bool) -> tuple[bytes, tuple[Path, bytes] | None]:
+    """The secret that patients' names are hashed with; where it is new, the file to keep it in."""
+    if path is None and "://" in url and not dry_run:
         raise UserError(f"{url}: give --salt FILE to keep the secret that names are hashed with")
     path = path or Path(f"{url.rstrip('/')}.salt")
     if path.exists():
-        return path.read_bytes()
+        secret = path.read_bytes() if path.is_file() else b""
+        if len(secret) < LEAST_SALT:
+            raise UserError(
+                f"--salt {path}: {len(secret)} bytes; expected a file of {LEAST_SALT} or more, or "
+                "none, to have one made"
+            )
+        return secret, None
     made = secrets.token_bytes(32)
-    if "://" not in url and is_cohort(url):
+    if "://" not in url and is_cohort(url) and not dry_run:
         raise UserError(f"{path}: missing; without it {url} can't be appended to, give --salt FILE")
-    if not dry_run:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(made)
-    return made
+    return made, None if dry_run else (path, made)
+
+
+def _keep(path: Path, secret: bytes) -> None:
+    """Write a new secret, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secret)
 
 
 def _mapping(
-    patients: dict[str, list[Source]],
-    keys: dict[str, str],
-    rules: list[Rule],
-    names: tuple[str, ...],
+    patients: Mapping[tuple[str, str], Sequence[Source]],
+    keys: Mapping[tuple[str, str], str],
+    chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]],
+    rules: Sequence[Rule],
     show_names: bool,
 ) -> Table:
     table = Table("patient", "modality", "images", "kind", "series")
-    for patient, owned in sorted(patients.items()):
-        chosen = choose(owned, rules, names)
+    for one, owned in sorted(patients.items()):
         for source in owned:
             name = modality_of(source.tags, rules)
-            used = any(source is one for one in chosen.values())
-            note = name if used else (f"({name}: another is used)" if name else "(left out)")
+            ranked = chosen[one].get(name, ())
+            use = f"({name}: another is used)" if name else "(left out)"
+            kind = source.tags.get("Modality", "")
+            described = source.tags.get("text" if show_names else "SeriesNumber", "")
             table.add_row(
-                escape(patient) if show_names else keys[patient],
-                note,
+                escape(" ".join(one)) if show_names else keys[one],
+                name if ranked and ranked[0] is source else use,
                 str(source.frames if source.series else len(source.files)),
-                escape(source.tags.get("Modality", "")),
-                escape(source.tags.get("text", ""))
-                if show_names
-                else escape(source.tags.get("SeriesNumber", "")),
+                kind if kind in KINDS else "other",
+                escape(described if show_names or described.isdecimal() else ""),
             )
     return table

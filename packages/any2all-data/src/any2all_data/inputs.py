@@ -14,6 +14,7 @@ from any2all_data.dicom import Series, tree
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
+from any2all_data.sources import Source, choose, find_sources, read_rules
 from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
 
 
@@ -80,7 +81,6 @@ def _of_dicom(
     grid: Mapping[str, Any] | None,
 ) -> Patient:
     from any2all_data.prepare import Preparation, prepared
-    from any2all_data.sources import choose, find_sources, read_rules
 
     if grid is None:
         raise UserError(
@@ -90,17 +90,28 @@ def _of_dicom(
     sources, _ = find_sources(folder)
     if (count := len({source.patient for source in sources})) > 1:
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
-    chosen = choose(sources, read_rules(), modalities)
+    reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
+    chosen = choose(sources, read_rules(), modalities, reference)
     if not chosen:
         raise UserError(
             f"{folder}: {len(sources)} DICOM series, none of {', '.join(modalities)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
     settings = CohortSettings(tuple(modalities), size, grid["spacing"], reference)
     images, entry = prepared(chosen, settings, Preparation())
     patient = _as_patient(str(folder), images, entry, settings, modalities, normalisation)
-    return replace(patient, reference=chosen[entry.reference].series)
+    return replace(patient, reference=_used(chosen[entry.reference]))
+
+
+def _used(sources: Sequence[Source]) -> Series | None:
+    """The series of the first that can be read, which is the one that was."""
+    for source in sources[:-1]:
+        try:
+            source.read()
+        except UserError:
+            continue
+        return source.series
+    return sources[-1].series
 
 
 def _as_patient(

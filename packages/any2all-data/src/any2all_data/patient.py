@@ -20,6 +20,8 @@ from any2all_data.normalise import Array, Range, fixed_range, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
+LARGEST = 2**30
+"""Voxels of a volume."""
 MOST_PACKED = 1100
 """Bytes that gzip can make of one, a little more than is possible."""
 SUFFIXES = (".nii.gz", ".nii")
@@ -58,20 +60,23 @@ def load_nifti(path: Path, name: str) -> nib.Nifti1Image:
     NaN or infinity, or has no place in space.
     """
     try:
-        image = nib.squeeze_image(nib.load(path))
-        claimed = image.get_data_dtype().itemsize * math.prod(map(int, image.shape))
+        with nib.imageglobals.LoggingOutputSuppressor():
+            image = nib.squeeze_image(nib.load(path))
+        voxels, kind = math.prod(map(int, image.shape)), image.get_data_dtype()
         packed = MOST_PACKED if path.suffix == ".gz" else 1
-        if claimed > packed * path.stat().st_size:
+        if voxels > LARGEST or voxels * kind.itemsize > packed * path.stat().st_size:
             raise UserError(
-                f"{name}: its header claims {claimed} bytes of voxels, more than the file can "
-                "hold; export it again"
+                f"{name}: its header claims {voxels} voxels, more than the file can hold or than "
+                f"{LARGEST}; export it again"
             )
+        if kind.kind not in "iuf":
+            raise UserError(f"{name}: its values are of type {kind}; expected real numbers")
         array = np.asarray(image.dataobj, dtype=np.float32)
     except UserError:
         raise
     except Exception as error:  # whose text may hold the path
-        kind = type(error).__name__
-        raise UserError(f"{name}: not readable as NIfTI ({kind}); export it again") from None
+        why = type(error).__name__
+        raise UserError(f"{name}: not readable as NIfTI ({why}); export it again") from None
     if array.ndim != 3 or min(array.shape) < 1:
         raise UserError(f"{name}: shape {array.shape}; expected one 3D volume (x, y, z)")
     if not np.isfinite(array).all():

@@ -6,13 +6,16 @@ processes by Dask and a worker that dies costs nothing but its time.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -25,6 +28,8 @@ from any2all_data.sources import Source
 from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
 
 Image = nib.Nifti1Image
+TALLEST = 2000.0
+"""mm, of a reference: more, and its unit is another."""
 VIRTUAL_EXTENT = 180.0
 """Of a virtual head from the lowest slice to the highest, mm."""
 NOT_DEFACED = "faces are as in the source: not defaced here"
@@ -45,11 +50,11 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Plan:
-    """A patient to prepare: its hashed name, and a source for each modality that it has."""
+    """A patient to prepare: its hashed name, and for each modality its images, the best first."""
 
     patient: str
     split: Split
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Sequence[Source]]
 
 
 @dataclass(frozen=True)
@@ -72,34 +77,49 @@ class Outcome:
     seconds: float = field(default=0.0, compare=False)
 
 
-def prepare_patient(plan: Plan | VirtualPlan, url: str, preparation: Preparation) -> Outcome:
+def prepare_patient(
+    plan: Plan | VirtualPlan, url: str, preparation: Preparation, anew: bool = False
+) -> Outcome:
     """Prepare one patient into the cohort at ``url``, unless it is there already.
 
+    anew: even where it is there, made of other files or otherwise; without it that is refused.
     Never raises for what is wrong with a patient's files: that is its outcome. What an unexpected
     error says is not repeated, as it may hold names: only its kind and where it was.
     """
     start = time.perf_counter()
-    store = CohortStore.open(url, writable=True)
     try:
+        store = CohortStore.open(url, writable=True)
         if isinstance(plan, VirtualPlan):
             sources = {"seed": str(plan.seed)}
         else:
-            sources = {m: source.fingerprint() for m, source in plan.sources.items()}
+            sources = {m: fingerprint(found) for m, found in plan.sources.items()}
+        made: dict[str, Any] = {
+            "split": plan.split,
+            "sources": sources,
+            "preparation": asdict(preparation),
+        }
         there = store.entry(plan.patient)
-        if there is not None and there.sources == sources:
-            return Outcome(plan.patient, "unchanged", there)
+        if there is not None:
+            other = [what for what, value in made.items() if getattr(there, what) != value]
+            if not other:
+                return Outcome(plan.patient, "unchanged", there)
+            if not anew:
+                said = f"is there already, with other {' and '.join(other)}; --replace it, or not"
+                return Outcome(plan.patient, "refused", there, said)
         if isinstance(plan, VirtualPlan):
             images, entry = _virtual(plan, store.settings)
         else:
             images, entry = prepared(plan.sources, store.settings, preparation)
+        entry = replace(entry, **made)
+        store.write(plan.patient, images, entry)
     except UserError as error:
         return Outcome(plan.patient, "refused", reason=str(error))
+    except OSError as error:
+        return Outcome(plan.patient, "refused", reason=error.strerror or type(error).__name__)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
         return Outcome(plan.patient, "refused", reason=reason)
-    entry = replace(entry, split=plan.split, sources=sources)
-    store.write(plan.patient, images, entry)
     return Outcome(plan.patient, "prepared", entry, seconds=time.perf_counter() - start)
 
 
@@ -109,8 +129,9 @@ def prepare_all(
     preparation: Preparation,
     workers: int,
     scheduler: str | None = None,
+    anew: bool = False,
 ) -> Iterator[Outcome]:
-    """Prepare patients on a Dask cluster, as they are done.
+    """Prepare patients on a Dask cluster, as they are done; ``anew``: see prepare_patient.
 
     scheduler: address of a running one; without it ``workers`` local processes. A patient whose
     workers died again and again is refused, the others go on.
@@ -119,18 +140,18 @@ def prepare_all(
         from distributed import Client, LocalCluster, as_completed
     except ImportError:
         raise UserError("preparing needs Dask; run pip install 'any2all-data[cohort]'") from None
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    if scheduler is None:
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-        )
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    cluster = _local(LocalCluster, workers) if scheduler is None else None
     try:
-        client = Client(scheduler or cluster, timeout="10s")
-    except OSError as error:
-        raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers ({error})") from None
+        client = Client(cluster or scheduler, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--scheduler {scheduler}: no Dask scheduler answers ({error}); expected "
+            "tcp://HOST:PORT"
+        ) from None
     try:
         names = {
-            client.submit(prepare_patient, plan, url, preparation, pure=False): plan.patient
+            client.submit(prepare_patient, plan, url, preparation, anew, pure=False): plan.patient
             for plan in plans
         }
         for future in as_completed(names):
@@ -141,12 +162,29 @@ def prepare_all(
                 yield Outcome(names[future], "refused", reason=f"its process ended ({kind})")
     finally:
         client.close()
-        if scheduler is None:
+        if cluster is not None:
             cluster.close()
 
 
+def _local(make: Any, workers: int) -> Any:
+    """Processes of one thread, reachable from this machine alone, that leave Ctrl-C to this one."""
+    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    if threading.current_thread() is not threading.main_thread():
+        return make(**options)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
+    try:
+        return make(**options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def fingerprint(sources: Sequence[Source]) -> str:
+    """SHA-256 of all files that an image may be made of."""
+    return hashlib.sha256("".join(s.fingerprint() for s in sources).encode()).hexdigest()
+
+
 def prepared(
-    sources: Mapping[str, Source], settings: CohortSettings, preparation: Preparation
+    sources: Mapping[str, Sequence[Source]], settings: CohortSettings, preparation: Preparation
 ) -> tuple[Array, Entry]:
     """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
 
@@ -164,12 +202,14 @@ def prepared(
     read: dict[str, Image] = {}
     notes, left_out = [NOT_DEFACED], dict[str, str]()
     for name in settings.modalities:
-        if name not in sources:
-            continue
-        try:
-            read[name] = sources[name].read()
-        except UserError as error:
-            left_out[name] = str(error)
+        for source in sources.get(name, ()):
+            try:
+                read[name] = source.read()
+                break
+            except UserError as error:
+                left_out.setdefault(name, str(error))
+        if name in read and name in left_out:
+            notes.append(f"{name} is another series, the first: {left_out.pop(name)}")
     if not read:
         said = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise UserError(said or "none of the cohort's modalities")
@@ -182,7 +222,10 @@ def prepared(
     if settings.spacing is None:
         grid = fitted(oriented(read[reference]), (width, height))
     else:
-        count = max(1, round(extent(oriented(read[reference]))[2] / settings.spacing[2]))
+        tall = extent(oriented(read[reference]))[2]
+        if tall > TALLEST:
+            raise UserError(f"{reference} is {tall:g} mm tall; expected at most {TALLEST:g}")
+        count = max(1, round(tall / settings.spacing[2]))
         grid = reference_grid(read[reference], settings.spacing, (width, height, count))
     stack = np.zeros((len(settings.modalities), *grid.shape[::-1]), np.float32)
     usable, quality, scale = list[str](), dict[str, float](), dict[str, float]()
@@ -204,6 +247,10 @@ def prepared(
             continue
         if name not in UNITS:
             scale[name] = mr_scale(array)
+            if scale[name] <= 0:
+                left_out[name] = "it holds no signal, nothing above 0"
+                del scale[name]
+                continue
         stack[settings.modalities.index(name)] = array
         usable.append(name)
     if not usable:

@@ -18,7 +18,8 @@ from any2all_operators import UserError
 from any2all_data.dicom import Series, find_series, read_series
 from any2all_data.patient import load_nifti
 
-KEY_DIGITS = 12
+KEY_DIGITS, SESSION_DIGITS = 12, 4
+LEAST_SALT = 16  # bytes
 BLOCK = 2**20
 
 
@@ -26,11 +27,12 @@ BLOCK = 2**20
 class Source:
     """One image of a patient, found but not read.
 
-    ``patient``: as the source names it, identifying; ``tags``: what rules look at; ``files``: one
-    NIfTI file, or those of ``series``.
+    ``patient``, ``session`` (of BIDS, or the DICOM study): as the source names them, identifying;
+    ``tags``: what rules look at; ``files``: one NIfTI file, or those of ``series``.
     """
 
     patient: str
+    session: str
     tags: Mapping[str, str]
     files: tuple[Path, ...]
     series: Series | None = None
@@ -42,10 +44,10 @@ class Source:
     def read(self) -> nib.Nifti1Image:
         """float32 in physical units, affine in mm (RAS).
 
-        Raises UserError, without the folder in it: a patient's may bear the patient's name.
+        Raises UserError, without folder and file in it: they may bear the patient's name.
         """
         if self.series is None:
-            return load_nifti(self.files[0], self.files[0].name)
+            return load_nifti(self.files[0], "its file")
         try:
             return read_series(self.series)
         except UserError as error:
@@ -92,8 +94,9 @@ def read_rules(path: Path | None = None) -> list[Rule]:
             f"{path}: no rules can be read ({error}); expected [[rule]] tables"
         ) from None
     rules = []
-    for table in tables:
-        if not isinstance(table.get("modality"), str) or len(table) < 2:
+    for table in tables if isinstance(tables, list) else [tables]:
+        usable = isinstance(table, dict) and isinstance(table.get("modality"), str)
+        if not usable or len(table) < 2:
             raise UserError(
                 f'{path}: rule {table} needs modality = "NAME" and at least one line to match'
             )
@@ -125,7 +128,7 @@ def find_sources(
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected DICOM, BIDS or <patient>/*.nii.gz")
     if any(folder.glob("sub-*/**/*.nii*")):
-        return [_bids(path) for path in sorted(folder.glob("sub-*/**/*.nii*"))], []
+        return [_bids(path, folder) for path in sorted(folder.glob("sub-*/**/*.nii*"))], []
     if any(folder.glob("*/*.nii*")):
         return [_nifti(path) for path in sorted(folder.glob("*/*.nii*"))], []
     series, damaged = find_series(folder, advance)
@@ -135,35 +138,55 @@ def find_sources(
             f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
             + (f"; {len(refused)} damaged files" if refused else "")
         )
-    return [Source(one.patient, _described(one.tags), one.files, one) for one in series], refused
+    return [
+        Source(one.patient, one.study, _described(one.tags), one.files, one) for one in series
+    ], refused
 
 
 def choose(
-    sources: Sequence[Source], rules: Sequence[Rule], only: Sequence[str]
-) -> dict[str, Source]:
-    """For a patient the image of each modality in ``only``, the first with most frames."""
-    chosen: dict[str, Source] = {}
+    sources: Sequence[Source], rules: Sequence[Rule], only: Sequence[str], reference: str
+) -> dict[str, tuple[Source, ...]]:
+    """A patient's images of each modality in ``only``, the best first.
+
+    Of the reference that with most frames; of the others likewise, but first those of the same
+    session. What comes later is used where the first can't be read.
+    """
+    found: dict[str, list[Source]] = {}
     for source in sources:
         name = modality_of(source.tags, rules)
-        if name in only and (name not in chosen or source.frames > chosen[name].frames):
-            chosen[name] = source
-    return chosen
+        if name in only:
+            found.setdefault(name, []).append(source)
+    first = max(found.get(reference, []), key=lambda source: source.frames, default=None)
+    session = first.session if first else None
+    return {
+        name: tuple(sorted(owned, key=lambda s: (s.session != session, -s.frames)))
+        for name, owned in found.items()
+    }
 
 
-def patient_key(patient: str, salt: bytes) -> str:
-    """HMAC-SHA-256 of a patient's identifier: always the same, not to be undone without salt."""
-    return "p-" + hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:KEY_DIGITS]
+def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
+    """HMAC-SHA-256 of a patient's identifier: always the same, not to be undone without salt.
+
+    session: of one session by itself, added as four digits more.
+    """
+
+    def digits(text: str, count: int) -> str:
+        return hmac.new(salt, text.encode(), hashlib.sha256).hexdigest()[:count]
+
+    key = f"p-{digits(patient, KEY_DIGITS)}"
+    return key if session is None else f"{key}-{digits(f'{patient}/{session}', SESSION_DIGITS)}"
 
 
-def _bids(path: Path) -> Source:
+def _bids(path: Path, folder: Path) -> Source:
     entities = path.name.split(".nii")[0].split("_")
     text = "_".join(part for part in entities if not part.startswith(("sub-", "ses-")))
-    subject = next(part for part in path.parts if part.startswith("sub-"))
-    return Source(subject, _file_tags(text, path.parent.name), (path,))
+    subject, *inner = path.relative_to(folder).parts
+    session = next((part for part in inner if part.startswith("ses-")), "")
+    return Source(subject, session, _file_tags(text, path.parent.name), (path,))
 
 
 def _nifti(path: Path) -> Source:
-    return Source(path.parent.name, _file_tags(path.name.split(".nii")[0], ""), (path,))
+    return Source(path.parent.name, "", _file_tags(path.name.split(".nii")[0], ""), (path,))
 
 
 def _file_tags(text: str, folder: str) -> dict[str, str]:

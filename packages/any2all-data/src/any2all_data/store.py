@@ -62,7 +62,8 @@ class Entry:
     good; reference: the modality whose place the others were moved to; aside: {modality: quality}
     of those whose registration is doubtful, kept for a human's look and not used; left_out:
     {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
-    sources: SHA-256 of the files each modality was made of; notes: what else is worth saying.
+    sources: SHA-256 of the files each modality was made of; preparation: the options it was
+    prepared with; notes: what else is worth saying.
     """
 
     split: Split
@@ -74,6 +75,7 @@ class Entry:
     quality: dict[str, float] = field(default_factory=dict)
     scale: dict[str, float] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
+    preparation: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -84,7 +86,7 @@ class CohortStore:
         self._group = group
         self.url = url
         kept = _attributes(group)
-        if kept.pop("any2all", None) != FORMAT:
+        if kept.get("any2all") != FORMAT or "modalities" not in kept:
             raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
         self.settings = CohortSettings(
             modalities=tuple(kept["modalities"]),
@@ -99,6 +101,10 @@ class CohortStore:
         """A new cohort, or one that is there with the same settings, to append to."""
         import zarr
 
+        path = Path(url.removeprefix("file://"))
+        empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+        if not is_cohort(url) and not empty:
+            raise UserError(f"{url}: there already, and no cohort; choose another")
         group = _opened(url, "a")
         if "any2all" in group.attrs:
             store = cls(group, url)
@@ -112,7 +118,7 @@ class CohortStore:
             return store
         if len(list(group.members())):
             raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
-        group.attrs.update({"any2all": FORMAT, **asdict(settings)})
+        group.update_attributes({"any2all": FORMAT, **asdict(settings)})
         assert isinstance(group, zarr.Group)
         return cls(group, url)
 
@@ -131,7 +137,7 @@ class CohortStore:
             "images", shape=images.shape, chunks=(1, *images.shape[1:]), dtype="float32"
         )
         array[:] = images
-        group.attrs.update(asdict(entry))
+        group.update_attributes(asdict(entry))
 
     def patients(self) -> dict[str, Entry]:
         """The complete patients, sorted."""
@@ -148,7 +154,7 @@ class CohortStore:
 
     def update(self, patient: str, entry: Entry) -> None:
         """Change what is said of a patient, not its images."""
-        self._group[patient].attrs.update(asdict(entry))
+        self._group[patient].update_attributes(asdict(entry))
 
     def images(self, patient: str) -> Array:
         """(Z, M, H, W) in physical units; 0 where a modality is absent."""
@@ -184,7 +190,7 @@ class CohortStore:
             first, last = (int(np.searchsorted(share, tail)) for tail in TAILS)
             fitted[name] = Range(float(edges[first]), float(edges[min(last + 1, BINS)]))
         kept = {name: constants(values, UNITS[name]) for name, values in fitted.items()}
-        self._group.attrs.update({"normalisation": kept})
+        self._group.update_attributes({"normalisation": kept})
         return fitted
 
     def normalisation(self) -> dict[str, dict[str, Any]]:
@@ -233,7 +239,8 @@ class CohortStore:
 
 def is_cohort(url: str) -> bool:
     """Whether it is a Zarr store or the URL of one, and not a folder of patients."""
-    return "://" in url or (Path(url) / "zarr.json").exists()
+    path = Path(url.removeprefix("file://"))
+    return "://" in url.removeprefix("file://") or (path / "zarr.json").exists()
 
 
 def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
@@ -241,12 +248,19 @@ def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
         import zarr
     except ImportError:
         raise UserError("cohorts need Zarr; run pip install 'any2all-data[cohort]'") from None
+    if url.startswith("memory://"):
+        raise UserError(f"{url}: is seen by one process alone; give a folder, or s3://...")
     try:
-        return zarr.open_group(url, mode=mode)
+        return zarr.open_group(url.removeprefix("file://"), mode=mode)
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        if mode == "a":
+            raise UserError(f"{url}: can't be written to; choose another") from None
         raise UserError(f"{url}: no cohort there; make one with any2all prepare") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{url}: not readable as a cohort ({error})") from None
+    except ImportError as error:
+        raise UserError(f"{url}: {error}") from None
+    except Exception as error:  # of whatever store: fsspec's have no common base
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{url}: not readable as a cohort ({what})") from None
 
 
 def _attributes(group: zarr.Group) -> dict[str, Any]:
