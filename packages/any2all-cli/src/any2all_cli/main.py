@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="any2all",
     add_completion=False,
@@ -250,7 +252,10 @@ def plugins(
 def main() -> None:
     """Run a command; a user's mistake becomes one line on stderr and exit status 2."""
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="any2all", standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], prog_name="any2all", standalone_mode=False)
+        if code == INTERRUPTED:
+            print("any2all: interrupted", file=sys.stderr)
+        sys.exit(code)
     except OSError as error:
         print(f"any2all: {error}", file=sys.stderr)
         mistakes = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)

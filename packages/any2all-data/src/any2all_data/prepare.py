@@ -168,7 +168,12 @@ def prepare_all(
 
 def _local(make: Any, workers: int) -> Any:
     """Processes of one thread, reachable from this machine alone, that leave Ctrl-C to this one."""
-    options = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    options = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.CRITICAL,
+    }
     if threading.current_thread() is not threading.main_thread():
         return make(**options)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
