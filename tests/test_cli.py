@@ -234,7 +234,8 @@ def test_a_patient_that_lacks_what_is_needed(
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"any2all: {patient}: no FLAIR.nii.gz; the folder has T1.nii.gz, T1Gd.nii.gz\n"
+        == f"any2all: {patient}: no FLAIR to be used (there is T1, T1Gd); leave it out of "
+        "--modalities\n"
     )
     assert not (tmp_path / "out").exists()
 

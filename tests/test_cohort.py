@@ -422,7 +422,11 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> N
     assert trained.returncode == 0, trained.stderr
     kept = json.loads((tmp_path / "run/prior.json").read_text())
     assert kept["modalities"] == ["T1", "FLAIR"]
-    assert kept["training"]["grid"] == {"spacing": None, "reference": "T1"}
+    assert kept["training"]["grid"] == {
+        "spacing": None,
+        "reference": "T1",
+        "bias_correct": False,
+    }
     done.stderr += trained.stderr
     written = {p: c for p, c in contents(tmp_path).items() if not p.startswith("source")}
     everything = done.stderr.encode() + b"".join(written.values()) + " ".join(written).encode()

@@ -136,7 +136,12 @@ def _of_cohort(
         check = store.slices(held_out, names, lambda: bar.advance(reading))
     everything = store.normalisation()
     kept = {name: everything[name] for name in names}
-    grid = {"spacing": store.settings.spacing, "reference": store.settings.reference}
+    corrected = [entry.preparation.get("bias_correct", False) for entry in patients.values()]
+    grid = {
+        "spacing": store.settings.spacing,
+        "reference": store.settings.reference,
+        "bias_correct": any(corrected),
+    }
     made_of = {"grid": grid} | ({"virtual": True} if store.settings.virtual else {})
     settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
     return slices, check, settings

@@ -42,7 +42,8 @@ def open_patient(
 
     path: folder of <modality>.nii.gz; COHORT/PATIENT; or a folder of one patient's DICOM, which is
     registered and resampled as the prior's cohort was. size: (H, W) of the prior;
-    normalisation, grid: of the prior, ``{"spacing": (x, y, z) mm or None, "reference": modality}``.
+    normalisation, grid: of the prior, ``{"spacing": (x, y, z) mm or None, "reference": modality,
+    "bias_correct": whether N4 was applied}``.
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
@@ -98,7 +99,8 @@ def _of_dicom(
             f"any2all prepare --dry-run {folder}"
         )
     settings = CohortSettings(tuple(modalities), size, grid["spacing"], reference)
-    images, entry = prepared(chosen, settings, Preparation())
+    preparation = Preparation(bias_correct=grid.get("bias_correct", False))
+    images, entry = prepared(chosen, settings, preparation)
     patient = _as_patient(str(folder), images, entry, settings, modalities, normalisation)
     return replace(patient, reference=_used(chosen[entry.reference]))
 
