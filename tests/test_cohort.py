@@ -64,6 +64,7 @@ def test_a_patient_is_whole_or_not_there(tmp_path: Path) -> None:
         assert written == [str(tmp_path / "c/p-1/zarr.json")]
     kept = tmp_path / "c/p-2/zarr.json"
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"attributes": {}}))  # cut short
+    (tmp_path / "c/zarr.0123.partial").write_text("{")  # another write was cut short
     again = CohortStore.open(str(tmp_path / "c"))
     assert list(again.patients()) == ["p-1"]
     assert again.entry("p-2") is None
@@ -187,6 +188,8 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert "4 unchanged" in again.stderr
     assert contents(tmp_path / "c") == before
     more = cohort_folder(tmp_path / "more", ("new", "newer"), depth=5)
+    for path in more.glob("*/T1Gd.nii.gz"):  # who lacks one of the cohort's modalities is kept
+        path.unlink()
     process("prepare", more, "c", *NATIVE, "--split", "test")
     table = any2all("cohort", "c").stdout
     assert "6 patients" in table

@@ -88,8 +88,9 @@ def run(
                 f"{paths[0]}: {len(sources)} images, none of them a known modality; see "
                 "--dry-run --show-names, and give --rules FILE"
             )
-        names = only or found
-        if not set(names) <= set(found):
+        there = _modalities_of(url) if len(paths) == 2 else ()
+        names = only or there or found
+        if not there and not set(names) <= set(found):
             missing = ", ".join(sorted(set(names) - set(found)))
             raise UserError(f"--modalities: no {missing}; the source has {', '.join(found)}")
         secret, made = _salt(url, salt, dry_run)
@@ -133,6 +134,14 @@ def run(
     store.fit()
     _tell(console, outcomes, url)
     return all(outcome.status != "refused" for outcome in outcomes)
+
+
+def _modalities_of(url: str) -> tuple[str, ...]:
+    """Of the cohort that is appended to; () for a new one."""
+    try:
+        return CohortStore.open(url).settings.modalities
+    except UserError:
+        return ()
 
 
 def _prepare(

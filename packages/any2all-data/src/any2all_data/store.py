@@ -12,6 +12,7 @@ patient lacks are 0 in ``images`` and absent from ``present``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -141,7 +142,10 @@ class CohortStore:
 
     def patients(self) -> dict[str, Entry]:
         """The complete patients, sorted."""
-        entries = {name: self.entry(name) for name in sorted(self._group.group_keys())}
+        with warnings.catch_warnings():  # of the file of a write that goes on, or was cut short
+            warnings.simplefilter("ignore")
+            names = sorted(self._group.group_keys())
+        entries = {name: self.entry(name) for name in names}
         return {name: entry for name, entry in entries.items() if entry is not None}
 
     def entry(self, patient: str) -> Entry | None:
