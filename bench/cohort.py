@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 from any2all_core import PriorSettings
-from any2all_core.recipe import PRESETS
-from any2all_core.training import build_prior
+from any2all_core.network import build_prior
+from any2all_core.recipe import Recipe
 from any2all_data.prepare import Plan, Preparation, prepare_all
 from any2all_data.sources import Source, choose, find_sources, read_rules
 from any2all_data.store import CohortSettings, CohortStore
@@ -40,7 +40,7 @@ def plans(data: Path, count: int) -> list[Plan]:
 
 def training_rate() -> float:
     """Images a second of forward and backward, batch as in the recipe."""
-    recipe = PRESETS["small"]()
+    recipe = Recipe()
     prior = build_prior(recipe, PriorSettings(MODALITIES, (128, 128)))
     x = torch.randn(recipe.batch_size, 3, 128, 128)
     seconds = []

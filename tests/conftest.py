@@ -13,8 +13,8 @@ import pytest
 import torch
 from any2all_cli.main import main
 from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe
-from any2all_core.training import build_prior
 
 torch.set_num_threads(1)
 

@@ -291,9 +291,9 @@ def test_train_refuses_what_is_no_cohort(any2all: Run, tmp_path: Path) -> None:
     done = any2all("train", "--data", tmp_path / "nowhere", "--output", tmp_path / "run")
     assert done.returncode == 2
     assert "expected cohort/<patient>/<modality>.nii.gz" in done.stderr
-    done = any2all("train", "--data", tmp_path, "--output", tmp_path / "run", "--preset", "big")
+    done = any2all("train", "--data", tmp_path, "--output", tmp_path / "run", "--recipe", "big")
     assert done.returncode == 2
-    assert "--preset big: unknown; there are small, paper" in done.stderr
+    assert "recipe big: no such file; expected small, paper or a TOML file" in done.stderr
 
 
 def test_raw_k_space_in_the_folder_is_the_measurement(

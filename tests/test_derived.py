@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from any2all_core import PriorSettings
-from any2all_core.training import build_prior
+from any2all_core.network import build_prior
 from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series, unit_of
 from any2all_data.normalise import Range, constants

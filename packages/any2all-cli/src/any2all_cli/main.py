@@ -38,7 +38,9 @@ def train(
         str | None,
         typer.Option(help="Comma-separated, in order [default: all that every patient has]"),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Recipe: small (two cores) or paper")] = "small",
+    recipe: Annotated[
+        str, typer.Option(help="small (two cores), paper, or a TOML file like theirs")
+    ] = "small",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
     ] = None,
@@ -48,11 +50,32 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    incomplete: Annotated[
+        bool, typer.Option("--incomplete", help="Also train on patients who lack modalities")
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write curves and samples for TensorBoard")
+    ] = False,
 ) -> None:
-    """Train a prior on stacks of co-registered images."""
+    """Train a prior on stacks of co-registered images.
+
+    With accelerate launch -m any2all_cli train ..., or torchrun, on several processes.
+    """
     from any2all_cli.train import run
 
-    run(data, output, validation, modalities, preset, set_ or [], start_from, resume, precision)
+    run(
+        data,
+        output,
+        validation,
+        modalities,
+        recipe,
+        set_ or [],
+        start_from,
+        resume,
+        precision,
+        incomplete,
+        tensorboard,
+    )
 
 
 @app.command()

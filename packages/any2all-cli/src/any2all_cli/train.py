@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from any2all_core.checkpoint import prepare_output
+from any2all_core.examples import Examples, InMemory
 from any2all_core.options import parse_options
-from any2all_core.prior import PriorSettings
-from any2all_core.recipe import PRESETS, Recipe
-from any2all_core.reconstruct import load_prior
-from any2all_core.training import Progress, train
+from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.recipe import Recipe, read_recipe
+from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
+from any2all_core.training import Progress, Stopped, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
-from any2all_data.store import CohortStore, is_cohort
-from any2all_operators import UserError
+from any2all_data.store import CohortSlices, CohortStore, is_cohort
+from any2all_operators import BlockDiagonal, UserError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor
 
 from any2all_cli.parsing import name_values
+from any2all_cli.preview import contact_sheet
 
 VALIDATION_SLICES = 64
+DRAWS, DRAW_STEPS = 4, 25
+TERMINATED = 143
 
 
 def run(
@@ -31,33 +37,39 @@ def run(
     output: Path,
     validation: Path | None,
     modalities: str | None,
-    preset: str,
+    recipe_name: str,
     settings: list[str],
     start_from: str | None,
     resume: bool,
     precision: str,
+    incomplete: bool,
+    tensorboard: bool,
 ) -> None:
     """Read both groups of patients, train, and leave a prior folder.
 
     data: a cohort of ``any2all prepare``, or a folder of patient folders.
     """
-    if preset not in PRESETS:
-        raise UserError(f"--preset {preset}: unknown; there are {', '.join(PRESETS)}")
-    changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {preset}")
-    recipe = dataclasses.replace(PRESETS[preset](), **changes)
+    from accelerate import PartialState
+
+    recipe = read_recipe(recipe_name)
+    changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {recipe_name}")
+    recipe = dataclasses.replace(recipe, **changes)
     start = load_prior(start_from, precision="float32") if start_from else None
-    prepare_output(output, resume)
+    first = PartialState().is_main_process
+    if first:
+        prepare_output(output, resume)
     wanted = tuple(modalities.split(",")) if modalities else None
     if wanted and len(set(wanted)) < len(wanted):
         raise UserError(f"--modalities {modalities}: one is given twice")
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not first)
     read = _of_cohort if is_cohort(data) else _of_folders
-    slices, check, prior = read(data, validation, wanted, console)
+    examples, check, prior = read(data, validation, wanted, incomplete, console)
     check = check[:: max(len(check) // VALIDATION_SLICES, 1)][:VALIDATION_SLICES]
     console.print(
-        f"trained on {len(slices)} slices, validated on {len(check)} of other patients; "
-        f"{', '.join(prior.modalities)} at {slices.shape[2]} x {slices.shape[3]}"
+        f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
+        f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"
     )
+    write = _scalars(output) if tensorboard and first else None
     with _bar(console) as bar:
         task = bar.add_task("training", total=recipe.steps)
 
@@ -67,29 +79,71 @@ def run(
                 completed=progress.step,
                 description=f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s",
             )
-            if progress.validation is not None:
+            if write:
+                write({"loss": progress.loss}, progress.step)
+            if progress.validation is not None and progress.prior is not None:
                 figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
                 console.print(f"step {progress.step}: {figures}")
+                _draw(progress.prior, output, progress.step)
+                if write:
+                    write(progress.validation, progress.step)
 
-        train(
-            slices,
-            check,
-            prior,
-            recipe,
-            output,
-            augment=augment,
-            start_from=start,
-            resume=resume,
-            precision=precision,
-            report=report,
-        )
-    console.print(f"prior written to {output}")
+        try:
+            train(
+                examples,
+                check,
+                prior,
+                recipe,
+                output,
+                augment=augment,
+                start_from=start,
+                resume=resume,
+                precision=precision,
+                report=report,
+            )
+        except Stopped as stopped:
+            console.print(f"SIGTERM: saved at step {stopped.step}; go on with --resume")
+            raise SystemExit(TERMINATED) from None
+    console.print(f"prior written to {output}, its best to {output / 'best'}")
+
+
+def _draw(prior: DiffusionPrior, output: Path, step: int) -> None:
+    """A contact sheet of what the prior draws by now, in few steps."""
+    sampler = make_sampler("ddpm", {"steps": str(DRAW_STEPS)})
+    shape = (1, *prior.settings.image_size)
+    with torch.random.fork_rng():
+        stacks = reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, draws=DRAWS)
+    (output / "draws").mkdir(exist_ok=True)
+    contact_sheet(stacks[:, 0], prior.modalities).save(output / "draws" / f"{step:07d}.png")
+
+
+def _scalars(output: Path) -> Callable[[dict[str, float], int], None]:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs it; run pip install 'any2all-cli[tensorboard]'"
+        ) from None
+    writer = SummaryWriter(output / "tensorboard")
+
+    def write(figures: dict[str, float], step: int) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return write
 
 
 def _of_folders(
-    data: str, validation: Path | None, wanted: tuple[str, ...] | None, console: Console
-) -> tuple[Tensor, Tensor, PriorSettings]:
+    data: str,
+    validation: Path | None,
+    wanted: tuple[str, ...] | None,
+    incomplete: bool,
+    console: Console,
+) -> tuple[Examples, Tensor, PriorSettings]:
     """Slices to train on, others to validate on, and what the prior has to say of them."""
+    if incomplete:
+        raise UserError(f"--incomplete: {data} is no cohort; make one with any2all prepare")
     patients = find_patients(Path(data))
     if validation is not None:
         held_out = find_patients(validation)
@@ -104,12 +158,16 @@ def _of_folders(
         slices = read_slices(patients, names, lambda: bar.advance(reading))
         check = read_slices(held_out, names, lambda: bar.advance(reading))
     kept = {name: MR_NORMALISATION for name in names}
-    return slices, check, PriorSettings(names, _size(slices), normalisation=kept)
+    return InMemory(slices), check, PriorSettings(names, _size(slices), normalisation=kept)
 
 
 def _of_cohort(
-    data: str, validation: Path | None, wanted: tuple[str, ...] | None, console: Console
-) -> tuple[Tensor, Tensor, PriorSettings]:
+    data: str,
+    validation: Path | None,
+    wanted: tuple[str, ...] | None,
+    incomplete: bool,
+    console: Console,
+) -> tuple[Examples, Tensor, PriorSettings]:
     """Likewise, the patients' splits and normalisation being those of the cohort."""
     if validation is not None:
         raise UserError(f"--validation: {data} is a cohort, which says itself who is val")
@@ -125,6 +183,10 @@ def _of_cohort(
         held_out = dict(list(patients.items())[-count:])
         patients = {p: e for p, e in patients.items() if p not in held_out}
         console.print(f"no val patient in the cohort: {count} of train held out to validate")
+    if incomplete:
+        patients |= {
+            p: e for p, e in store.patients().items() if e.split == "train" and p not in held_out
+        }
     if not patients:
         raise UserError(
             f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
@@ -132,7 +194,7 @@ def _of_cohort(
         )
     with _bar(console) as bar:
         reading = bar.add_task("reading", total=len(patients) + len(held_out))
-        slices = store.slices(patients, names, lambda: bar.advance(reading))
+        examples = CohortSlices(store, patients, names, lambda: bar.advance(reading))
         check = store.slices(held_out, names, lambda: bar.advance(reading))
     everything = store.normalisation()
     kept = {name: everything[name] for name in names}
@@ -143,8 +205,8 @@ def _of_cohort(
         "bias_correct": any(corrected),
     }
     made_of = {"grid": grid} | ({"virtual": True} if store.settings.virtual else {})
-    settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
-    return slices, check, settings
+    settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
+    return examples, check, settings
 
 
 def _size(slices: Tensor) -> tuple[int, int]:

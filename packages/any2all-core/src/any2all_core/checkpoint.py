@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from typing import Any
 
 import torch
 from any2all_operators import UserError
+from safetensors import SafetensorError
 
 from any2all_core.prior import DiffusionPrior
 
 CHECKPOINT = "checkpoint.pt"
+BEST = "best"
 
 
 def prepare_output(output: Path, resume: bool) -> None:
@@ -46,18 +49,19 @@ def restore(
 ) -> int:
     """Load the checkpoint; the step it was made at.
 
-    Only the number of steps may be changed, and only until the learning rate has begun to fall:
+    The parts of a batch may be others (processes, ``accumulate``), the whole being as large.
+    The number of steps may be changed, and only until the learning rate has begun to fall:
     at a rate that jumps up again a trained network falls apart.
     """
     path = output / CHECKPOINT
     try:
         state = torch.load(path, weights_only=True)
-        was, now = ({**i, **i["recipe"]} for i in (state["identity"], identity))
+        was, now = ({**i["recipe"], **i} for i in (state["identity"], identity))
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
     for name in now:
-        if name not in ("recipe", "steps") and was.get(name) != now[name]:
+        if name not in ("recipe", "steps", "accumulate") and was.get(name) != now[name]:
             raise UserError(
                 f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
                 "resume with the same settings"
@@ -94,14 +98,37 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
     }
     temporary = output / (CHECKPOINT + ".part")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, output / CHECKPOINT)
-    export(output, ema)
-    with (output / "log.jsonl").open("a") as log:
-        log.write(json.dumps(entry) + "\n")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, output / CHECKPOINT)
+        export(output, ema)
+        with (output / "log.jsonl").open("a") as log:
+            log.write(json.dumps(entry) + "\n")
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors have their own
+        temporary.unlink(missing_ok=True)
+        why = str(error).splitlines()[0]
+        raise UserError(
+            f"{output}: step {entry['step']} can't be saved ({why}); make room, then --resume: the "
+            "checkpoint before is whole"
+        ) from None
+
+
+def keep_best(output: Path, ema: DiffusionPrior, figure: float) -> None:
+    """Make ``output/best`` this prior, if its validation loss is the least so far."""
+    path = output / BEST / "prior.json"
+    if path.exists():
+        kept = json.loads(path.read_text())["training"].get("validation_loss", math.inf)
+        if kept <= figure:
+            return
+    (output / BEST).mkdir(exist_ok=True)
+    export(output / BEST, ema)
 
 
 def export(output: Path, ema: DiffusionPrior) -> None:

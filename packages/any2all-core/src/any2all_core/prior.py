@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from any2all_core.schedule import Schedule
 
-Prediction = Literal["epsilon", "v"]
+Prediction = Literal["epsilon", "v", "sample"]
 FORMAT = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -52,10 +52,10 @@ class PriorSettings:
 
 
 class DiffusionPrior(nn.Module):
-    """A U-Net trained to predict ε or v, read as the denoiser E[x_0 | x_t].
+    """A U-Net trained to predict ε, v or x_0, read as the denoiser E[x_0 | x_t].
 
-    ε-prediction: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
-    v-prediction: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D).
+    epsilon: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
+    v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D); sample: x̂_0 itself.
     """
 
     def __init__(self, unet: Any, settings: PriorSettings) -> None:
@@ -72,10 +72,14 @@ class DiffusionPrior(nn.Module):
         patches = patches.contiguous(memory_format=torch.channels_last)
         return F.pixel_shuffle(self.unet(patches, t).sample.float(), patch)
 
+    forward = predict
+
     def denoise(self, x_t: Tensor, t: int) -> Tensor:
         """E[x_0 | x_t], (B, M, H, W), not clipped; differentiable in x_t."""
         alpha_bar = float(self.schedule.alpha_bar[t])
         out = self.predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+        if self.settings.prediction == "sample":
+            return out
         if self.settings.prediction == "v":
             return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * out
         return (x_t - (1 - alpha_bar) ** 0.5 * out) / alpha_bar**0.5
@@ -148,11 +152,14 @@ def weights_hash(folder: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def choose_dtype(precision: str = "auto") -> torch.dtype:
-    """bfloat16 where the processor multiplies it in hardware (AMX), else float32."""
+def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
+    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
     if precision == "auto":
-        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-        return torch.bfloat16 if has_amx else torch.float32
+        if device == "cuda":
+            has = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+        return torch.bfloat16 if has else torch.float32
     try:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     except KeyError:

@@ -1,74 +1,58 @@
-"""Training of the prior: denoising score matching on stacks of slices."""
+"""Training of the prior: denoising score matching on stacks of slices, on one process or many."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_core.checkpoint import export, prepare_output, restore, save_checkpoint
+from any2all_core.checkpoint import export, keep_best, prepare_output, restore, save_checkpoint
+from any2all_core.examples import Ahead, Examples, places
+from any2all_core.network import build_prior
 from any2all_core.noise import generator
+from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
 from any2all_core.recipe import Recipe
-from any2all_core.schedule import Schedule
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-VALIDATION_TIMES = (150, 300, 500, 700)
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What :func:`train` tells its caller after each step."""
+    """What :func:`train` tells its caller after each step; ``prior`` (EMA) with ``validation``."""
 
     step: int
     loss: float
     images_per_second: float
     validation: dict[str, float] | None = None
+    prior: DiffusionPrior | None = None
 
 
-def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
-    """An untrained prior with the recipe's network.
+class Stopped(Exception):
+    """The process was asked to end (SIGTERM); the run is saved at ``step``."""
 
-    Raises UserError when the images are of a size that it cannot halve at every level.
-    """
-    from diffusers import UNet2DModel
-
-    levels, attention = len(recipe.channels), recipe.attention_levels
-    unit = recipe.patch * 2 ** (levels - 1)
-    if any(n % unit for n in settings.image_size):
-        fitting = " x ".join(str(max(round(n / unit), 1) * unit) for n in settings.image_size)
-        raise UserError(
-            f"slices of {' x '.join(map(str, settings.image_size))} don't suit a network of "
-            f"{levels} levels and patch {recipe.patch}: sizes must be multiples of {unit}, such as "
-            f"{fitting}; pad or resample the images"
-        )
-    plain = levels - attention
-    channels = len(settings.modalities) * recipe.patch**2
-    unet = UNet2DModel(
-        sample_size=tuple(n // recipe.patch for n in settings.image_size),
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=recipe.channels,
-        layers_per_block=recipe.blocks,
-        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
-        up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
-        attention_head_dim=math.gcd(32, recipe.channels[-1]),
-        norm_num_groups=recipe.norm_groups,
-    )
-    return DiffusionPrior(unet, settings)
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step = step
 
 
 def train(
-    slices: Tensor,
+    examples: Examples,
     validation: Tensor,
     settings: PriorSettings,
     recipe: Recipe,
@@ -81,17 +65,32 @@ def train(
     checkpoint_every: int = 250,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> DiffusionPrior:
-    """Minimise E‖target − network(x_t, t)‖² over slices, noise and uniform t; return the EMA prior.
+    """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
 
-    slices, validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior folder at every
-    checkpoint, with ``log.jsonl``; ``resume`` goes on from it with the very losses an
-    uninterrupted run would have had, because step k draws all its randomness from (seed, k).
-    ``start_from``: a prior of the same modalities and network (float32) to begin with, to train it
-    on or to adapt it to other data. Raises UserError when ``output`` holds something else, or a run
-    of another recipe, and when ``start_from`` does not fit.
+    examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1], of patients who lack
+    nothing. ``output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
+    prior of the least validation loss in ``best/``; ``resume`` goes on from it with the very losses
+    an uninterrupted run would have had, because example b of step k draws all its randomness from
+    (seed, k, b). ``start_from``: a prior of the same modalities and network (float32).
+
+    Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
+    the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
+    the steps that one with n times the batch would.
+
+    Raises UserError when ``output`` holds something else, or a run of another recipe, when
+    ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
+    SIGTERM.
     """
-    output = Path(output)
-    prepare_output(output, resume)
+    from accelerate import Accelerator
+
+    output, accelerator = Path(output), Accelerator()
+    device, rank, processes = (
+        accelerator.device,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    if accelerator.is_main_process:
+        prepare_output(output, resume)
     settings = replace(
         settings,
         prediction=recipe.prediction,
@@ -103,76 +102,115 @@ def train(
     if start_from is not None:
         _begin_with(prior, start_from)
     prior.unet.to(memory_format=torch.channels_last)
+    prior.to(device)
     ema = copy.deepcopy(prior).requires_grad_(False)
-    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, fused=True)
+    share = recipe.batch_size * recipe.accumulate
+    batch = share * processes
+    dtype = choose_dtype(precision, device.type)
     # what a resumed run must share with its beginning
     identity = {
         "recipe": asdict(recipe),
+        "batch_size": batch,
         "modalities": settings.modalities,
         "image_size": settings.image_size,
         "normalisation": settings.normalisation,
-        "slices": len(slices),
-        "precision": str(choose_dtype(precision)),
+        "slices": len(examples),
+        "precision": str(dtype),
         "start_from": None if start_from is None else _name(start_from),
     }
     start = restore(output, identity, prior, ema, optimizer) if resume else 0
-    if resume:
+    if resume and accelerator.is_main_process:
         export(output, ema)
     # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
-    dtype = choose_dtype(precision)
     worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
     masters: list[Tensor] = list(prior.parameters())
     workers: list[Tensor] = list(worker.parameters())
     average: list[Tensor] = list(ema.parameters())
-    alpha_bar = Schedule(recipe.diffusion_steps).alpha_bar.float()
-    clock, seconds = time.perf_counter(), 0.0
+    predict = _parallel(worker, accelerator)
+    alpha_bar = prior.schedule.alpha_bar.float().to(device)
+    ahead = Ahead(examples)
+
+    def own(step: int) -> list[int]:
+        """This process' part of a step's examples."""
+        everyone = places(len(examples), batch, step, recipe.seed)
+        return everyone[rank * share : (rank + 1) * share]
+
+    def save(step: int, figures: dict[str, float]) -> None:
+        entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
+        entry |= {"images_per_second": round(rate, 2), **figures}
+        made = {"steps": step, **figures, "recipe": asdict(recipe), "processes": processes}
+        if start_from is not None:
+            made["start_from"] = dict(start_from.settings.training)
+        ema.settings = replace(settings, training={**settings.training, **made})
+        if accelerator.is_main_process:
+            save_checkpoint(output, identity | {"step": step}, prior, ema, optimizer, entry)
+            if figures:
+                keep_best(output, ema, figures["validation_loss"])
+        losses.clear()
+
+    clock, seconds, rate = time.perf_counter(), 0.0, 0.0
     losses: list[float] = []
-    for step in range(start, recipe.steps):
-        random = generator(recipe.seed, step)
-        x_0 = slices[batch_indices(len(slices), recipe, step)]
-        if augment is not None:
-            x_0 = augment(x_0, random)
-        x_0 = 2 * x_0 - 1
-        t = torch.randint(0, recipe.diffusion_steps, (len(x_0),), generator=random)
-        noise = torch.randn(x_0.shape, generator=random)
-        loss = _loss(worker, x_0, t, noise, alpha_bar)
-        loss.backward()
-        losses.append(loss.item())
-        if worker is not prior:
-            for master, part in zip(masters, workers, strict=True):
-                master.grad = None if part.grad is None else part.grad.float()
-                part.grad = None
-        norm = torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
-        if not math.isfinite(losses[-1] + norm.item()):
-            raise UserError(
-                f"step {step}: the loss is {losses[-1]}, its gradient {norm.item()}; {output} "
-                "keeps the last checkpoint, if any; train again with a lower learning_rate"
+    with _terminated() as asked, _closing(ahead):
+        for step in range(start, recipe.steps):
+            following = own(step + 1) if step + 1 < recipe.steps else None
+            x_0, present = ahead.read(own(step), following)
+            random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
+            if augment is not None:
+                x_0 = augment(x_0, random)
+            x_0 = 2 * x_0 - 1
+            t = torch.cat(
+                [torch.randint(0, recipe.diffusion_steps, (1,), generator=g) for g in random]
             )
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            decay = min(recipe.ema, (1 + step) / (10 + step))
-            torch._foreach_lerp_(average, masters, 1 - decay)
-            if worker is not prior:
-                torch._foreach_copy_(workers, masters)
-        seconds += time.perf_counter() - clock
-        rate = (step + 1 - start) * recipe.batch_size / seconds
-        done = step + 1
-        figures = None
-        if done % checkpoint_every == 0 or done == recipe.steps:
-            figures = validate(ema, validation, dtype)
-            entry = {"step": done, "loss": round(sum(losses) / len(losses), 5)}
-            entry |= {"images_per_second": round(rate, 2), **figures}
-            made = {"steps": done, **figures, "recipe": asdict(recipe)}
-            if start_from is not None:
-                made["start_from"] = dict(start_from.settings.training)
-            ema.settings = replace(settings, training={**settings.training, **made})
-            save_checkpoint(output, identity | {"step": done}, prior, ema, optimizer, entry)
-            losses.clear()
-        clock = time.perf_counter()
-        report(Progress(done, loss.item(), rate, figures))
+            noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
+            total = 0.0
+            for part in zip(
+                *(a.to(device).split(recipe.batch_size) for a in (x_0, present, noise, t)),
+                strict=True,
+            ):
+                x, there, z, time_ = part
+                level = alpha_bar[time_]
+                out = predict(noised(x, there, z, level), time_)
+                value = loss(out, x, there, z, level, recipe.prediction, recipe.min_snr)
+                (value / recipe.accumulate).backward()
+                total += float(value.detach()) / recipe.accumulate
+                if worker is not prior:
+                    _hand_over(workers, masters)
+            norm = torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
+            # one word between the processes a step: they stop, or fail, together
+            word = torch.tensor([total, float(asked.is_set())], device=device)
+            mean, stop = (
+                accelerator.reduce(word, "mean").tolist() if processes > 1 else word.tolist()
+            )
+            losses.append(mean)
+            if not math.isfinite(mean + norm.item()):
+                raise UserError(
+                    f"step {step}: the loss is {mean}, its gradient {norm.item()}; {output} "
+                    "keeps the last checkpoint, if any; train again with a lower learning_rate"
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(recipe, step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                decay = min(recipe.ema, (1 + step) / (10 + step))
+                torch._foreach_lerp_(average, masters, 1 - decay)
+                if worker is not prior:
+                    torch._foreach_copy_(workers, masters)
+            seconds += time.perf_counter() - clock
+            rate = (step + 1 - start) * batch / seconds
+            done, figures = step + 1, None
+            if done % checkpoint_every == 0 or done == recipe.steps:
+                figures = validate(ema, validation, dtype)
+                save(done, figures)
+            elif stop:
+                save(done, {})
+            if stop:
+                raise Stopped(done)
+            clock = time.perf_counter()
+            if accelerator.is_main_process:
+                report(Progress(done, mean, rate, figures, ema if figures else None))
+    accelerator.wait_for_everyone()
     return ema
 
 
@@ -184,15 +222,48 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * min(rise, fall)
 
 
-def batch_indices(count: int, recipe: Recipe, step: int) -> Tensor:
-    """Which slices step ``step`` sees: consecutive pieces of one permutation an epoch."""
-    first = step * recipe.batch_size
-    places = range(first, first + recipe.batch_size)
-    orders = {
-        epoch: np.random.default_rng((recipe.seed, epoch)).permutation(count)
-        for epoch in {place // count for place in places}
-    }
-    return torch.tensor([int(orders[place // count][place % count]) for place in places])
+def _parallel(
+    worker: DiffusionPrior, accelerator: Accelerator
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """``worker.predict`` that averages gradients over the processes; compiled on a GPU."""
+    if accelerator.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # tf32
+        worker.unet.compile()
+    if accelerator.num_processes == 1:
+        return worker.predict
+    model: Any = accelerator.prepare_model(worker)
+    return lambda x_t, t: model(x_t, t)
+
+
+def _hand_over(workers: Sequence[Tensor], masters: Sequence[Tensor]) -> None:
+    """Add the working copy's gradients to the masters', in float32."""
+    for master, part in zip(masters, workers, strict=True):
+        if part.grad is not None:
+            new = part.grad.float()
+            master.grad = new if master.grad is None else master.grad.add_(new)
+            part.grad = None
+
+
+@contextmanager
+def _terminated() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, in place of ending the process at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _closing(ahead: Ahead) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ahead.close()
 
 
 def _name(prior: DiffusionPrior) -> str:
@@ -213,39 +284,3 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
             "the prior to start from has a network of another size; give its recipe's channels, "
             "blocks, attention_levels and norm_groups"
         ) from None
-
-
-@torch.no_grad()
-def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[str, float]:
-    """Held-out v/ε loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1)."""
-    model = copy.deepcopy(prior).to(dtype).eval()
-    random = torch.Generator().manual_seed(0)
-    alpha_bar = prior.schedule.alpha_bar.float()
-    steps = prior.schedule.steps
-    x_0 = 2 * slices - 1
-    t = torch.linspace(0, steps - 1, len(x_0)).round().long()
-    noise = torch.randn(x_0.shape, generator=random)
-    losses = [
-        _loss(model, *part, alpha_bar).item() * len(part[0])
-        for part in zip(x_0.split(16), t.split(16), noise.split(16), strict=True)
-    ]
-    figures = {"validation_loss": sum(losses) / len(x_0)}
-    for time_ in VALIDATION_TIMES:
-        level = time_ * steps // 1000
-        signal, spread = alpha_bar[level].sqrt(), (1 - alpha_bar[level]).sqrt()
-        errors = []
-        for part, z in zip(x_0.split(16), noise.split(16), strict=True):
-            x_0_hat = model.denoise(signal * part + spread * z, level).clamp(-1, 1)
-            errors.append((((x_0_hat - part) / 2) ** 2).mean((1, 2, 3)))
-        figures[f"psnr_t{level}"] = float(-10 * torch.cat(errors).log10().mean())
-    return {name: round(value, 5) for name, value in figures.items()}
-
-
-def _loss(
-    model: DiffusionPrior, x_0: Tensor, t: Tensor, noise: Tensor, alpha_bar: Tensor
-) -> Tensor:
-    signal = alpha_bar[t].sqrt()[:, None, None, None]
-    spread = (1 - alpha_bar[t]).sqrt()[:, None, None, None]
-    out = model.predict(signal * x_0 + spread * noise, t)
-    target = signal * noise - spread * x_0 if model.settings.prediction == "v" else noise
-    return (out - target).square().mean()

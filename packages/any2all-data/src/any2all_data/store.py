@@ -36,6 +36,7 @@ UNITS = {"CT": "HU", "PET": "SUV g/ml"}
 """Of modalities that are not in arbitrary units."""
 TAILS = (0.001, 0.999)
 """Quantiles of the training group's voxels that become 0 and 1, where the unit is physical."""
+EVERY = slice(None)
 BINS = 2048
 """Of the histogram that they are found in."""
 
@@ -160,10 +161,10 @@ class CohortStore:
         """Change what is said of a patient, not its images."""
         self._group[patient].update_attributes(asdict(entry))
 
-    def images(self, patient: str) -> Array:
+    def images(self, patient: str, slices: slice = EVERY) -> Array:
         """(Z, M, H, W) in physical units; 0 where a modality is absent."""
-        array = self._group[patient]["images"]  # type: ignore[index]
-        return np.asarray(array[:], dtype=np.float32)  # type: ignore[index]
+        array = self._group[f"{patient}/images"]
+        return np.asarray(array[slices], dtype=np.float32)  # type: ignore[index]
 
     def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
         """The physical values that become 0 and 1 for each modality that a patient has."""
@@ -202,11 +203,13 @@ class CohortStore:
         kept = _attributes(self._group).get("normalisation", {})
         return {m: kept.get(m, MR_NORMALISATION) for m in self.settings.modalities}
 
-    def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
+    def stack(
+        self, patient: str, entry: Entry, modalities: Sequence[str], slices: slice = EVERY
+    ) -> Tensor:
         """(Z, M, H, W) in [0, 1] of the given modalities, all of which the patient must have."""
         kept = self.normalisation()
         fixed = {m: Range(n["low"], n["high"]) for m, n in kept.items() if "low" in n}
-        ranges, images = self.ranges(entry, fixed), self.images(patient)
+        ranges, images = self.ranges(entry, fixed), self.images(patient, slices)
         channels = [
             ranges[m].normalise(images[:, self.settings.modalities.index(m)]) for m in modalities
         ]
@@ -239,6 +242,49 @@ class CohortStore:
                 "of a head in them; see any2all cohort"
             )
         return slices
+
+
+class CohortSlices:
+    """The covered slices of patients, read from the cohort when they are asked for.
+
+    Patients may lack some of the modalities; their images are 0 and not ``present``. A slice counts
+    where every image that is there shows a head. Memory does not grow with the cohort.
+    """
+
+    def __init__(
+        self,
+        store: CohortStore,
+        patients: Mapping[str, Entry],
+        modalities: Sequence[str],
+        advance: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.store, self.modalities = store, tuple(modalities)
+        self.owned = {p: [m for m in modalities if m in e.present] for p, e in patients.items()}
+        self.entries = dict(patients)
+        self.places: list[tuple[str, int]] = []
+        for patient, names in self.owned.items():
+            if names:
+                stack = store.stack(patient, patients[patient], names)
+                self.places += [(patient, int(z)) for z in covered(stack).nonzero()]
+            advance()
+        if not self.places:
+            raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Stacks (B, M, H, W) in [0, 1], and (B, M): which of their images are there."""
+        stacks = torch.zeros(len(indices), len(self.modalities), *self.store.settings.size)
+        present = torch.zeros(stacks.shape[:2], dtype=torch.bool)
+        for b, index in enumerate(indices):
+            patient, z = self.places[index]
+            names = self.owned[patient]
+            there = [self.modalities.index(name) for name in names]
+            one = slice(z, z + 1)
+            stacks[b, there] = self.store.stack(patient, self.entries[patient], names, one)[0]
+            present[b, there] = True
+        return stacks, present
 
 
 def is_cohort(url: str) -> bool:

@@ -1,0 +1,42 @@
+"""The prior's network, by a recipe."""
+
+from __future__ import annotations
+
+import math
+
+from any2all_operators import UserError
+
+from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.recipe import Recipe
+
+
+def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
+    """An untrained prior with the recipe's network.
+
+    Raises UserError when the images are of a size that it cannot halve at every level.
+    """
+    from diffusers import UNet2DModel
+
+    levels, attention = len(recipe.channels), recipe.attention_levels
+    unit = recipe.patch * 2 ** (levels - 1)
+    if any(n % unit for n in settings.image_size):
+        fitting = " x ".join(str(max(round(n / unit), 1) * unit) for n in settings.image_size)
+        raise UserError(
+            f"slices of {' x '.join(map(str, settings.image_size))} don't suit a network of "
+            f"{levels} levels and patch {recipe.patch}: sizes must be multiples of {unit}, such as "
+            f"{fitting}; pad or resample the images"
+        )
+    plain = levels - attention
+    channels = len(settings.modalities) * recipe.patch**2
+    unet = UNet2DModel(
+        sample_size=tuple(n // recipe.patch for n in settings.image_size),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=recipe.channels,
+        layers_per_block=recipe.blocks,
+        down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * attention,
+        up_block_types=("AttnUpBlock2D",) * attention + ("UpBlock2D",) * plain,
+        attention_head_dim=math.gcd(32, recipe.channels[-1]),
+        norm_num_groups=recipe.norm_groups,
+    )
+    return DiffusionPrior(unet, settings)

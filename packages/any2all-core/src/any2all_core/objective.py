@@ -1,0 +1,89 @@
+"""What training minimises, and how it is judged on held-out slices."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from any2all_core.prior import DiffusionPrior, Prediction
+
+VALIDATION_TIMES = (150, 300, 500, 700)
+VALIDATION_BATCH = 16
+
+
+def noised(x_0: Tensor, present: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t = √ᾱ x_0 + √(1−ᾱ) ε (B, M, H, W) of the images that are there, ε of those that are not.
+
+    ``alpha_bar``: ᾱ_t (B,). An absent image is noise and nothing else at every t, so the network
+    learns to leave it aside.
+    """
+    signal, spread = _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
+    return torch.where(present[:, :, None, None], signal * x_0 + spread * noise, noise)
+
+
+def loss(
+    out: Tensor,
+    x_0: Tensor,
+    present: Tensor,
+    noise: Tensor,
+    alpha_bar: Tensor,
+    prediction: Prediction,
+    min_snr: float = 0.0,
+) -> Tensor:
+    """Mean over the batch of w_t ‖target − out‖² / pixels, over the images that are there.
+
+    target = ε, x_0, or v = √ᾱ ε − √(1−ᾱ) x_0. With SNR = ᾱ/(1−ᾱ) and γ = ``min_snr`` the weight
+    is min(SNR, γ) on x_0's error, which is min(SNR, γ)/SNR on ε's and min(SNR, γ)/(SNR + 1) on v's
+    (Hang 2023, arXiv 2303.09556); 1 on the target's own where γ is 0.
+    """
+    signal, spread = _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
+    target = {"epsilon": noise, "sample": x_0, "v": signal * noise - spread * x_0}[prediction]
+    errors = (out - target).square().mean((2, 3)) * present
+    each = errors.sum(1) / present.sum(1)
+    if min_snr:
+        snr = alpha_bar / (1 - alpha_bar)
+        capped = snr.clamp(max=min_snr)
+        each = (
+            each * {"epsilon": capped / snr, "sample": capped, "v": capped / (snr + 1)}[prediction]
+        )
+    return each.mean()
+
+
+@torch.no_grad()
+def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[str, float]:
+    """Held-out loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1).
+
+    slices: (N, M, H, W) in [0, 1] of patients who lack nothing.
+    """
+    model = copy.deepcopy(prior).to(dtype).eval()
+    device = next(model.parameters()).device
+    random = torch.Generator().manual_seed(0)
+    alpha_bar = prior.schedule.alpha_bar.float()
+    steps = prior.schedule.steps
+    x_0 = 2 * slices - 1
+    t = torch.linspace(0, steps - 1, len(x_0)).round().long()
+    noise = torch.randn(x_0.shape, generator=random)
+    whole = torch.ones(x_0.shape[:2], dtype=torch.bool)
+    total = 0.0
+    for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, whole, noise, t)), strict=True):
+        x, there, z, time = (a.to(device) for a in part)
+        level = alpha_bar.to(device)[time]
+        out = model.predict(noised(x, there, z, level), time)
+        value = loss(out, x, there, z, level, model.settings.prediction)
+        total += float(value) * len(x)
+    figures = {"validation_loss": total / len(x_0)}
+    for time_ in VALIDATION_TIMES:
+        late = time_ * steps // 1000
+        signal, spread = alpha_bar[late].sqrt(), (1 - alpha_bar[late]).sqrt()
+        errors = []
+        for part, z in zip(x_0.split(VALIDATION_BATCH), noise.split(VALIDATION_BATCH), strict=True):
+            x_0_hat = model.denoise((signal * part + spread * z).to(device), late).clamp(-1, 1)
+            errors.append((((x_0_hat.cpu() - part) / 2) ** 2).mean((1, 2, 3)))
+        figures[f"psnr_t{late}"] = float(-10 * torch.cat(errors).log10().mean())
+    return {name: round(value, 5) for name, value in figures.items()}
+
+
+def _column(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
