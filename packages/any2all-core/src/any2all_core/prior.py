@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor, nn
 
-from any2all_core.schedule import Schedule
+from any2all_core.schedule import Kind, Schedule
 
 Prediction = Literal["epsilon", "v", "sample"]
 FORMAT = 1
@@ -47,6 +47,7 @@ class PriorSettings:
     prediction: Prediction = "v"
     patch: int = 2
     diffusion_steps: int = 1000
+    schedule: Kind = "cosine"
     normalisation: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,7 +64,7 @@ class DiffusionPrior(nn.Module):
         self.unet = unet  # a diffusers UNet2DModel
         self.settings = settings
         self.modalities = tuple(settings.modalities)
-        self.schedule = Schedule(settings.diffusion_steps)
+        self.schedule = Schedule(settings.diffusion_steps, settings.schedule)
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t (B,)."""
@@ -104,7 +105,7 @@ class DiffusionPrior(nn.Module):
         from safetensors.torch import load_file
 
         folder = Path(folder)
-        settings = _read_json(folder / "prior.json")
+        settings = read_json(folder / "prior.json")
         if settings.pop("format", None) != FORMAT:
             raise UserError(
                 f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all"
@@ -113,7 +114,7 @@ class DiffusionPrior(nn.Module):
             for name in ("modalities", "image_size"):
                 settings[name] = tuple(settings[name])
             checked = PriorSettings(**settings)
-            unet: Any = UNet2DModel.from_config(_read_json(folder / "config.json"))
+            unet: Any = UNet2DModel.from_config(read_json(folder / "config.json"))
         except (KeyError, TypeError, ValueError) as error:
             raise _as_user_error(error, folder) from None
         try:
@@ -175,7 +176,8 @@ def _as_user_error(error: Exception, folder: Path) -> UserError:
     return UserError(f"{folder}: prior.json or config.json is damaged ({reason}); copy it again")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A prior's settings. Raises UserError naming the file."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:

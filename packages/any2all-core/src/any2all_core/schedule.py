@@ -12,25 +12,30 @@ from any2all_operators import UserError
 from torch import Tensor
 
 Spacing = Literal["sigma", "uniform"]
+Kind = Literal["cosine", "linear"]
 LARGEST_SIGMA = 20.0
 """Where spacing by σ begins; chosen on held-out patients, for which 80 costs 0.1 to 0.2 dB."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    r"""Cosine schedule: x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε for t = 0 ... T−1.
+    r"""x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε for t = 0 ... T−1, with ᾱ_t = Π_{s≤t} (1−β_s).
 
-    ᾱ_t = Π_{s≤t} (1−β_s), β_t = min(1 − f(t+1)/f(t), 0.999),
-    f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
-
+    cosine: β_t = min(1 − f(t+1)/f(t), 0.999), f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
     Source: Nichol & Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, eq. 17.
+
+    linear: β_t evenly from 0.1/T to 20/T. Source: Ho 2020, sec. 4, with T = 1000.
     """
 
     steps: int = 1000
+    kind: Kind = "cosine"
 
     @cached_property
     def alpha_bar(self) -> Tensor:
         """ᾱ_t, shape (T,), float64, falling from about 1 to about 0."""
+        if self.kind == "linear":
+            ends = (0.1 / self.steps, min(20 / self.steps, 0.999))
+            return torch.cumprod(1 - torch.linspace(*ends, self.steps, dtype=torch.float64), 0)
         s = 0.008
         t = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
         f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2

@@ -1,0 +1,63 @@
+"""``any2all import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from any2all_core.imported import import_prior
+from any2all_core.prior import Prediction
+from any2all_core.schedule import Kind
+from any2all_operators import UserError
+from rich.console import Console
+from rich.markup import escape
+
+from any2all_cli.output import finished_folder
+from any2all_cli.parsing import name_values
+
+
+def run(
+    kind: str,
+    source: Path,
+    output: Path,
+    modalities: str,
+    image_size: str | None,
+    prediction: Prediction | None,
+    schedule: Kind | None,
+    diffusion_steps: int,
+    settings: list[str],
+) -> None:
+    """Make a prior's folder of foreign weights."""
+    names = tuple(name.strip() for name in modalities.split(","))
+    if len(set(names)) < len(names) or not all(names):
+        raise UserError(f"--modalities {modalities}: expected names, each once, as T1,FLAIR")
+    with finished_folder(output) as folder:
+        prior = import_prior(
+            kind,
+            source,
+            names,
+            _size(image_size) if image_size else None,
+            prediction,
+            schedule,
+            diffusion_steps,
+            name_values(settings, "--set"),
+        )
+        prior.save(folder.path)
+    made = prior.settings
+    Console(stderr=True).print(
+        escape(
+            f"prior written to {output}: {', '.join(names)} at "
+            f"{made.image_size[0]} x {made.image_size[1]}, predicts {made.prediction}, "
+            f"{made.schedule} schedule of {made.diffusion_steps} steps"
+        ),
+        soft_wrap=True,
+    )
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--image-size {text}: expected rows,columns, as 256,256") from None
+    if min(height, width) < 1:
+        raise UserError(f"--image-size {text}: expected at least 1")
+    return height, width

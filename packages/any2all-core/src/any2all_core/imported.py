@@ -1,0 +1,159 @@
+"""Priors of weights that were trained elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from any2all_operators import UserError
+
+from any2all_core.guided_diffusion import convert
+from any2all_core.options import parse_options
+from any2all_core.prior import DiffusionPrior, Prediction, PriorSettings, read_json
+from any2all_core.schedule import Kind
+
+KINDS = ("guided-diffusion", "diffusers")
+PREDICTIONS: Mapping[str, Prediction] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v",
+    "sample": "sample",
+}
+"""A diffusers scheduler's names."""
+SCHEDULES: Mapping[str, Kind] = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What guided-diffusion's weights do not say of their attention."""
+
+    num_head_channels: int = 0
+    num_heads: int = 0
+    use_new_attention_order: bool = False
+
+
+def import_prior(
+    kind: str,
+    source: Path,
+    modalities: Sequence[str],
+    image_size: tuple[int, int] | None = None,
+    prediction: Prediction | None = None,
+    schedule: Kind | None = None,
+    diffusion_steps: int = 1000,
+    options: Mapping[str, str] | None = None,
+) -> DiffusionPrior:
+    """The prior of foreign weights, which computes what their network did; float32.
+
+    kind: ``guided-diffusion``, a file of its U-Net's weights (read with weights_only), with
+    ``options`` as in :class:`Heads`; or ``diffusers``, a folder of a ``UNet2DModel``, or of a
+    pipeline with one. prediction and schedule: as trained; by default what a pipeline's scheduler
+    says, else noise and linear for guided-diffusion, noise and cosine for diffusers.
+
+    Images enter the network in [−1, 1], as both train them. Raises UserError naming the file.
+    """
+    for given, known in (
+        (kind, KINDS),
+        (prediction, get_args(Prediction)),
+        (schedule, get_args(Kind)),
+    ):
+        if given is not None and given not in known:
+            raise UserError(f"{given}: unknown; there are {', '.join(known)}")
+    if kind == "guided-diffusion":
+        heads = Heads(**parse_options(Heads, dict(options or {}), kind))
+        config, state = convert(
+            _read_weights(source),
+            len(modalities),
+            heads.num_head_channels,
+            heads.num_heads,
+            heads.use_new_attention_order,
+        )
+        said: dict[str, Any] = {"schedule": "linear"}
+    else:
+        if options:
+            raise UserError(f"--set {next(iter(options))}: a diffusers folder has no options")
+        config, state, said = _read_diffusers(source, len(modalities))
+    size = image_size or said.pop("image_size", None)
+    said.pop("image_size", None)
+    if size is None:
+        raise UserError(f"{source}: does not say the size of its images; give --image-size")
+    said |= {"prediction": prediction} if prediction else {}
+    said |= {"schedule": schedule} if schedule else {}
+    settings = PriorSettings(
+        modalities=tuple(modalities),
+        image_size=size,
+        patch=1,
+        training={"imported": kind},
+        **{"prediction": "epsilon", "diffusion_steps": diffusion_steps, **said},
+    )
+    return _built(config, state, settings, source)
+
+
+def _built(
+    config: Mapping[str, Any], state: Mapping[str, Any], settings: PriorSettings, source: Path
+) -> DiffusionPrior:
+    from diffusers import UNet2DModel
+
+    try:
+        unet: Any = UNet2DModel.from_config({**config, "sample_size": list(settings.image_size)})
+        unet.load_state_dict(state)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{source}: its weights are of another network ({str(error).splitlines()[0]})"
+        ) from None
+    return DiffusionPrior(unet, settings).eval().requires_grad_(False)
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected the weights of a U-Net")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # pickle's and torch's many
+        raise UserError(
+            f"{path}: not read as weights alone ({type(error).__name__}); save its state_dict()"
+        ) from None
+    return state if isinstance(state, dict) else {}
+
+
+def _read_diffusers(
+    folder: Path, channels: int
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Config, weights, and what a pipeline's scheduler says of them."""
+    inner = folder / "unet" if (folder / "unet").is_dir() else folder
+    if not (inner / "config.json").exists():
+        raise UserError(f"{folder}: no config.json; expected the folder of a UNet2DModel")
+    config = read_json(inner / "config.json")
+    enters, leaves = config.get("in_channels"), config.get("out_channels")
+    if config.get("_class_name") != "UNet2DModel" or (enters, leaves) != (channels, channels):
+        raise UserError(
+            f"{inner}: a {config.get('_class_name')} of {enters} to {leaves} images; expected a "
+            f"UNet2DModel of {channels} to {channels}, the modalities"
+        )
+    weights = inner / "diffusion_pytorch_model.safetensors"
+    if weights.exists():
+        from safetensors.torch import load_file
+
+        state = load_file(weights)
+    else:
+        state = _read_weights(inner / "diffusion_pytorch_model.bin")
+    said: dict[str, Any] = {}
+    if size := config.get("sample_size"):
+        said["image_size"] = (size, size) if isinstance(size, int) else tuple(size)
+    path = folder / "scheduler/scheduler_config.json"
+    if path.exists():
+        scheduler = read_json(path)
+        kind = str(scheduler.get("beta_schedule"))
+        ends = (scheduler.get("beta_start"), scheduler.get("beta_end"))
+        if kind not in SCHEDULES or (kind == "linear" and ends != (1e-4, 0.02)):
+            raise UserError(
+                f"{path}: beta_schedule {kind} from {ends[0]} to {ends[1]}; expected "
+                "squaredcos_cap_v2, or linear from 0.0001 to 0.02"
+            )
+        said |= {
+            "schedule": SCHEDULES[kind],
+            "prediction": PREDICTIONS[scheduler.get("prediction_type", "epsilon")],
+            "diffusion_steps": scheduler.get("num_train_timesteps", 1000),
+        }
+    return config, state, said

@@ -1,0 +1,79 @@
+"""Several processes train, over gloo on this machine, as one with the whole batch would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from any2all_core import DiffusionPrior
+from conftest import write_patient
+
+NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0", "steps=6")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    for k in range(4):
+        write_patient(folder / f"p{k}", seed=k)
+    return folder
+
+
+def train(cohort: Path, output: Path, processes: int, *settings: str) -> list[str]:
+    launch = [sys.executable, "-m"]
+    if processes > 1:
+        launch += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    command = ["any2all_cli", "train", "--data", str(cohort), "--output", str(output)]
+    changes = [part for setting in (*NETWORK, *settings) for part in ("--set", setting)]
+    return [*launch, *command, "--precision", "float32", *changes]
+
+
+def run(command: list[str]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def figures(output: Path) -> dict[str, float]:
+    return json.loads((output / "log.jsonl").read_text().splitlines()[-1])
+
+
+def test_two_processes_are_one_with_twice_the_batch(cohort: Path, tmp_path: Path) -> None:
+    run(train(cohort, tmp_path / "one", 1, "batch_size=4"))
+    run(train(cohort, tmp_path / "two", 2, "batch_size=2"))
+    run(train(cohort, tmp_path / "parts", 1, "batch_size=2", "accumulate=2"))
+    one = DiffusionPrior.load(tmp_path / "one", "float32")
+    for name in ("two", "parts"):
+        other = DiffusionPrior.load(tmp_path / name, "float32")
+        assert figures(tmp_path / name)["loss"] == pytest.approx(
+            figures(tmp_path / "one")["loss"], abs=2e-5
+        )
+        for ours, theirs in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.allclose(ours, theirs, atol=2e-5)
+    assert other.settings.training["processes"] == 1
+    # and go on with other parts of the same whole
+    run([*train(cohort, tmp_path / "two", 1, "batch_size=4", "steps=8"), "--resume"])
+    assert figures(tmp_path / "two")["step"] == 8
+
+
+def test_all_processes_stop_together(cohort: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = train(cohort, tmp_path / "run", 2, "batch_size=2", "steps=1000000")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    until = time.monotonic() + 120
+    while not (tmp_path / "run/log.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)  # torchrun hands it on
+    process.communicate(timeout=60)
+    step = figures(tmp_path / "run")["step"]
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    assert state["identity"]["step"] == step
