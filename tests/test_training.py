@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings
 from any2all_core.examples import InMemory, places
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
-from any2all_core.recipe import Recipe
-from any2all_core.training import Progress, learning_rate, train
+from any2all_core.objective import loss, noised
+from any2all_core.prior import Prediction
+from any2all_core.recipe import Recipe, read_recipe
+from any2all_core.training import Progress, Stopped, learning_rate, train
 from any2all_data.augment import augment
 from any2all_operators import UserError
 from conftest import MODALITIES, TINY, phantom, write_patient
@@ -46,16 +55,23 @@ def run(output: Path, recipe: Recipe = TINY, **options: object) -> list[Progress
     return seen
 
 
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", checkpoint_every=2)
+    whole = run(tmp_path / "whole", checkpoint_every=2, validate_every=2)
 
     def stop(progress: Progress) -> None:
         if progress.step == 5:  # one step after the checkpoint at 4
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", checkpoint_every=2, report=stop)
-    rest = run(tmp_path / "cut", checkpoint_every=2, resume=True)
+        run(tmp_path / "cut", checkpoint_every=2, validate_every=2, report=stop)
+    rest = run(tmp_path / "cut", checkpoint_every=2, validate_every=2, resume=True)
     assert [p.step for p in rest] == [5, 6]
     assert [p.loss for p in rest] == [p.loss for p in whole[4:]]
     a, b = (DiffusionPrior.load(tmp_path / name, "float32") for name in ("whole", "cut"))
@@ -68,14 +84,14 @@ def test_it_learns_to_denoise(tmp_path: Path, prediction: str) -> None:
     recipe = dataclasses.replace(
         TINY, prediction=prediction, steps=80, learning_rate=3e-3, ema=0.9, batch_size=8
     )
-    seen = run(tmp_path / "run", recipe, checkpoint_every=40)
+    seen = run(tmp_path / "run", recipe, checkpoint_every=4, validate_every=40)
     first, last = (p.validation for p in seen if p.validation)
     assert last["validation_loss"] < first["validation_loss"]
     assert last["psnr_t150"] > 18
 
 
 def test_the_folder_says_how_it_was_made(tmp_path: Path) -> None:
-    run(tmp_path / "run", checkpoint_every=3)
+    run(tmp_path / "run", checkpoint_every=3, validate_every=3)
     prior = DiffusionPrior.load(tmp_path / "run")
     assert prior.modalities == MODALITIES
     assert prior.settings.training["steps"] == 6
@@ -210,3 +226,187 @@ def test_a_killed_process_resumes(tmp_path: Path) -> None:
         DiffusionPrior.load(tmp_path / "run").settings.training["steps"]
         == state["identity"]["step"] + 3
     )
+
+
+def _in_a_fork(work: Callable[[], None]) -> int:
+    """A process of its own, begun at once; its number."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        work()
+        os._exit(0)
+    except Stopped:
+        os._exit(143)
+    except UserError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(2)
+    finally:
+        os._exit(1)
+
+
+def _end(process: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """Twenty kills, at random, some while a checkpoint is written: the same weights exactly."""
+    recipe = dataclasses.replace(TINY, steps=120, warmup=5)
+    options: dict[str, Any] = {"checkpoint_every": 2, "validate_every": 40}
+    run(tmp_path / "whole", recipe, **options)
+    cut, random, kills, writing = tmp_path / "cut", np.random.default_rng(0), 0, 0
+    while True:
+        resume = (cut / "checkpoint.pt").exists()
+        if not resume:
+            shutil.rmtree(cut, ignore_errors=True)
+        process = _in_a_fork(lambda: run(cut, recipe, resume=resume, **options) and None)  # noqa: B023
+        if kills < 20:
+            before = (cut / "checkpoint.pt").stat().st_mtime_ns if resume else 0
+            until = time.monotonic() + 60
+            while not (cut / "checkpoint.pt").exists() or (
+                (cut / "checkpoint.pt").stat().st_mtime_ns == before
+            ):
+                assert time.monotonic() < until
+                time.sleep(0.001)
+            if kills % 2:  # the next time that a checkpoint is being written
+                while not (cut / "checkpoint.pt.part").exists() and time.monotonic() < until:
+                    if os.waitpid(process, os.WNOHANG) != (0, 0):
+                        break
+            else:
+                time.sleep(random.uniform(0, 0.1))
+            writing += (cut / "checkpoint.pt.part").exists()
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                break
+            kills += 1
+            _end(process)
+        else:
+            assert _end(process) == 0
+            break
+    assert kills == 20
+    assert writing >= 5
+    a, b = (DiffusionPrior.load(tmp_path / name, "float32") for name in ("whole", "cut"))
+    for ours, theirs in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, steps=1_000_000)
+    process = _in_a_fork(
+        lambda: run(tmp_path / "run", recipe, checkpoint_every=4, validate_every=4) and None
+    )
+    wait_for(tmp_path / "run/log.jsonl")
+    os.kill(process, signal.SIGTERM)
+    assert _end(process) == 143
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
+    assert state["identity"]["step"] == log[-1]["step"]
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fill(progress: Progress) -> None:
+        if progress.step == 4:  # a limit on files stands for the end of the disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    def work() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        run(tmp_path / "run", checkpoint_every=3, validate_every=3, report=fill)
+
+    assert _end(_in_a_fork(work)) == 2
+    said = capfd.readouterr().err
+    assert "step 6 can't be saved (" in said
+    assert "make room, then --resume" in said
+    assert [p.step for p in run(tmp_path / "run", resume=True)] == [4, 5, 6]
+
+
+def test_the_best_prior_is_kept(tmp_path: Path) -> None:
+    worse = dataclasses.replace(
+        TINY, steps=30, learning_rate=0.5, warmup=25, ema=0.0, clip_norm=9.0
+    )
+    run(tmp_path / "run", worse, checkpoint_every=5, validate_every=5)
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    losses = {entry["step"]: entry["validation_loss"] for entry in log}
+    best = DiffusionPrior.load(tmp_path / "run/best").settings.training
+    assert best["steps"] == min(losses, key=losses.get)  # type: ignore[arg-type]
+    assert best["steps"] < 30
+
+
+def test_recipes_are_files(tmp_path: Path) -> None:
+    assert read_recipe("small") == Recipe()
+    assert read_recipe("paper").steps == 1_500_000
+    assert read_recipe("paper").prediction == "epsilon"
+    own = tmp_path / "own.toml"
+    own.write_text('prediction = "sample"\nmin_snr = 5\nchannels = [8, 16]\nnorm_groups = 2\n')
+    recipe = read_recipe(own)
+    assert (recipe.prediction, recipe.min_snr, recipe.channels) == ("sample", 5.0, (8, 16))
+    for text, words in {
+        "chanels = [8]": "own.toml: chanels is unknown; there are prediction, min_snr",
+        "steps = 1.5": "own.toml: steps = 1.5; expected a whole number",
+        "channels = 8": "expected a list of whole numbers",
+        "steps = true": "expected a whole number",
+        'prediction = "x"': "prediction=x, expected epsilon, v, sample",
+        "steps = ": "not readable as TOML",
+    }.items():
+        own.write_text(text)
+        with pytest.raises(UserError, match=re.escape(words)):
+            read_recipe(own)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
+def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> None:
+    """With w = min(SNR, γ) on x_0's error, the same x̂_0 costs the same however it is predicted."""
+    random = torch.Generator().manual_seed(0)
+    x_0, noise, wrong = (torch.randn(6, 2, 8, 8, generator=random) for _ in range(3))
+    alpha_bar = torch.tensor([0.999, 0.9, 0.7, 0.5, 0.1, 0.01])
+    present = torch.ones(6, 2, dtype=torch.bool)
+    signal_, spread = (a[:, None, None, None] for a in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
+    x_t = noised(x_0, present, noise, alpha_bar)
+    x_0_hat = x_0 + 0.1 * wrong
+    epsilon_hat = (x_t - signal_ * x_0_hat) / spread
+    out = {
+        "sample": x_0_hat,
+        "epsilon": epsilon_hat,
+        "v": signal_ * epsilon_hat - spread * x_0_hat,
+    }[prediction]
+    snr = alpha_bar / (1 - alpha_bar)
+    expected = (snr.clamp(max=5) * (0.1 * wrong).square().mean((1, 2, 3))).mean()
+    found = loss(out, x_0, present, noise, alpha_bar, prediction, min_snr=5.0)
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_what_is_absent_is_noise_and_costs_nothing() -> None:
+    random = torch.Generator().manual_seed(0)
+    x_0, noise = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
+    present = torch.tensor([[True, True, True], [True, False, True]])
+    alpha_bar = torch.tensor([0.9, 0.9])
+    x_t = noised(x_0, present, noise, alpha_bar)
+    assert torch.equal(x_t[1, 1], noise[1, 1])
+    mixed = 0.9**0.5 * x_0[0, 1] + 0.1**0.5 * noise[0, 1]
+    assert torch.allclose(x_t[0, 1], mixed, atol=1e-6)
+    out = torch.zeros_like(x_0).requires_grad_()
+    loss(out, x_0, present, noise, alpha_bar, "epsilon").backward()
+    assert out.grad is not None
+    assert not out.grad[1, 1].any()
+    assert out.grad[1, 0].any()
+    # a patient counts once, whatever it has
+    whole, less = (
+        loss(torch.zeros(1, 3, 8, 8), x_0[:1], p, torch.ones(1, 3, 8, 8), alpha_bar[:1], "epsilon")
+        for p in (present[:1], present[1:])
+    )
+    assert float(whole) == float(less) == 1.0
+
+
+def test_incomplete_patients_are_trained_on(tmp_path: Path) -> None:
+    x = slices()
+    present = torch.ones(12, 3, dtype=torch.bool)
+    present[::2, 1] = False
+    examples = InMemory(torch.where(present[:, :, None, None], x, torch.nan), present)
+    with pytest.raises(UserError, match="the loss is nan"):  # NaN must not hide in what is absent
+        train(examples, x[:4], SETTINGS, TINY, tmp_path / "nan", precision="float32")
+    examples = InMemory(x * present[:, :, None, None], present)
+    train(examples, x[:4], SETTINGS, TINY, tmp_path / "run", augment=augment, precision="float32")
+    assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6

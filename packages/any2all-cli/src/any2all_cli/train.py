@@ -13,7 +13,7 @@ from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, PriorSettings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
-from any2all_core.training import Progress, Stopped, train
+from any2all_core.training import Progress, Stopped, engine, train
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
@@ -49,13 +49,11 @@ def run(
 
     data: a cohort of ``any2all prepare``, or a folder of patient folders.
     """
-    from accelerate import PartialState
-
     recipe = read_recipe(recipe_name)
     changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {recipe_name}")
     recipe = dataclasses.replace(recipe, **changes)
     start = load_prior(start_from, precision="float32") if start_from else None
-    first = PartialState().is_main_process
+    first = engine().is_main_process
     if first:
         prepare_output(output, resume)
     wanted = tuple(modalities.split(",")) if modalities else None

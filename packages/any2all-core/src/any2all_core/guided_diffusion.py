@@ -227,8 +227,8 @@ def _check(state: Mapping[str, Tensor], channels: int) -> None:
     enters, leaves = state["input_blocks.0.0.weight"].shape[1], state["out.2.weight"].shape[0]
     if enters != channels or leaves not in (channels, 2 * channels):
         raise UserError(
-            f"takes {enters} images and gives {leaves}; expected {channels} modalities, and as many "
-            "or, with learned variances, twice as many"
+            f"takes {enters} images and gives {leaves}; expected {channels} modalities, and as "
+            "many or, with learned variances, twice as many"
         )
     if not all(
         isinstance(value, Tensor) and torch.is_floating_point(value) for value in state.values()

@@ -63,6 +63,7 @@ def train(
     resume: bool = False,
     precision: str = "auto",
     checkpoint_every: int = 250,
+    validate_every: int = 250,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> DiffusionPrior:
     """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
@@ -81,9 +82,7 @@ def train(
     ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
     SIGTERM.
     """
-    from accelerate import Accelerator
-
-    output, accelerator = Path(output), Accelerator()
+    output, accelerator = Path(output), engine()
     device, rank, processes = (
         accelerator.device,
         accelerator.process_index,
@@ -200,11 +199,11 @@ def train(
             seconds += time.perf_counter() - clock
             rate = (step + 1 - start) * batch / seconds
             done, figures = step + 1, None
-            if done % checkpoint_every == 0 or done == recipe.steps:
+            last = done == recipe.steps
+            if last or done % validate_every == 0:
                 figures = validate(ema, validation, dtype)
-                save(done, figures)
-            elif stop:
-                save(done, {})
+            if last or stop or figures or done % checkpoint_every == 0:
+                save(done, figures or {})
             if stop:
                 raise Stopped(done)
             clock = time.perf_counter()
@@ -212,6 +211,13 @@ def train(
                 report(Progress(done, mean, rate, figures, ema if figures else None))
     accelerator.wait_for_everyone()
     return ema
+
+
+def engine() -> Accelerator:
+    """The processes and devices of this run, as ``torchrun`` or ``accelerate launch`` said."""
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())  # which else ignores a CPU's processes
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
