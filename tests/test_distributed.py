@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import pytest
 import torch
 from any2all_core import DiffusionPrior
-from conftest import write_patient
+from conftest import Run, write_patient
 
 NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0")
 
@@ -64,6 +66,47 @@ def test_two_processes_are_one_with_twice_the_batch(cohort: Path, tmp_path: Path
     # and go on with other parts of the same whole
     run([*train(cohort, tmp_path / "two", 1, 8, "batch_size=4"), "--resume"])
     assert figures(tmp_path / "two")["step"] == 8
+
+
+def test_many_patients_are_shared_and_gone_on_with(
+    cohort: Path, prior_folder: Path, any2all: Run, tmp_path: Path
+) -> None:
+    options = ("--modalities", "T1=clean,FLAIR=kspace", "--simulate", "--set", "steps=2")
+    command = ("sample", "--prior", prior_folder, "--input", cohort, *options, "--output")
+    done = any2all(*command, "alone")
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 patients" in done.stderr
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run([*launch, "-m", "any2all_cli", *map(str, command), str(tmp_path / "shared")])
+
+    def images(output: str) -> dict[str, bytes]:
+        paths = (tmp_path / output).glob("*/*.nii.gz")
+        return {f"{p.parent.name}/{p.name}": nib.load(p).get_fdata().tobytes() for p in paths}
+
+    assert len(images("alone")) == 12
+    assert images("alone") == images("shared")
+    # one was cut short; what is whole is not made again
+    before = (tmp_path / "alone/p0/report.json").read_text()
+    shutil.rmtree(tmp_path / "alone/p2")
+    (cohort / "p4").mkdir()
+    (cohort / "p4/T1.nii.gz").write_bytes(b"damaged")
+    try:
+        done = any2all(*command, "alone", "--resume")
+    finally:
+        shutil.rmtree(cohort / "p4")
+    assert done.returncode == 1
+    assert "p4 refused: " in done.stderr
+    assert "4 of 5 patients" in done.stderr
+    assert images("alone") == images("shared")
+    assert (tmp_path / "alone/p0/report.json").read_text() == before
+    for arguments, said in {
+        ("alone",): "holds other results already; choose another folder, or --resume",
+        ("alone", "--resume", "--seed", 5): "has seed = 0, given was 5",
+        ("new", "--resume"): "no run in new; start without it",
+    }.items():
+        done = any2all(*command, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert said in done.stderr
 
 
 def test_all_processes_stop_together(cohort: Path, tmp_path: Path) -> None:

@@ -190,8 +190,8 @@ def sample(
         str | None,
         typer.Option(
             "--input",
-            help="A patient: folder of NIfTI or DICOM, or COHORT/PATIENT [default: the prior's "
-            "synthetic patient]",
+            help="A patient: folder of NIfTI or DICOM, or COHORT/PATIENT; or many: COHORT, or the "
+            "folder of theirs [default: the prior's synthetic patient]",
         ),
     ] = None,
     modalities: Annotated[
@@ -231,13 +231,22 @@ def sample(
             "DICOM --input]"
         ),
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of a cohort: train, val or test [default: everybody]")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Of many: go on with the run in OUTPUT")
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
 ) -> None:
-    """Fill in what a patient lacks, or draw new patients from nothing."""
+    """Fill in what a patient lacks, or draw new patients from nothing.
+
+    Many patients are shared among the processes of torchrun -m any2all_cli sample ...
+    """
     from any2all_cli.sample import run
 
-    run(
+    if not run(
         prior,
         input_,
         modalities,
@@ -250,9 +259,12 @@ def sample(
         simulate,
         dicom,
         dicom_from,
+        split,
+        resume,
         batch_size,
         precision,
-    )
+    ):
+        raise typer.Exit(1)
 
 
 @app.command("import")

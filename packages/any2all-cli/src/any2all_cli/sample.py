@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,51 @@ from any2all_core.reconstruct import make_sampler, prior_folder, reconstruct
 from any2all_core.sampler import Sampler
 from any2all_operators import BlockDiagonal, UserError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from any2all_cli.derive import find_reference, write_dicom
 from any2all_cli.known import Known, read_known
-from any2all_cli.output import finished_folder
-from any2all_cli.parsing import modality_specs, name_values
+from any2all_cli.many import begin, patients_in
+from any2all_cli.output import Folder, finished_folder
+from any2all_cli.parsing import ModalitySpec, modality_specs, name_values
 from any2all_cli.report import judge, tell, versions, write_draws, write_patient
 
 DEFAULT_PRIOR = "lgg"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with each patient; ``specs``: what is known of it, nothing to draw new ones."""
+
+    prior_name: str
+    prior: DiffusionPrior
+    prior_sha256: str
+    specs: list[ModalitySpec]
+    sampler_name: str
+    sampler: Sampler
+    draws: int
+    seed: int
+    slices: str | None
+    simulated: bool
+    dicom: bool
+    dicom_from: Path | None
+    batch_size: int
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the results of a run share, in which it may be gone on with."""
+        return {
+            "prior": self.prior_sha256,
+            "modalities": [f"{s.modality}={s.operator}:{s.options}" for s in self.specs],
+            "sampler": {"name": self.sampler_name, **vars(self.sampler)},
+            "seed": self.seed,
+            "draws": self.draws,
+            "slices": self.slices,
+            "simulated": self.simulated,
+            "dicom": self.dicom,
+        }
 
 
 def run(
@@ -39,10 +75,12 @@ def run(
     simulated: bool,
     dicom: bool,
     dicom_from: Path | None,
+    split: str | None,
+    resume: bool,
     batch_size: int,
     precision: str,
-) -> None:
-    """Check everything that can be checked, then sample, then write the output folder at once."""
+) -> bool:
+    """Sample one patient or many, or draw new ones; False when one of many was refused."""
     if draws < 1 or batch_size < 1:
         raise UserError(f"--draws {draws}, --batch-size {batch_size}: expected at least 1")
     specs = modality_specs(modalities) if modalities else []
@@ -50,48 +88,103 @@ def run(
         raise UserError("--input, --slices and --simulate need --modalities: say what is known")
     if (dicom and not input_) or (dicom_from and not dicom):
         raise UserError("--dicom needs --input, and --dicom-from goes with --dicom: give both")
+    many = patients_in(input_, split) if input_ else None
+    if many is None and (split or resume):
+        raise UserError("--split and --resume are for many patients: give a cohort or their folder")
     sampler = make_sampler(sampler_name, name_values(settings, "--set"))
-    console = Console(stderr=True)
-    reference = None
-    with finished_folder(output) as folder:
-        name = prior_name or DEFAULT_PRIOR
-        path = prior_folder(name)
-        prior = DiffusionPrior.load(path, precision)
-        known = read_known(prior, name, input_, specs, simulated, slices, seed) if specs else None
-        if known and dicom:
-            reference = find_reference(known, dicom_from)
-        started = time.perf_counter()
-        results = _sample(prior, sampler, known, draws, seed, batch_size, console)
-        seconds = time.perf_counter() - started
-        report: dict[str, Any] = {
-            "command": shlex.join(["any2all", *_unnamed(sys.argv[1:], known)]),
-            "versions": versions(),
-            "prior": {
-                "name": str(name),
-                "sha256": weights_hash(path),
-                "virtual": bool(prior.settings.training.get("virtual")),
-            },
-            "sampler": {"name": sampler_name, **vars(sampler)},
-            "seed": seed,
-            "draws": draws,
-            "network_calls": sampler.steps,
-            "seconds": round(seconds, 2),
-            "not_for_clinical_use": True,
-        }
-        if known is None:
-            write_draws(folder.path, prior.modalities, results[:, 0])
-        else:
-            report |= judge(known, results)
-            write_patient(folder.path, known, results)
-            if reference:
-                write_dicom(folder.path / "dicom", known, results, reference, report)
-        (folder.path / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
-    tell(console, report, folder.final, known)
-    if reference:
-        console.print(
-            f"DICOM in {folder.final / 'dicom'}: these files bear the patient's name",
-            soft_wrap=True,
+    name = prior_name or DEFAULT_PRIOR
+    path = prior_folder(name)
+
+    def job() -> Job:
+        return Job(
+            prior_name=name,
+            prior=DiffusionPrior.load(path, precision),
+            prior_sha256=weights_hash(path),
+            specs=specs,
+            sampler_name=sampler_name,
+            sampler=sampler,
+            draws=draws,
+            seed=seed,
+            slices=slices,
+            simulated=simulated,
+            dicom=dicom,
+            dicom_from=dicom_from,
+            batch_size=batch_size,
         )
+
+    if many is not None:
+        if output is None or dicom_from:
+            raise UserError("many patients need --output, and have no one --dicom-from series")
+        return _sample_many(job(), many, output, resume)
+    console = Console(stderr=True)
+    with finished_folder(output) as folder:
+        report, known = sample_one(job(), input_, folder, console)
+    tell(console, report, folder.final, known)
+    if dicom:
+        where = folder.final / "dicom"
+        console.print(f"DICOM in {where}: these files bear the patient's name", soft_wrap=True)
+    return True
+
+
+def sample_one(
+    job: Job, input_: str | None, folder: Folder, console: Console
+) -> tuple[dict[str, Any], Known | None]:
+    """Check everything that can be checked, then sample, then fill the folder."""
+    prior, known, reference = job.prior, None, None
+    if job.specs:
+        known = read_known(
+            prior, job.prior_name, input_, job.specs, job.simulated, job.slices, job.seed
+        )
+        reference = find_reference(known, job.dicom_from) if job.dicom else None
+    started = time.perf_counter()
+    results = _sample(job, known, console)
+    report: dict[str, Any] = {
+        "command": shlex.join(["any2all", *_unnamed(sys.argv[1:], known)]),
+        "versions": versions(),
+        "prior": {
+            "name": job.prior_name,
+            "sha256": job.prior_sha256,
+            "virtual": bool(prior.settings.training.get("virtual")),
+        },
+        "sampler": {"name": job.sampler_name, **vars(job.sampler)},
+        "seed": job.seed,
+        "draws": job.draws,
+        "network_calls": job.sampler.steps,
+        "seconds": round(time.perf_counter() - started, 2),
+        "not_for_clinical_use": True,
+    }
+    if known is None:
+        write_draws(folder.path, prior.modalities, results[:, 0])
+    else:
+        report |= judge(known, results)
+        write_patient(folder.path, known, results)
+        if reference:
+            write_dicom(folder.path / "dicom", known, results, reference, report)
+    (folder.path / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
+    return report, known
+
+
+def _sample_many(job: Job, patients: dict[str, str], output: Path, resume: bool) -> bool:
+    """A folder a patient in ``output``, each whole or not there; this process' share of them."""
+    rank, processes = begin(output, job.identity, resume)
+    console = Console(stderr=True)
+    own = list(patients)[rank::processes]
+    refused = 0
+    for name in own:
+        if (output / name).exists():
+            console.print(escape(f"{name}: done before"), highlight=False)
+            continue
+        try:
+            with finished_folder(output / name) as folder:
+                report, _ = sample_one(job, patients[name], folder, console)
+        except UserError as error:
+            refused += 1
+            console.print(escape(f"{name} refused: {error}"), soft_wrap=True)
+            continue
+        console.print(escape(f"{name}: {report['seconds']:.0f} s"), highlight=False)
+    done = len(own) - refused
+    console.print(escape(f"{done} of {len(own)} patients in {output}"), soft_wrap=True)
+    return refused == 0
 
 
 def _unnamed(arguments: list[str], known: Known | None) -> list[str]:
@@ -103,16 +196,8 @@ def _unnamed(arguments: list[str], known: Known | None) -> list[str]:
     return hidden
 
 
-def _sample(
-    prior: DiffusionPrior,
-    sampler: Sampler,
-    known: Known | None,
-    draws: int,
-    seed: int,
-    batch_size: int,
-    console: Console,
-) -> Tensor:
-    count = draws * (len(known.slice_ids) if known else 1)
+def _sample(job: Job, known: Known | None, console: Console) -> Tensor:
+    count = job.draws * (len(known.slice_ids) if known else 1)
     columns = (
         TextColumn("sampling"),
         BarColumn(),
@@ -121,16 +206,16 @@ def _sample(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=sampler.steps * -(-count // batch_size))
+        task = bar.add_task("", total=job.sampler.steps * -(-count // job.batch_size))
         options: dict[str, Any] = {
-            "seed": seed,
-            "draws": draws,
-            "batch_size": batch_size,
+            "seed": job.seed,
+            "draws": job.draws,
+            "batch_size": job.batch_size,
             "progress": lambda: bar.advance(task),
         }
         if known is None:
-            shape = (1, *prior.settings.image_size)
-            return reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, **options)
-        return reconstruct(
-            prior, known.operator, known.data, sampler, slice_ids=known.slice_ids, **options
-        )
+            shape = (1, *job.prior.settings.image_size)
+            empty = BlockDiagonal({})
+            return reconstruct(job.prior, empty, {}, job.sampler, shape=shape, **options)
+        options["slice_ids"] = known.slice_ids
+        return reconstruct(job.prior, known.operator, known.data, job.sampler, **options)

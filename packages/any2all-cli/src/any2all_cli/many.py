@@ -1,0 +1,81 @@
+"""Many patients: who they are, and a run over them that several processes share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from any2all_data.store import SPLITS, CohortStore, is_cohort
+from any2all_operators import UserError
+
+RUN = "run.json"
+
+
+def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
+    """{name: input} of the patients of a cohort, or of a folder of patients' folders of NIfTI.
+
+    None where ``input_`` is one patient. split: of a cohort, all of them without it.
+    """
+    if split is not None and split not in SPLITS:
+        raise UserError(f"--split {split}: expected {', '.join(SPLITS)}")
+    if is_cohort(input_) and _is_root(input_):
+        entries = CohortStore.open(input_).patients()
+        chosen = [name for name, entry in entries.items() if split in (None, entry.split)]
+        if not chosen:
+            raise UserError(f"{input_}: no {split or ''} patient in it")
+        return {name: f"{input_.rstrip('/')}/{name}" for name in chosen}
+    folder = Path(input_)
+    if not folder.is_dir() or any(path.is_file() for path in folder.iterdir()):
+        return None
+    patients = sorted({path.parent for path in folder.glob("*/*.nii*")})
+    return {path.name: str(path) for path in patients} or None
+
+
+def _is_root(url: str) -> bool:
+    try:
+        CohortStore.open(url)
+    except UserError:
+        return False
+    return True
+
+
+def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int, int]:
+    """Open the folder of a run; this process' number, and of how many.
+
+    ``torchrun`` and ``accelerate launch`` say so; the first of them checks the folder. Raises
+    UserError where it holds something else, or a run with other settings.
+    """
+    rank, processes = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+    if rank == 0:
+        _claim(output, json.loads(json.dumps(dict(identity), default=str)), resume)
+    if processes > 1:
+        from accelerate import PartialState
+
+        PartialState(cpu=True).wait_for_everyone()
+    return rank, processes
+
+
+def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:
+    path = output / RUN
+    if resume:
+        try:
+            was = json.loads(path.read_text())
+        except (OSError, ValueError):
+            raise UserError(f"--resume: no run in {output}; start without it") from None
+        for name, value in identity.items():
+            if was.get(name) != value:
+                raise UserError(
+                    f"--resume: the run in {output} has {name} = {was.get(name)}, given was {value}"
+                )
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            f"--output {output}: holds other results already; choose another folder, or --resume"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(identity, indent=2) + "\n")
+    os.replace(temporary, path)
