@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 from any2all_data.normalise import Range, fixed_range
 from any2all_data.sources import choose, find_sources, modality_of, read_rules
-from any2all_data.store import CohortSettings, CohortStore, Entry
+from any2all_data.store import CohortSettings, CohortSlices, CohortStore, Entry
 from any2all_operators import UserError
 from conftest import Run, phantom, write_patient
 from test_dicom import save, stack
@@ -448,3 +449,44 @@ def test_slices_are_normalised_and_split(tmp_path: Path) -> None:
     assert torch.equal(slices, torch.from_numpy(volume / 100).clamp(0, 1))
     with pytest.raises(UserError, match="0 patients with T1"):
         store.slices(store.having(["T1"], "test"), ["T1"])
+
+
+def test_patients_with_gaps_are_read_slice_by_slice(tmp_path: Path) -> None:
+    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    volume = np.stack([phantom(32, 6, k).transpose(2, 1, 0) for k in range(2)], 1)
+    volume[0] = 0  # no head in the lowest slice
+    for name, present in {"p-1": ["T1", "CT"], "p-2": ["T1"], "p-3": ["CT"], "p-4": []}.items():
+        kept = volume * np.array([[["T1" in present]], [["CT" in present]]])
+        scale = {"T1": 100.0} if "T1" in present else {}
+        store.write(name, kept, Entry("train", np.eye(4).tolist(), present, scale=scale))
+    store.fit()
+    examples = CohortSlices(store, store.patients(), ("T1", "CT"))
+    assert len(examples) == 15
+    x, present = examples.read([0, 5, 14])
+    assert x.shape == (3, 2, 32, 32)
+    assert present.tolist() == [[True, True], [True, False], [False, True]]
+    whole = store.stack("p-1", store.patients()["p-1"], ("T1", "CT"))
+    assert torch.equal(x[0], whole[1])
+    assert torch.equal(x[1, 0], whole[1, 0])
+    assert not x[1, 1].any()
+    assert torch.equal(x[2, 1], whole[5, 1])
+    with pytest.raises(UserError, match="no slice of a head in 1 patients"):
+        CohortSlices(store, {"p-4": store.patients()["p-4"]}, ("T1", "CT"))
+
+
+def test_incomplete_patients_are_asked_for(process: Run, any2all: Run, tmp_path: Path) -> None:
+    source = cohort_folder(tmp_path / "source", ("a", "b", "c"))
+    (source / "a/FLAIR.nii.gz").unlink()
+    process("prepare", source, "c", *NATIVE, "--workers", 1, "--split", "train")
+    command = ("train", "--data", "c", *TINY_RUN, "--output")
+    without = any2all(*command, "whole", "--tensorboard")
+    assert without.returncode == 0, without.stderr
+    assert list((tmp_path / "whole/tensorboard").iterdir())
+    assert list((tmp_path / "whole/draws").glob("0000002.png"))
+    done = any2all(*command, "all", "--incomplete")
+    assert done.returncode == 0, done.stderr
+    counts = [int(re.search(r"trained on (\d+)", run.stderr)[1]) for run in (without, done)]  # type: ignore[index]
+    assert counts == [4, 8]
+    assert (
+        "is no cohort" in any2all("train", "--data", source, "--output", "x", "--incomplete").stderr
+    )

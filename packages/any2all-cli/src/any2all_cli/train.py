@@ -122,12 +122,13 @@ def _scalars(output: Path) -> Callable[[dict[str, float], int], None]:
         raise UserError(
             "--tensorboard needs it; run pip install 'any2all-cli[tensorboard]'"
         ) from None
-    writer = SummaryWriter(output / "tensorboard")
+    writers: list[SummaryWriter] = []  # opened when training has begun
 
     def write(figures: dict[str, float], step: int) -> None:
+        writers[:] = writers or [SummaryWriter(output / "tensorboard")]
         for name, value in figures.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+            writers[0].add_scalar(name, value, step)
+        writers[0].flush()
 
     return write
 
