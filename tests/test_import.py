@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -304,3 +305,23 @@ def test_what_can_not_be_imported_is_told(any2all: Run, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert said in done.stderr
         assert not (tmp_path / "prior").exists()
+
+
+def test_a_prior_of_the_hub(
+    process: Run, prior_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a local mirror of the Hub's cache, without a network."""
+    cache = tmp_path / "hub/models--lab--brains"
+    (cache / "snapshots").mkdir(parents=True)
+    shutil.copytree(prior_folder, cache / "snapshots/0123abcd")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text("0123abcd")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = ("sample", "--sampler", "ddpm", "--set", "steps=2", "--output", "out", "--prior")
+    done = process(*command, "hf:lab/brains")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/draw_000/T1.nii.gz").exists()
+    done = process(*command[:-2], "no", "--prior", "hf:lab/lungs")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "hf:lab/lungs: not fetched" in done.stderr

@@ -133,7 +133,7 @@ def test_every_example_installs_and_passes_its_check(
     shell: Shell, tmp_path: Path, uninstalled_after
 ) -> None:  # type: ignore[no-untyped-def]
     names = sorted(folder.name for folder in EXAMPLES.iterdir())
-    assert len(names) == 6
+    assert len(names) == 7
     uninstalled_after(names)
     shell(f"pip install -q {' '.join(names)}", tmp_path)
     rows = json.loads(shell("any2all plugins --check --json", tmp_path).stdout)
@@ -190,3 +190,53 @@ def test_pip_refuses_a_plugin_for_another_version(shell: Shell, tmp_path: Path) 
     package = write_package(tmp_path, "lab-old", "", "old", depends='"any2all-core>=0.9,<1"')
     said = shell(f"pip install {package}", tmp_path, ok=False).stderr
     assert "any2all-core<1,>=0.9" in said
+
+
+def test_a_network_of_monai_becomes_a_prior(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["any2all-monai"])
+    shell("pip install -q any2all-monai", tmp_path)
+    (tmp_path / "make.py").write_text(
+        """
+import json, torch
+from monai.networks.nets import DiffusionModelUNet
+torch.manual_seed(0)
+arguments = {
+    "spatial_dims": 2, "in_channels": 2, "out_channels": 2, "channels": [32, 64],
+    "attention_levels": [False, True], "num_res_blocks": 1, "num_head_channels": 16,
+}
+network = DiffusionModelUNet(**arguments).eval()
+for parameter in network.parameters():  # the last layer begins at zero
+    torch.nn.init.normal_(parameter, std=0.1)
+x, t = torch.randn(2, 2, 32, 32), torch.tensor([3, 900])
+told = {"network_def": {"_target_": "DiffusionModelUNet", **arguments}}
+json.dump(told, open("network.json", "w"))
+torch.save(network.state_dict(), "model.pt")
+torch.save((x, t, network(x, t).detach()), "expected.pt")
+"""
+    )
+    (tmp_path / "compare.py").write_text(
+        """
+import torch
+from any2all_core import load_prior
+x, t, expected = torch.load("expected.pt")
+found = load_prior("prior", "float32").predict(x, t)
+assert expected.std() > 0.1
+assert torch.allclose(found, expected, atol=1e-4), (found - expected).abs().max()
+"""
+    )
+    shell("python make.py", tmp_path)
+    shell(
+        "any2all import monai model.pt --set config=network.json --modalities T1,CT"
+        " --image-size 32,32 --output prior",
+        tmp_path,
+    )
+    shell("python compare.py", tmp_path)
+    shell("any2all sample --prior prior --sampler ddpm --set steps=3 --output drawn", tmp_path)
+    said = shell(
+        "any2all import monai model.pt --modalities T1,CT --image-size 32,32 --output no",
+        tmp_path,
+        ok=False,
+    ).stderr
+    assert "with --set config=FILE" in said

@@ -184,7 +184,10 @@ def cohort(
 def sample(
     prior: Annotated[
         str | None,
-        typer.Option(help="Folder written by train, or an installed prior's name [default: lgg]"),
+        typer.Option(
+            help="Folder written by train, an installed prior's name, or hf:OWNER/NAME of the "
+            "Hugging Face Hub [default: lgg]"
+        ),
     ] = None,
     input_: Annotated[
         str | None,
@@ -269,7 +272,9 @@ def sample(
 
 @app.command("import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="guided-diffusion or diffusers")],
+    kind: Annotated[
+        str, typer.Argument(help="guided-diffusion, diffusers, or a network plugin's name")
+    ],
     source: Annotated[Path, typer.Argument(help="File of weights, or folder of a UNet2DModel")],
     output: Annotated[Path, typer.Option(help="New folder for the prior")],
     modalities: Annotated[str, typer.Option(help="Comma-separated, in the order of its channels")],

@@ -82,6 +82,10 @@ def _check(plugin: Plugin) -> str:
             check_operator(operator, CHECK_SIZE)
         elif plugin.group == "any2all.samplers":
             check_sampler(make_sampler(plugin.qualified))
+        elif plugin.group == "any2all.networks":
+            network = plugin.load()
+            if not (hasattr(network, "build") and hasattr(network, "read")):
+                return "has no build(config) and read(source, channels)"
         else:
             DiffusionPrior.load(bundled_prior(plugin.qualified).folder)
     except UserError as error:

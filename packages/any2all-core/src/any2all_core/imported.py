@@ -12,7 +12,14 @@ from any2all_operators import UserError
 
 from any2all_core.guided_diffusion import convert
 from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, Prediction, PriorSettings, read_json
+from any2all_core.prior import (
+    DiffusionPrior,
+    Prediction,
+    PriorSettings,
+    build_network,
+    read_json,
+)
+from any2all_core.registry import list_plugins, make_plugin
 from any2all_core.schedule import Kind
 
 KINDS = ("guided-diffusion", "diffusers")
@@ -47,14 +54,16 @@ def import_prior(
     """The prior of foreign weights, which computes what their network did; float32.
 
     kind: ``guided-diffusion``, a file of its U-Net's weights (read with weights_only), with
-    ``options`` as in :class:`Heads`; or ``diffusers``, a folder of a ``UNet2DModel``, or of a
-    pipeline with one. prediction and schedule: as trained; by default what a pipeline's scheduler
-    says, else noise and linear for guided-diffusion, noise and cosine for diffusers.
+    ``options`` as in :class:`Heads`; ``diffusers``, a folder of a ``UNet2DModel``, or of a pipeline
+    with one; or the name of a plugin of the group ``any2all.networks``, with its own options.
+    prediction and schedule: as trained; by default what a pipeline's scheduler says, else noise and
+    linear for guided-diffusion, noise and cosine for others.
 
     Images enter the network in [−1, 1], as both train them. Raises UserError naming the file.
     """
+    others = tuple(plugin.name for plugin in list_plugins("any2all.networks"))
     for given, known in (
-        (kind, KINDS),
+        (kind, KINDS + others),
         (prediction, get_args(Prediction)),
         (schedule, get_args(Kind)),
     ):
@@ -70,6 +79,10 @@ def import_prior(
             heads.use_new_attention_order,
         )
         said: dict[str, Any] = {"schedule": "linear"}
+    elif kind in others:
+        network = make_plugin("any2all.networks", kind, dict(options or {}))
+        config, state = network.read(source, len(modalities))
+        said = {"network": kind}
     else:
         if options:
             raise UserError(f"--set {next(iter(options))}: a diffusers folder has no options")
@@ -93,16 +106,16 @@ def import_prior(
 def _built(
     config: Mapping[str, Any], state: Mapping[str, Any], settings: PriorSettings, source: Path
 ) -> DiffusionPrior:
-    from diffusers import UNet2DModel
-
+    own = settings.network != "diffusers"
+    whole = config if own else {**config, "sample_size": list(settings.image_size)}
     try:
-        unet: Any = UNet2DModel.from_config({**config, "sample_size": list(settings.image_size)})
+        unet = build_network(settings.network, whole)
         unet.load_state_dict(state)
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(
             f"{source}: its weights are of another network ({str(error).splitlines()[0]})"
         ) from None
-    return DiffusionPrior(unet, settings).eval().requires_grad_(False)
+    return DiffusionPrior(unet, settings, config if own else None).eval().requires_grad_(False)
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor, nn
 
+from any2all_core.registry import find_plugin
 from any2all_core.schedule import Kind, Schedule
 
 Prediction = Literal["epsilon", "v", "sample"]
@@ -39,7 +40,8 @@ class PriorSettings:
 
     ``normalisation``: for each modality how physical values became [0, 1] and its unit.
     ``patch``: the network sees pixel_unshuffle(x, patch), so a stack of M images enters as
-    M·patch² channels on an (H/patch, W/patch) grid.
+    M·patch² channels on an (H/patch, W/patch) grid. ``network``: diffusers, a ``UNet2DModel``, or
+    the name of a plugin of the group ``any2all.networks`` that builds another.
     """
 
     modalities: tuple[str, ...]
@@ -48,6 +50,7 @@ class PriorSettings:
     patch: int = 2
     diffusion_steps: int = 1000
     schedule: Kind = "cosine"
+    network: str = "diffusers"
     normalisation: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -59,9 +62,13 @@ class DiffusionPrior(nn.Module):
     v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D); sample: x̂_0 itself.
     """
 
-    def __init__(self, unet: Any, settings: PriorSettings) -> None:
+    def __init__(
+        self, unet: Any, settings: PriorSettings, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """config: what a plugin built ``unet`` of; a diffusers U-Net knows it itself."""
         super().__init__()
-        self.unet = unet  # a diffusers UNet2DModel
+        self.unet = unet
+        self.config = config
         self.settings = settings
         self.modalities = tuple(settings.modalities)
         self.schedule = Schedule(settings.diffusion_steps, settings.schedule)
@@ -69,9 +76,9 @@ class DiffusionPrior(nn.Module):
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t (B,)."""
         patch = self.settings.patch
-        patches = F.pixel_unshuffle(x_t, patch).to(self.unet.dtype)
-        patches = patches.contiguous(memory_format=torch.channels_last)
-        return F.pixel_shuffle(self.unet(patches, t).sample.float(), patch)
+        patches = F.pixel_unshuffle(x_t, patch).to(next(self.unet.parameters()).dtype)
+        out = self.unet(patches.contiguous(memory_format=torch.channels_last), t)
+        return F.pixel_shuffle(getattr(out, "sample", out).float(), patch)
 
     forward = predict
 
@@ -89,7 +96,13 @@ class DiffusionPrior(nn.Module):
         """Write ``prior.json``, ``config.json`` and the weights as safetensors into ``folder``."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.unet.save_pretrained(folder)
+        if self.config is None:
+            self.unet.save_pretrained(folder)
+        else:
+            from safetensors.torch import save_file
+
+            (folder / "config.json").write_text(json.dumps(dict(self.config), indent=2) + "\n")
+            save_file(self.unet.state_dict(), folder / WEIGHTS)
         text = {"format": FORMAT, **vars(self.settings)}
         (folder / "prior.json").write_text(json.dumps(text, indent=2) + "\n")
 
@@ -100,7 +113,6 @@ class DiffusionPrior(nn.Module):
         ``precision``: "float32", "bfloat16", or "auto" (bfloat16 where the processor has it).
         Raises UserError, naming the file, when one is missing or damaged.
         """
-        from diffusers import UNet2DModel
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -114,7 +126,8 @@ class DiffusionPrior(nn.Module):
             for name in ("modalities", "image_size"):
                 settings[name] = tuple(settings[name])
             checked = PriorSettings(**settings)
-            unet: Any = UNet2DModel.from_config(read_json(folder / "config.json"))
+            config = read_json(folder / "config.json")
+            unet = build_network(checked.network, config)
         except (KeyError, TypeError, ValueError) as error:
             raise _as_user_error(error, folder) from None
         try:
@@ -127,11 +140,28 @@ class DiffusionPrior(nn.Module):
                 f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); "
                 "copy or train it again"
             ) from None
-        prior = cls(unet, checked)
+        prior = cls(unet, checked, None if checked.network == "diffusers" else config)
         # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
         prior.to(choose_dtype(precision))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
+
+
+def build_network(name: str, config: Mapping[str, Any]) -> Any:
+    """An untrained network: diffusers' U-Net, or a plugin's. Its config says all of it."""
+    if name == "diffusers":
+        from diffusers import UNet2DModel
+
+        return UNet2DModel.from_config(dict(config))
+    plugin = find_plugin("any2all.networks", name)
+    try:
+        return plugin.load().build(dict(config))
+    except Exception as error:  # a plugin's own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise UserError(
+            f"network {name!r} of {plugin.distribution} can't be built ({type(error).__name__}: "
+            f"{reason}); check config.json"
+        ) from error
 
 
 @dataclass(frozen=True)

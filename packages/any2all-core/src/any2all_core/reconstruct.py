@@ -15,6 +15,8 @@ from any2all_core.prior import BundledPrior, DiffusionPrior, Prior
 from any2all_core.registry import find_plugin, make_plugin
 from any2all_core.sampler import Sampler
 
+HUB = "hf:"
+
 
 def load_prior(name: str | Path, precision: str = "auto") -> DiffusionPrior:
     """A prior from a folder, or from an installed plugin's name."""
@@ -22,14 +24,36 @@ def load_prior(name: str | Path, precision: str = "auto") -> DiffusionPrior:
 
 
 def prior_folder(name: str | Path) -> Path:
-    """Where a prior's files lie: ``name`` itself if it is a folder, else what its plugin says."""
+    """Where a prior's files lie: ``name`` itself if it is a folder, else what its plugin says.
+
+    ``hf:OWNER/NAME[@REVISION]`` is one on the Hugging Face Hub, fetched once into its cache.
+    """
     if Path(name).is_dir():
         return Path(name)
+    if str(name).startswith(HUB):
+        return _from_hub(str(name).removeprefix(HUB))
     if isinstance(name, Path) or "/" in name:
         raise UserError(
             f"{name}: no such folder; expected one written by 'train', or a plugin's name"
         )
     return bundled_prior(name).folder
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        found = snapshot_download(
+            repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors"]
+        )
+    except Exception as error:  # the Hub's and the network's many
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{HUB}{name}: not fetched ({type(error).__name__}: {reason}); check the name, the "
+            "network, and for a private one huggingface-cli login"
+        ) from None
+    return Path(found)
 
 
 def bundled_prior(name: str) -> BundledPrior:

@@ -11,7 +11,7 @@ from any2all_operators import UserError
 
 from any2all_core.options import parse_options
 
-GROUPS = ("any2all.operators", "any2all.samplers", "any2all.priors")
+GROUPS = ("any2all.operators", "any2all.samplers", "any2all.priors", "any2all.networks")
 
 
 @dataclass(frozen=True)
