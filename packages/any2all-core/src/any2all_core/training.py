@@ -101,6 +101,8 @@ def train(
     if start_from is not None:
         _begin_with(prior, start_from)
     prior.unet.to(memory_format=torch.channels_last)
+    # nothing in it acts otherwise in training, but then diffusers undoes channels_last: 10 % slower
+    prior.eval()
     prior.to(device)
     ema = copy.deepcopy(prior).requires_grad_(False)
     optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, fused=True)

@@ -24,7 +24,7 @@ from any2all_operators import UserError
 from torch import Tensor
 
 from any2all_data.cohort import covered
-from any2all_data.normalise import MR_NORMALISATION, Array, Range, constants
+from any2all_data.normalise import MR_NORMALISATION, Array, Range, constants, fixed_range
 
 if TYPE_CHECKING:
     import zarr
@@ -36,7 +36,6 @@ UNITS = {"CT": "HU", "PET": "SUV g/ml"}
 """Of modalities that are not in arbitrary units."""
 TAILS = (0.001, 0.999)
 """Quantiles of the training group's voxels that become 0 and 1, where the unit is physical."""
-EVERY = slice(None)
 BINS = 2048
 """Of the histogram that they are found in."""
 
@@ -161,10 +160,18 @@ class CohortStore:
         """Change what is said of a patient, not its images."""
         self._group[patient].update_attributes(asdict(entry))
 
-    def images(self, patient: str, slices: slice = EVERY) -> Array:
+    def array(self, patient: str) -> Any:
+        """(Z, M, H, W) in physical units, read as it is indexed; 0 where a modality is absent."""
+        return self._group[f"{patient}/images"]
+
+    def images(self, patient: str) -> Array:
         """(Z, M, H, W) in physical units; 0 where a modality is absent."""
-        array = self._group[f"{patient}/images"]
-        return np.asarray(array[slices], dtype=np.float32)  # type: ignore[index]
+        return np.asarray(self.array(patient)[:], dtype=np.float32)
+
+    def fixed(self) -> dict[str, Range]:
+        """The ranges of modalities that have one for all patients."""
+        found = {m: fixed_range(kept) for m, kept in self.normalisation().items()}
+        return {m: values for m, values in found.items() if values is not None}
 
     def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
         """The physical values that become 0 and 1 for each modality that a patient has."""
@@ -203,13 +210,9 @@ class CohortStore:
         kept = _attributes(self._group).get("normalisation", {})
         return {m: kept.get(m, MR_NORMALISATION) for m in self.settings.modalities}
 
-    def stack(
-        self, patient: str, entry: Entry, modalities: Sequence[str], slices: slice = EVERY
-    ) -> Tensor:
+    def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
         """(Z, M, H, W) in [0, 1] of the given modalities, all of which the patient must have."""
-        kept = self.normalisation()
-        fixed = {m: Range(n["low"], n["high"]) for m, n in kept.items() if "low" in n}
-        ranges, images = self.ranges(entry, fixed), self.images(patient, slices)
+        ranges, images = self.ranges(entry, self.fixed()), self.images(patient)
         channels = [
             ranges[m].normalise(images[:, self.settings.modalities.index(m)]) for m in modalities
         ]
@@ -260,8 +263,9 @@ class CohortSlices:
     ) -> None:
         self.store, self.modalities = store, tuple(modalities)
         self.owned = {p: [m for m in modalities if m in e.present] for p, e in patients.items()}
-        self.entries = dict(patients)
         self.places: list[tuple[str, int]] = []
+        self._ranges = {p: store.ranges(e, store.fixed()) for p, e in patients.items()}
+        self._arrays = {p: store.array(p) for p in patients}
         for patient, names in self.owned.items():
             if names:
                 stack = store.stack(patient, patients[patient], names)
@@ -279,11 +283,11 @@ class CohortSlices:
         present = torch.zeros(stacks.shape[:2], dtype=torch.bool)
         for b, index in enumerate(indices):
             patient, z = self.places[index]
-            names = self.owned[patient]
-            there = [self.modalities.index(name) for name in names]
-            one = slice(z, z + 1)
-            stacks[b, there] = self.store.stack(patient, self.entries[patient], names, one)[0]
-            present[b, there] = True
+            images = self._arrays[patient][z]
+            for name in self.owned[patient]:
+                m, kept = self.modalities.index(name), self.store.settings.modalities.index(name)
+                stacks[b, m] = torch.from_numpy(self._ranges[patient][name].normalise(images[kept]))
+                present[b, m] = True
         return stacks, present
 
 

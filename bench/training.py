@@ -1,0 +1,173 @@
+"""Training speed: a whole step beside its limit, its own code in float32, and a plainer U-Net's.
+
+    python bench/training.py [--modalities 5] [--rounds 5]
+
+The limit is the network's convolutions and linear layers alone, forward and backward, at the shapes,
+precision and memory layout of the step, summed. The whole step is :func:`any2all_core.training.train`:
+examples read from a cohort in a temporary folder (virtual noise, the shapes are what counts),
+augmentation, forward, backward, clipping, Adam and the EMA. ``plain``: float32, group norm of 32 groups,
+no patches, contiguous memory, Adam and EMA tensor by tensor, as openai/guided-diffusion trains, of a
+width for which forward and backward take as many operations. Rounds take turns, so that a slower
+machine slows all alike; figures are medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core.network import build_prior
+from any2all_core.prior import choose_dtype
+from any2all_core.recipe import Recipe
+from any2all_core.training import Progress, train
+from any2all_data.augment import augment
+from any2all_data.store import CohortSettings, CohortSlices, CohortStore, Entry
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+SIZE, STEPS = 128, 3
+
+
+def cohort(folder: Path, modalities: tuple[str, ...]) -> CohortSlices:
+    store = CohortStore.create(str(folder), CohortSettings(modalities, (SIZE, SIZE)))
+    images = np.random.default_rng(0).random((64, len(modalities), SIZE, SIZE)).astype(np.float32)
+    scale = dict.fromkeys(modalities, 1.0)
+    store.write("p", images, Entry("train", np.eye(4).tolist(), list(modalities), scale=scale))
+    return CohortSlices(store, store.patients(), modalities)
+
+
+def whole_step(examples: CohortSlices, settings: PriorSettings, precision: str) -> float:
+    """Seconds of a step of train(), after the first, which also builds what is kept."""
+    moments: list[float] = []
+
+    def report(_: Progress) -> None:
+        moments.append(time.perf_counter())
+
+    recipe = dataclasses.replace(Recipe(), steps=STEPS + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        validation = examples.read(range(2))[0]
+        options = {"augment": augment, "precision": precision, "report": report}
+        train(examples, validation, settings, recipe, folder, **options)
+    # the last step also validates and saves
+    return statistics.median(np.diff(moments[:-1]))
+
+
+def limit(prior: DiffusionPrior, x: Tensor, t: Tensor) -> Callable[[], float]:
+    """Forward and backward of every convolution and linear layer by itself."""
+    calls: list[tuple[nn.Module, Tensor]] = []
+
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        calls.append((layer, inputs[0].detach()))
+
+    layers = [m for m in prior.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    prior.predict(x, t)
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> float:
+        seconds = 0.0
+        for layer, given in calls:
+            leaf = given.clone(memory_format=torch.preserve_format).requires_grad_()
+            layer.zero_grad(set_to_none=True)
+            start = time.perf_counter()
+            out = layer(leaf)
+            seconds += time.perf_counter() - start
+            gradient = torch.ones_like(out)
+            start = time.perf_counter()
+            out.backward(gradient)
+            seconds += time.perf_counter() - start
+        return seconds
+
+    return run
+
+
+def operations(prior: DiffusionPrior, x: Tensor, t: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter:
+        prior.predict(x, t).square().mean().backward()
+    return float(counter.get_total_flops())
+
+
+def plain_step(
+    settings: PriorSettings, wanted: float, x: Tensor, t: Tensor
+) -> tuple[Callable[[], float], str]:
+    """A step of a full-resolution U-Net in float32 that takes about as many operations."""
+    found, said = None, ""
+    for width in range(64, 0, -32):
+        recipe = dataclasses.replace(
+            Recipe(), patch=1, norm_groups=32, channels=(width, width, 2 * width, 2 * width)
+        )
+        for blocks in (2, 1):
+            recipe = dataclasses.replace(recipe, blocks=blocks)
+            prior = build_prior(recipe, dataclasses.replace(settings, patch=1))
+            count = operations(prior, x[:1], t[:1]) * len(x)
+            if found is None or abs(count - wanted) < abs(found[1] - wanted):
+                found, said = (
+                    (prior, count),
+                    f"{width} wide, {blocks} blocks, {count / wanted:.2f} x the operations",
+                )
+    assert found is not None
+    prior = found[0].train()
+    average = copy.deepcopy(prior)
+    optimizer = torch.optim.Adam(prior.parameters(), lr=1e-4, foreach=False)
+
+    def run() -> float:
+        start = time.perf_counter()
+        optimizer.zero_grad()
+        (prior.predict(x, t) - x).square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for ours, new in zip(average.parameters(), prior.parameters(), strict=True):
+                ours.mul_(0.9999).add_(new, alpha=1e-4)
+        return time.perf_counter() - start
+
+    return run, said
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--modalities", type=int, default=5)
+    arguments.add_argument("--rounds", type=int, default=5)
+    options = arguments.parse_args()
+    names = tuple(f"M{k}" for k in range(options.modalities))
+    settings = PriorSettings(names, (SIZE, SIZE))
+    recipe, dtype = Recipe(), choose_dtype()
+    prior = build_prior(recipe, settings).eval()
+    prior.unet.to(memory_format=torch.channels_last)
+    x = torch.rand(recipe.batch_size, len(names), SIZE, SIZE)
+    t = torch.full((len(x),), 500)
+    wanted = operations(prior, x[:1], t[:1]) * len(x)
+    bare = limit(copy.deepcopy(prior).to(dtype), x, t)
+    plain, said = plain_step(settings, wanted, x, t)
+    seconds: dict[str, list[float]] = {"limit": [], "whole step": [], "in float32": [], "plain": []}
+    with tempfile.TemporaryDirectory() as folder:
+        examples = cohort(Path(folder) / "c", names)
+        for k in range(options.rounds + 1):
+            found = {
+                "limit": bare(),
+                "whole step": whole_step(examples, settings, "auto"),
+                "in float32": whole_step(examples, settings, "float32"),
+                "plain": plain(),
+            }
+            if k:  # the first warms up
+                for name, value in found.items():
+                    seconds[name].append(value)
+    base = statistics.median(seconds["limit"])
+    print(f"{dtype}, batch {len(x)}, {len(names)} x {SIZE} x {SIZE}; plain: {said}")
+    print("| what | seconds | of the limit | images/s |\n|---|---|---|---|")
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        print(f"| {name} | {middle:.3f} | {middle / base:.2f} | {len(x) / middle:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
