@@ -2,13 +2,13 @@
 
     python bench/training.py [--modalities 5] [--rounds 5]
 
-The limit is the network's convolutions and linear layers alone, forward and backward, at the shapes,
-precision and memory layout of the step, summed. The whole step is :func:`any2all_core.training.train`:
-examples read from a cohort in a temporary folder (virtual noise, the shapes are what counts),
-augmentation, forward, backward, clipping, Adam and the EMA. ``plain``: float32, group norm of 32 groups,
-no patches, contiguous memory, Adam and EMA tensor by tensor, as openai/guided-diffusion trains, of a
-width for which forward and backward take as many operations. Rounds take turns, so that a slower
-machine slows all alike; figures are medians.
+The limit is the network's convolutions and linear layers alone, forward and backward, at the
+shapes, precision and memory layout of the step, summed. The whole step is
+:func:`any2all_core.training.train`: examples read from a cohort in a temporary folder (random
+numbers: the shapes are what counts), augmentation, forward, backward, clipping, Adam and the EMA.
+``plain``: float32, group norm of 32 groups, no patches, contiguous memory, Adam and EMA tensor by
+tensor, as openai/guided-diffusion trains, of a width for which forward and backward take about as
+many operations. Rounds take turns, so that a slower machine slows all alike; medians.
 """
 
 from __future__ import annotations

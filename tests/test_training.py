@@ -24,7 +24,7 @@ from any2all_core.examples import InMemory, places
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised
-from any2all_core.prior import Prediction
+from any2all_core.prior import Prediction, choose_dtype
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.training import Progress, Stopped, learning_rate, train
 from any2all_data.augment import augment
@@ -410,3 +410,13 @@ def test_incomplete_patients_are_trained_on(tmp_path: Path) -> None:
     examples = InMemory(x * present[:, :, None, None], present)
     train(examples, x[:4], SETTINGS, TINY, tmp_path / "run", augment=augment, precision="float32")
     assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6
+
+
+def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, has=has, **__: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has: has)
+        assert choose_dtype("auto", "cuda") == choose_dtype("auto", "cpu") == expected
+    assert choose_dtype("float32", "cuda") == torch.float32
+    with pytest.raises(UserError, match="use auto, float32 or bfloat16"):
+        choose_dtype("float16")
