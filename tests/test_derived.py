@@ -17,7 +17,7 @@ from any2all_core.network import build_prior
 from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series, unit_of
 from any2all_data.normalise import Range, constants
-from any2all_data.store import CohortStore
+from any2all_data.store import CohortSettings, CohortStore, Entry
 from any2all_operators import UserError
 from conftest import TINY, Run, phantom
 from pydicom import dcmread
@@ -192,3 +192,28 @@ def test_no_frame_of_reference_no_dicom(tmp_path: Path) -> None:
     image = Derived("CT", np.zeros((3, 8, 8), np.float32), np.eye(4), Range(-1000, 1000), "d", "m")
     with pytest.raises(UserError, match="no FrameOfReferenceUID"):
         write_derived(tmp_path / "out", image, only(folder), 9001)
+
+
+def test_virtual_people_are_called_so(any2all: Run, prior_folder: Path, tmp_path: Path) -> None:
+    settings = CohortSettings(("T1",), (SIZE, SIZE), virtual=True)
+    store = CohortStore.create(str(tmp_path / "c"), settings)
+    images = phantom(SIZE, 3).transpose(2, 1, 0)[:, None]
+    told = Entry("test", np.diag([-1.5, -1.5, 4, 1]).tolist(), ["T1"], scale={"T1": 150.0})
+    store.write("virtual-00000", images, told)
+    folder = tmp_path / "virtual-prior"
+    shutil.copytree(prior_folder, folder)
+    kept = json.loads((folder / "prior.json").read_text())
+    kept["training"]["virtual"] = True
+    (folder / "prior.json").write_text(json.dumps(kept))
+    for input_, output in (("c/virtual-00000", "one"), ("c", "all")):
+        done = any2all(
+            *("sample", "--prior", folder, "--input", input_, "--modalities", "T1=clean"),
+            *("--set", "steps=2", "--output", output),
+        )
+        assert done.returncode == 0, done.stderr
+    for path in (tmp_path / "one/report.json", tmp_path / "all/virtual-00000/report.json"):
+        report = json.loads(path.read_text())
+        assert report["prior"]["virtual"]
+        assert report["patient"] == (
+            "a virtual person, simulated; no such person exists; prior trained on virtual people"
+        )

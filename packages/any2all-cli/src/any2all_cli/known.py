@@ -134,9 +134,14 @@ def read_known(
         truth,
         ranges,
         units,
-        note,
+        _said(note or patient.note, prior),
         patient.reference,
     )
+
+
+def _said(note: str, prior: DiffusionPrior) -> str:
+    trained = "prior trained on virtual people" if prior.settings.training.get("virtual") else ""
+    return "; ".join(part for part in (note, trained) if part)
 
 
 def build_operator(

@@ -55,7 +55,7 @@ def restore(
     """
     path = output / CHECKPOINT
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         was, now = ({**i["recipe"], **i} for i in (state["identity"], identity))
     except Exception as error:
         reason = str(error).splitlines()[0]

@@ -17,18 +17,22 @@ from any2all_data.patient import AXES, Volume, modality_path, read_patient
 from any2all_data.sources import Source, choose, find_sources, read_rules
 from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
 
+VIRTUAL = "a virtual person, simulated; no such person exists"
+
 
 @dataclass(frozen=True)
 class Patient:
     """What is there of a patient, on one grid.
 
     volumes: {modality: volume}; missing: {modality: why it is not there} where more is known than
-    that it isn't; reference: the DICOM series in whose space the grid lies, if it came from DICOM.
+    that it isn't; reference: the DICOM series in whose space the grid lies, if it came from DICOM;
+    note: what has to be said of the patient wherever it is shown.
     """
 
     volumes: dict[str, Volume]
     missing: dict[str, str] = field(default_factory=dict)
     reference: Series | None = None
+    note: str = ""
 
 
 def open_patient(
@@ -71,7 +75,8 @@ def _of_cohort(
     if entry is None:
         raise UserError(f"{url}: no patient {name} in this cohort; see any2all cohort {url}")
     images = store.images(name)
-    return _as_patient(path, images, entry, store.settings, modalities, normalisation)
+    patient = _as_patient(path, images, entry, store.settings, modalities, normalisation)
+    return replace(patient, note=VIRTUAL if store.settings.virtual else "")
 
 
 def _of_dicom(
