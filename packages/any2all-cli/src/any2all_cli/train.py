@@ -28,7 +28,7 @@ from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
 
 VALIDATION_SLICES = 64
-DRAWS, DRAW_STEPS = 4, 25
+DRAWS, DRAW_STEPS = 8, 25
 TERMINATED = 143
 
 
