@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from any2all_cli.output import finished_folder
-from any2all_cli.parsing import name_values
+from any2all_cli.parsing import modality_names, name_values
 
 
 def run(
@@ -27,9 +27,7 @@ def run(
     settings: list[str],
 ) -> None:
     """Make a prior's folder of foreign weights."""
-    names = tuple(name.strip() for name in modalities.split(","))
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--modalities {modalities}: expected names, each once, as T1,FLAIR")
+    names = modality_names(modalities)
     with finished_folder(output) as folder:
         prior = import_prior(
             kind,

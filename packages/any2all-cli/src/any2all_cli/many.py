@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from any2all_data.store import SPLITS, CohortStore, is_cohort
+from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 
 RUN = "run.json"
@@ -21,8 +21,8 @@ def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
     """
     if split is not None and split not in SPLITS:
         raise UserError(f"--split {split}: expected {', '.join(SPLITS)}")
-    if is_cohort(input_) and _is_root(input_):
-        entries = CohortStore.open(input_).patients()
+    if store := CohortStore.find(input_):
+        entries = store.patients()
         chosen = [name for name, entry in entries.items() if split in (None, entry.split)]
         if not chosen:
             raise UserError(f"{input_}: no {split or ''} patient in it")
@@ -32,14 +32,6 @@ def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
         return None
     patients = sorted({path.parent for path in folder.glob("*/*.nii*")})
     return {path.name: str(path) for path in patients} or None
-
-
-def _is_root(url: str) -> bool:
-    try:
-        CohortStore.open(url)
-    except UserError:
-        return False
-    return True
 
 
 def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Output folders that are there whole or not at all."""
+"""Output folders that are there whole or not at all, and the bar on the way to them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from itertools import count
 from pathlib import Path
 
 from any2all_operators import UserError
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 DEFAULT = "any2all-out"
 
@@ -69,3 +78,10 @@ def _claim() -> Path:
             continue
         return folder
     raise AssertionError("count() does not end")
+
+
+def progress_bar(console: Console, said: str = "{task.description}", unit: str = "") -> Progress:
+    """What is done, a bar, how many of how many, of what unit, and the time left."""
+    columns: list[ProgressColumn] = [TextColumn(said), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(unit)] if unit else []
+    return Progress(*columns, TimeRemainingColumn(), console=console)

@@ -64,3 +64,11 @@ def parse_slices(text: str | None, count: int) -> range:
             f"--slices {text}: expected FIRST:LAST within 0:{count} (LAST not included)"
         )
     return chosen
+
+
+def modality_names(text: str) -> tuple[str, ...]:
+    """The names in "T1, FLAIR". Raises UserError for an empty one, or one given twice."""
+    names = tuple(name.strip() for name in text.split(","))
+    if len(set(names)) < len(names) or not all(names):
+        raise UserError(f"--modalities {text}: expected names, each once, as T1,FLAIR")
+    return names

@@ -25,8 +25,10 @@ from any2all_data.store import SPLITS, CohortSettings, CohortStore, Split, is_co
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from any2all_cli.output import progress_bar
+from any2all_cli.parsing import modality_names
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
@@ -66,7 +68,7 @@ def run(
     url = paths[-1]
     grid = None if spacing == "native" else _spacing(spacing)
     groups = _groups(split)
-    only = _names(modalities) if modalities else None
+    only = modality_names(modalities) if modalities else None
     plans: list[Plan | VirtualPlan]
     if virtual is not None:
         names = only or VIRTUAL_MODALITIES
@@ -88,7 +90,8 @@ def run(
                 f"{paths[0]}: {len(sources)} images, none of them a known modality; see "
                 "--dry-run --show-names, and give --rules FILE"
             )
-        there = _modalities_of(url) if len(paths) == 2 else ()
+        before = CohortStore.find(url) if len(paths) == 2 else None
+        there = before.settings.modalities if before else ()
         names = only or there or found
         if not there and not set(names) <= set(found):
             missing = ", ".join(sorted(set(names) - set(found)))
@@ -136,14 +139,6 @@ def run(
     return all(outcome.status != "refused" for outcome in outcomes)
 
 
-def _modalities_of(url: str) -> tuple[str, ...]:
-    """Of the cohort that is appended to; () for a new one."""
-    try:
-        return CohortStore.open(url).settings.modalities
-    except UserError:
-        return ()
-
-
 def _prepare(
     plans: list[Plan | VirtualPlan],
     url: str,
@@ -152,14 +147,8 @@ def _prepare(
     scheduler: str | None,
     anew: bool,
 ) -> list[Outcome]:
-    columns = (
-        TextColumn("preparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     outcomes = []
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bar(Console(stderr=True), "preparing") as bar:
         task = bar.add_task("", total=len(plans))
         count = min(workers or os.cpu_count() or 1, len(plans))
         for outcome in prepare_all(plans, url, preparation, count, scheduler, anew):
@@ -202,13 +191,6 @@ def _found(sources: list[Source], rules: list[Rule]) -> tuple[str, ...]:
     there = {modality_of(source.tags, rules) for source in sources} - {""}
     order = list(dict.fromkeys(rule.modality for rule in rules))
     return tuple(sorted(there, key=lambda name: (name != "T1", order.index(name))))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--modalities {text}: expected names, each once, as T1,FLAIR")
-    return names
 
 
 def _groups(split: str) -> Callable[[str, str], Split]:

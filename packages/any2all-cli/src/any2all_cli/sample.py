@@ -16,13 +16,12 @@ from any2all_core.sampler import Sampler
 from any2all_operators import BlockDiagonal, UserError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from any2all_cli.derive import find_reference, write_dicom
 from any2all_cli.known import Known, read_known
 from any2all_cli.many import begin, patients_in
-from any2all_cli.output import Folder, finished_folder
+from any2all_cli.output import Folder, finished_folder, progress_bar
 from any2all_cli.parsing import ModalitySpec, modality_specs, name_values
 from any2all_cli.report import judge, tell, versions, write_draws, write_patient
 
@@ -198,14 +197,7 @@ def _unnamed(arguments: list[str], known: Known | None) -> list[str]:
 
 def _sample(job: Job, known: Known | None, console: Console) -> Tensor:
     count = job.draws * (len(known.slice_ids) if known else 1)
-    columns = (
-        TextColumn("sampling"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("network calls"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
+    with progress_bar(console, "sampling", "network calls") as bar:
         task = bar.add_task("", total=job.sampler.steps * -(-count // job.batch_size))
         options: dict[str, Any] = {
             "seed": job.seed,

@@ -20,10 +20,9 @@ from any2all_data.normalise import MR_NORMALISATION
 from any2all_data.store import CohortSlices, CohortStore, is_cohort
 from any2all_operators import BlockDiagonal, UserError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 from torch import Tensor
 
+from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
 
@@ -68,7 +67,7 @@ def run(
         f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"
     )
     write = _scalars(output) if tensorboard and first else None
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         task = bar.add_task("training", total=recipe.steps)
 
         def report(progress: Progress) -> None:
@@ -152,7 +151,7 @@ def _of_folders(
             raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     names = wanted or find_modalities(patients)
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         reading = bar.add_task("reading", total=len(patients) + len(held_out))
         slices = read_slices(patients, names, lambda: bar.advance(reading))
         check = read_slices(held_out, names, lambda: bar.advance(reading))
@@ -191,7 +190,7 @@ def _of_cohort(
             f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
             f"{data}, or take fewer --modalities"
         )
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         reading = bar.add_task("reading", total=len(patients) + len(held_out))
         examples = CohortSlices(store, patients, names, lambda: bar.advance(reading))
         check = store.slices(held_out, names, lambda: bar.advance(reading))
@@ -210,13 +209,3 @@ def _of_cohort(
 
 def _size(slices: Tensor) -> tuple[int, int]:
     return slices.shape[2], slices.shape[3]
-
-
-def _bar(console: Console) -> Bar:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    return Bar(*columns, console=console)

@@ -57,14 +57,14 @@ class Ahead:
         self._pool = ThreadPoolExecutor(1)
         self._next: tuple[list[int], Future[tuple[Tensor, Tensor]]] | None = None
 
-    def read(self, indices: list[int], following: list[int] | None) -> tuple[Tensor, Tensor]:
-        """The batch, and what follows it begun; the same as ``examples.read(indices)``."""
+    def read(self, indices: list[int], following: list[int]) -> tuple[Tensor, Tensor]:
+        """The batch, and what follows it, if anything, begun; as ``examples.read(indices)``."""
         if self._next is not None and self._next[0] == indices:
             batch = self._next[1].result()
         else:
             batch = self.examples.read(indices)
         self._next = None
-        if following is not None:
+        if following:
             self._next = following, self._pool.submit(self.examples.read, following)
         return batch
 

@@ -153,9 +153,11 @@ def train(
     clock, seconds, rate = time.perf_counter(), 0.0, 0.0
     losses: list[float] = []
     with _terminated() as asked, _closing(ahead):
+        wanted = own(start)
         for step in range(start, recipe.steps):
-            following = own(step + 1) if step + 1 < recipe.steps else None
-            x_0, present = ahead.read(own(step), following)
+            following = own(step + 1) if step + 1 < recipe.steps else []
+            x_0, present = ahead.read(wanted, following)
+            wanted = following
             random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
             if augment is not None:
                 x_0 = augment(x_0, random)

@@ -16,11 +16,11 @@ from any2all_operators import UserError
 from any2all_data.dicom import Series
 from any2all_data.dicom_headers import flat, quiet, read_header
 from any2all_data.normalise import Array, Range
+from any2all_data.patient import LPS
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS, NIfTI's, to DICOM's
 FINEST = 1000
 """Steps from 0 to the brightest value that stored MR values have at least."""
 DICOM_MODALITY = {"CT": "CT", "PET": "PT"}

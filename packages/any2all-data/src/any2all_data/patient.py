@@ -20,6 +20,8 @@ from any2all_data.normalise import Array, Range, fixed_range, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""RAS, NIfTI's, to the LPS of DICOM and ITK, and back."""
 LARGEST = 2**30
 """Voxels of a volume."""
 MOST_PACKED = 1100
@@ -88,6 +90,11 @@ def load_nifti(path: Path, name: str) -> nib.Nifti1Image:
     return nib.Nifti1Image(array, image.affine)
 
 
+def oriented(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The same image with its axes in the order and direction nearest to AXES."""
+    return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES)))
+
+
 def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> Volume:
     """Read a 3D NIfTI file of any axis order.
 
@@ -102,9 +109,7 @@ def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> V
         raise UserError(
             f"{path}: holds no signal (nothing above {values.low:g}); leave the modality out"
         )
-    turned = nib.Nifti1Image(array, image.affine).as_reoriented(
-        ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES))
-    )
+    turned = oriented(image)
     slices = np.ascontiguousarray(np.asarray(turned.dataobj).transpose(2, 1, 0))
     return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), values)
 

@@ -20,10 +20,9 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from any2all_data.normalise import Array, mr_scale
-from any2all_data.patient import AXES
+from any2all_data.patient import oriented
 from any2all_data.sources import Source
 from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
 
@@ -299,11 +298,6 @@ def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]
         notes=["virtual: simulated, no such person exists"],
     )
     return images, entry
-
-
-def oriented(image: Image) -> Image:
-    """The same image with its axes in the order and direction nearest to (L, P, S)."""
-    return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES)))
 
 
 def extent(image: Image) -> tuple[float, ...]:

@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 from nibabel.affines import apply_affine
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from any2all_data.patient import AXES
+from any2all_data.patient import LPS, oriented
 
 Array = npt.NDArray[Any]
 QUALITY_THRESHOLD = 0.04
@@ -42,7 +41,6 @@ SAME_START = 10.0  # mm; starts nearer to each other than this lead to the same 
 BINS = 32
 SAMPLES = 40_000  # points in the head at which the quality is measured
 PERTURBATION = 5.0  # mm and degrees
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS, NIfTI's, to the LPS of ITK, and back
 
 
 @dataclass(frozen=True)
@@ -307,7 +305,7 @@ def _rigid(
 def _cubes(image: nib.Nifti1Image, finest: float = FINEST) -> nib.Nifti1Image:
     """The same image on cubes along AXES, as fine as its own finest axis but not below a width."""
     _array(image)  # refuses what is not a finite volume
-    turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES)))
+    turned = oriented(image)
     voxels = np.linalg.norm(turned.affine[:3, :3], axis=0)
     edge = max(float(voxels.min()), finest)
     shape = tuple(int(n) for n in np.ceil(np.array(turned.shape) * voxels / edge))

@@ -128,6 +128,14 @@ class CohortStore:
         """A cohort that is there. Raises UserError when there is none."""
         return cls(_opened(url, "r+" if writable else "r"), url)
 
+    @classmethod
+    def find(cls, url: str) -> CohortStore | None:
+        """The cohort at ``url``, None where there is none."""
+        try:
+            return cls.open(url) if is_cohort(url) else None
+        except UserError:
+            return None
+
     def write(self, patient: str, images: Array, entry: Entry) -> None:
         """Add a patient, whole or not at all: images (Z, M, H, W) in physical units."""
         expected = (len(self.settings.modalities), *self.settings.size)
@@ -264,7 +272,8 @@ class CohortSlices:
         self.store, self.modalities = store, tuple(modalities)
         self.owned = {p: [m for m in modalities if m in e.present] for p, e in patients.items()}
         self.places: list[tuple[str, int]] = []
-        self._ranges = {p: store.ranges(e, store.fixed()) for p, e in patients.items()}
+        fixed = store.fixed()
+        self._ranges = {p: store.ranges(e, fixed) for p, e in patients.items()}
         self._arrays = {p: store.array(p) for p in patients}
         for patient, names in self.owned.items():
             if names:
