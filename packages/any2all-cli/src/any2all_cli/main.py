@@ -56,6 +56,10 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write curves and samples for TensorBoard")
     ] = False,
+    shard: Annotated[
+        bool,
+        typer.Option("--shard", help="Share the weights out among the processes, too (FSDP)"),
+    ] = False,
 ) -> None:
     """Train a prior on stacks of co-registered images.
 
@@ -75,6 +79,7 @@ def train(
         precision,
         incomplete,
         tensorboard,
+        shard,
     )
 
 
@@ -242,6 +247,9 @@ def sample(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
+    ] = "auto",
 ) -> None:
     """Fill in what a patient lacks, or draw new patients from nothing.
 
@@ -266,6 +274,7 @@ def sample(
         resume,
         batch_size,
         precision,
+        device,
     ):
         raise typer.Exit(1)
 

@@ -78,6 +78,7 @@ def run(
     resume: bool,
     batch_size: int,
     precision: str,
+    device: str,
 ) -> bool:
     """Sample one patient or many, or draw new ones; False when one of many was refused."""
     if draws < 1 or batch_size < 1:
@@ -97,7 +98,7 @@ def run(
     def job() -> Job:
         return Job(
             prior_name=name,
-            prior=DiffusionPrior.load(path, precision),
+            prior=DiffusionPrior.load(path, precision, device),
             prior_sha256=weights_hash(path),
             specs=specs,
             sampler_name=sampler_name,
@@ -148,6 +149,7 @@ def sample_one(
         "sampler": {"name": job.sampler_name, **vars(job.sampler)},
         "seed": job.seed,
         "draws": job.draws,
+        "device": str(prior.device),
         "network_calls": job.sampler.steps,
         "seconds": round(time.perf_counter() - started, 2),
         "not_for_clinical_use": True,

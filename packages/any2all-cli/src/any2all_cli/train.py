@@ -13,7 +13,8 @@ from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, PriorSettings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
-from any2all_core.training import Progress, Stopped, engine, train
+from any2all_core.training import Progress, Stopped, train
+from any2all_core.weights import engine
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
@@ -43,6 +44,7 @@ def run(
     precision: str,
     incomplete: bool,
     tensorboard: bool,
+    shard: bool,
 ) -> None:
     """Read both groups of patients, train, and leave a prior folder.
 
@@ -51,7 +53,7 @@ def run(
     recipe = read_recipe(recipe_name)
     changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {recipe_name}")
     recipe = dataclasses.replace(recipe, **changes)
-    start = load_prior(start_from, precision="float32") if start_from else None
+    start = load_prior(start_from, "float32", "cpu") if start_from else None
     first = engine().is_main_process
     if first:
         prepare_output(output, resume)
@@ -95,6 +97,7 @@ def run(
                 augment=augment,
                 start_from=start,
                 resume=resume,
+                shard=shard,
                 precision=precision,
                 report=report,
             )

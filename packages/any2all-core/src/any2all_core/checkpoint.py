@@ -45,9 +45,8 @@ def restore(
     identity: Mapping[str, Any],
     prior: DiffusionPrior,
     ema: DiffusionPrior,
-    optimizer: torch.optim.Adam,
-) -> int:
-    """Load the checkpoint; the step it was made at.
+) -> tuple[int, dict[str, Any]]:
+    """Load the checkpoint's weights; the step it was made at, and the optimizer's state.
 
     The parts of a batch may be others (processes, ``accumulate``), the whole being as large.
     The number of steps may be changed, and only until the learning rate has begun to fall:
@@ -77,26 +76,21 @@ def restore(
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
     ema.settings = replace(ema.settings, training=state["training"])
-    optimizer.load_state_dict(state["optimizer"])
-    return step
+    return step, state["optimizer"]
 
 
 def save_checkpoint(
     output: Path,
     identity: Mapping[str, Any],
-    prior: DiffusionPrior,
+    state: Mapping[str, Any],
     ema: DiffusionPrior,
-    optimizer: torch.optim.Adam,
     entry: Mapping[str, Any],
 ) -> None:
-    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename."""
-    state = {
-        "identity": dict(identity),
-        "training": dict(ema.settings.training),
-        "prior": prior.state_dict(),
-        "ema": ema.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
+    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename.
+
+    state: as :meth:`Weights.state` gives it, of whom ``ema`` is the averaged prior.
+    """
+    state = {"identity": dict(identity), "training": dict(ema.settings.training), **state}
     temporary = output / (CHECKPOINT + ".part")
     try:
         with temporary.open("wb") as file:

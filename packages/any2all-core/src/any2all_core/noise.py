@@ -22,10 +22,18 @@ class Noise:
     of processes.
     """
 
-    def __init__(self, generators: Sequence[torch.Generator], shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        shape: tuple[int, int, int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """device: where the numbers go; they are drawn on the CPU, hence the same everywhere."""
         self.generators = generators
         self.shape = shape
+        self.device = device
 
     def __call__(self) -> Tensor:
         """The next (B, M, H, W) of z ~ N(0, 1)."""
-        return torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
+        draws = [torch.randn(self.shape, generator=g) for g in self.generators]
+        return torch.stack(draws).to(self.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,11 @@ class DiffusionPrior(nn.Module):
         self.modalities = tuple(settings.modalities)
         self.schedule = Schedule(settings.diffusion_steps, settings.schedule)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where ``x_t`` has to be."""
+        return next(self.unet.parameters()).device
+
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t (B,)."""
         patch = self.settings.patch
@@ -107,10 +113,13 @@ class DiffusionPrior(nn.Module):
         (folder / "prior.json").write_text(json.dumps(text, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, precision: str = "auto") -> DiffusionPrior:
+    def load(
+        cls, folder: str | Path, precision: str = "auto", device: str = "auto"
+    ) -> DiffusionPrior:
         """Read a folder written by :meth:`save`.
 
-        ``precision``: "float32", "bfloat16", or "auto" (bfloat16 where the processor has it).
+        ``precision``: "float32", "bfloat16", or "auto" (bfloat16 where the hardware has it);
+        ``device``: as torch names it, or "auto" (a GPU that CUDA or ROCm knows, else the CPU).
         Raises UserError, naming the file, when one is missing or damaged.
         """
         from safetensors import SafetensorError
@@ -142,7 +151,8 @@ class DiffusionPrior(nn.Module):
             ) from None
         prior = cls(unet, checked, None if checked.network == "diffusers" else config)
         # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
-        prior.to(choose_dtype(precision))
+        where = choose_device(device)
+        prior.to(where, choose_dtype(precision, where.type))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
 
@@ -181,6 +191,20 @@ def weights_hash(folder: str | Path) -> str:
     """SHA-256 of the weight file, which names a prior in reports."""
     with (Path(folder) / WEIGHTS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; ``auto``: this process' GPU, else the CPU. Raises UserError."""
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"device {name!r} can't be used ({reason}); use auto, cpu, or cuda:N"
+        ) from None
 
 
 def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:

@@ -18,9 +18,9 @@ from any2all_core.sampler import Sampler
 HUB = "hf:"
 
 
-def load_prior(name: str | Path, precision: str = "auto") -> DiffusionPrior:
-    """A prior from a folder, or from an installed plugin's name."""
-    return DiffusionPrior.load(prior_folder(name), precision)
+def load_prior(name: str | Path, precision: str = "auto", device: str = "auto") -> DiffusionPrior:
+    """A prior from a folder, the Hugging Face Hub, or an installed plugin's name."""
+    return DiffusionPrior.load(prior_folder(name), precision, device)
 
 
 def prior_folder(name: str | Path) -> Path:
@@ -104,6 +104,7 @@ def reconstruct(
     ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
     (noise_std 0) come out fitting their data exactly: a clean image as it went in.
     Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given.
+    Computed where the prior's weights are; operator and data may be anywhere.
     Source: arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
@@ -126,11 +127,14 @@ def reconstruct(
         if not bool(torch.isfinite(y.abs()).all()):
             raise UserError(f"{name}: its data holds NaN or infinity; mend it first")
     ids = range(slices) if slice_ids is None else slice_ids
+    device = getattr(prior, "device", torch.device("cpu"))
+    operator = operator.to(device)
+    given = {m: y.to(device) for m, y in given.items()}
     results = torch.empty(draws, slices, len(prior.modalities), height, width)
     for places in _batches(draws * slices, batch_size):
         generators = [generator(seed, ids[place % slices], place // slices) for place in places]
-        noise = Noise(generators, (len(prior.modalities), height, width))
-        index = torch.tensor([place % slices for place in places])
+        noise = Noise(generators, (len(prior.modalities), height, width), device)
+        index = torch.tensor([place % slices for place in places]).to(device)
         part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
         stack = draw(prior, part, noise, progress)
         results.view(-1, *results.shape[2:])[places.start : places.stop] = project_onto_data(

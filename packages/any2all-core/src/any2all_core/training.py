@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from any2all_operators import UserError
@@ -25,9 +24,7 @@ from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
 from any2all_core.recipe import Recipe
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from any2all_core.weights import Weights, engine
 
 Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 
@@ -61,6 +58,7 @@ def train(
     augment: Augment | None = None,
     start_from: DiffusionPrior | None = None,
     resume: bool = False,
+    shard: bool = False,
     precision: str = "auto",
     checkpoint_every: int = 250,
     validate_every: int = 250,
@@ -76,7 +74,8 @@ def train(
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
     the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
-    the steps that one with n times the batch would.
+    the steps that one with n times the batch would. ``shard``: the weights, their average and
+    Adam's moments are shared out among them, too (FSDP), for networks that one would not hold.
 
     Raises UserError when ``output`` holds something else, or a run of another recipe, when
     ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
@@ -103,9 +102,7 @@ def train(
     prior.unet.to(memory_format=torch.channels_last)
     # nothing in it acts otherwise in training, but then diffusers undoes channels_last: 10 % slower
     prior.eval()
-    prior.to(device)
     ema = copy.deepcopy(prior).requires_grad_(False)
-    optimizer = torch.optim.Adam(prior.parameters(), lr=recipe.learning_rate, fused=True)
     share = recipe.batch_size * recipe.accumulate
     batch = share * processes
     dtype = choose_dtype(precision, device.type)
@@ -120,15 +117,13 @@ def train(
         "precision": str(dtype),
         "start_from": None if start_from is None else _name(start_from),
     }
-    start = restore(output, identity, prior, ema, optimizer) if resume else 0
+    start, kept = restore(output, identity, prior, ema) if resume else (0, None)
     if resume and accelerator.is_main_process:
         export(output, ema)
-    # The working copy computes in `dtype`; `prior` keeps the float32 master weights for Adam.
-    worker = prior if dtype == torch.float32 else copy.deepcopy(prior).to(dtype)
-    masters: list[Tensor] = list(prior.parameters())
-    workers: list[Tensor] = list(worker.parameters())
-    average: list[Tensor] = list(ema.parameters())
-    predict = _parallel(worker, accelerator)
+    weights = Weights(prior, ema, dtype, accelerator, shard)
+    optimizer = torch.optim.Adam(weights.masters, lr=recipe.learning_rate, fused=True)
+    if kept is not None:
+        weights.load(optimizer, kept)
     alpha_bar = prior.schedule.alpha_bar.float().to(device)
     ahead = Ahead(examples)
 
@@ -144,8 +139,9 @@ def train(
         if start_from is not None:
             made["start_from"] = dict(start_from.settings.training)
         ema.settings = replace(settings, training={**settings.training, **made})
+        state = weights.state(optimizer)
         if accelerator.is_main_process:
-            save_checkpoint(output, identity | {"step": step}, prior, ema, optimizer, entry)
+            save_checkpoint(output, identity | {"step": step}, state, ema, entry)
             if figures:
                 keep_best(output, ema, figures["validation_loss"])
         losses.clear()
@@ -173,39 +169,34 @@ def train(
             ):
                 x, there, z, time_ = part
                 level = alpha_bar[time_]
-                out = predict(noised(x, there, z, level), time_)
+                out = weights.predict(noised(x, there, z, level), time_)
                 value = loss(out, x, there, z, level, recipe.prediction, recipe.min_snr)
                 (value / recipe.accumulate).backward()
                 total += float(value.detach()) / recipe.accumulate
-                if worker is not prior:
-                    _hand_over(workers, masters)
-            norm = torch.nn.utils.clip_grad_norm_(masters, recipe.clip_norm)
+                weights.hand_over()
+            norm = weights.clip(recipe.clip_norm)
             # one word between the processes a step: they stop, or fail, together
-            word = torch.tensor([total, float(asked.is_set())], device=device)
-            mean, stop = (
-                accelerator.reduce(word, "mean").tolist() if processes > 1 else word.tolist()
-            )
+            mean, stop = total, float(asked.is_set())
+            if processes > 1:
+                word = torch.tensor([mean, stop], device=device)
+                mean, stop = accelerator.reduce(word, "mean").tolist()
             losses.append(mean)
-            if not math.isfinite(mean + norm.item()):
+            if not math.isfinite(mean + norm):
                 raise UserError(
-                    f"step {step}: the loss is {mean}, its gradient {norm.item()}; {output} "
+                    f"step {step}: the loss is {mean}, its gradient {norm}; {output} "
                     "keeps the last checkpoint, if any; train again with a lower learning_rate"
                 )
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            with torch.no_grad():
-                decay = min(recipe.ema, (1 + step) / (10 + step))
-                torch._foreach_lerp_(average, masters, 1 - decay)
-                if worker is not prior:
-                    torch._foreach_copy_(workers, masters)
+            weights.stepped(min(recipe.ema, (1 + step) / (10 + step)))
             seconds += time.perf_counter() - clock
             rate = (step + 1 - start) * batch / seconds
             done, figures = step + 1, None
             last = done == recipe.steps
             if last or done % validate_every == 0:
-                figures = validate(ema, validation, dtype)
+                figures = validate(weights.ema(), validation, dtype)
             if last or stop or figures or done % checkpoint_every == 0:
                 save(done, figures or {})
             if stop:
@@ -214,14 +205,7 @@ def train(
             if accelerator.is_main_process:
                 report(Progress(done, mean, rate, figures, ema if figures else None))
     accelerator.wait_for_everyone()
-    return ema
-
-
-def engine() -> Accelerator:
-    """The processes and devices of this run, as ``torchrun`` or ``accelerate launch`` said."""
-    from accelerate import Accelerator
-
-    return Accelerator(cpu=not torch.cuda.is_available())  # which else ignores a CPU's processes
+    return weights.ema()
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -230,28 +214,6 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     tail = recipe.decay * recipe.steps
     fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
     return recipe.learning_rate * min(rise, fall)
-
-
-def _parallel(
-    worker: DiffusionPrior, accelerator: Accelerator
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """``worker.predict`` that averages gradients over the processes; compiled on a GPU."""
-    if accelerator.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")  # tf32
-        worker.unet.compile()
-    if accelerator.num_processes == 1:
-        return worker.predict
-    model: Any = accelerator.prepare_model(worker)
-    return lambda x_t, t: model(x_t, t)
-
-
-def _hand_over(workers: Sequence[Tensor], masters: Sequence[Tensor]) -> None:
-    """Add the working copy's gradients to the masters', in float32."""
-    for master, part in zip(masters, workers, strict=True):
-        if part.grad is not None:
-            new = part.grad.float()
-            master.grad = new if master.grad is None else master.grad.add_(new)
-            part.grad = None
 
 
 @contextmanager

@@ -54,6 +54,10 @@ class BlockDiagonal:
         """The operators of slices ``index`` (B,)."""
         return BlockDiagonal({name: op.select(index) for name, op in self.operators.items()})
 
+    def to(self, device: torch.device | str) -> BlockDiagonal:
+        """Every operator on a device."""
+        return BlockDiagonal({name: op.to(device) for name, op in self.operators.items()})
+
     def _enumerate(self) -> enumerate[tuple[str, Operator]]:
         return enumerate(self.operators.items())
 

@@ -52,7 +52,8 @@ class FieldOfView(Operator):
         if any(n > N for n, N in zip(self.scan_size, self.image_size, strict=True)):
             back = self.adjoint(data)
             return lambda anchor, weight: solve_prox(self.normal, back, anchor, weight)
-        window = fit(torch.ones(self.scan_size, dtype=torch.bool), self.image_size)
+        window = torch.ones(self.scan_size, dtype=torch.bool, device=data.device)
+        window = fit(window, self.image_size)
         scan = self.scan.prox_of(data)
 
         def prox(anchor: Tensor, weight: float) -> Tensor:

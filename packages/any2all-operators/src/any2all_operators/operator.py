@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.errors import UserError
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Prox = Callable[[Tensor, float], Tensor]
 
@@ -56,6 +61,16 @@ class Operator(ABC):
     def select(self, index: Tensor) -> Operator:
         """The operator of slices ``index`` (B,); itself, unless slices differ in it."""
         return self
+
+    def to(self, device: torch.device | str) -> Self:
+        """This operator with all of its attributes that have a ``to`` on a device."""
+        movable = {n: v for n, v in vars(self).items() if callable(getattr(v, "to", None))}
+        moved = {name: value.to(device) for name, value in movable.items()}
+        if all(moved[name] is movable[name] for name in moved):
+            return self  # and what it has worked out stays with it
+        there = copy.copy(self)
+        vars(there).update(moved)
+        return there
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Noise n shaped like data (B, ...), one generator for each of the B entries."""

@@ -49,6 +49,11 @@ class RowWise:
         """That of some slices."""
         return RowWise(self.values[index], self.vectors[index])
 
+    def to(self, device: torch.device | str) -> RowWise:
+        """The same on a device."""
+        values, vectors = self.values.to(device), self.vectors.to(device)
+        return self if vectors is self.vectors else RowWise(values, vectors)
+
     def to_eigen(self, image: Tensor) -> Tensor:
         """Qᵀ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
         if len(self.values) == 1:

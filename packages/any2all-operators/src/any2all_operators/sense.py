@@ -82,7 +82,8 @@ class SenseFourier(Operator):
             return torch.fft.fft2(self._encoding * image[:, None], norm="ortho").mul_(
                 self._sampling
             )
-        data = torch.empty(len(image), *self.coil_maps.shape[-3:], dtype=torch.complex64)
+        shape = (len(image), *self.coil_maps.shape[-3:])
+        data = torch.empty(shape, dtype=torch.complex64, device=image.device)
         for c in chunks:
             coils = torch.fft.fft2(self._encoding[..., c, :, :] * image[:, None], norm="ortho")
             torch.mul(coils, self._sampling, out=data[:, c])
@@ -158,7 +159,7 @@ class SenseFourier(Operator):
     def _encoding(self) -> Tensor:
         """Coil maps times the phase ramp that centres the transform, (..., C, H, W)."""
         height, width = self.coil_maps.shape[-2:]
-        return self.coil_maps * _centring(height)[:, None] * _centring(width)
+        return self.coil_maps * _centring(height, width).to(self.coil_maps.device)
 
     @cached_property
     def _sampling(self) -> Tensor:
@@ -167,8 +168,9 @@ class SenseFourier(Operator):
         centre_y, centre_x = height // 2, width // 2
         angle = -2 * math.pi * (centre_y**2 / height + centre_x**2 / width)
         constant = complex(math.cos(angle), math.sin(angle))
-        ramp = constant * _centring(height)[:, None] * _centring(width)
-        return self.mask * (ramp if float(ramp.imag.abs().max()) > 1e-6 else ramp.real)
+        ramp = constant * _centring(height, width)
+        real = float(ramp.imag.abs().max()) <= 1e-6
+        return self.mask * (ramp.real if real else ramp).to(self.mask.device)
 
     @cached_property
     def _undersampled_axis(self) -> int | None:
@@ -243,7 +245,10 @@ class _Forward(torch.autograd.Function):
         return ctx.scan.adjoint(gradient[0]), None
 
 
-def _centring(n: int) -> Tensor:
-    """exp(2πi k c/n), k = 0 ... n−1, c = n // 2: it makes a plain FFT a centred one."""
-    angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n
-    return torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
+def _centring(height: int, width: int) -> Tensor:
+    """Π exp(2πi k c/n), k = 0 ... n−1, c = n // 2, (H, W): it makes a plain FFT a centred one."""
+    ramps = []
+    for n in (height, width):
+        angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n
+        ramps.append(torch.polar(torch.ones_like(angle), angle).to(torch.complex64))
+    return ramps[0][:, None] * ramps[1]

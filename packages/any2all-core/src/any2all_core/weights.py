@@ -1,0 +1,154 @@
+"""The weights of a training run: what is stepped, what computes, what is averaged, and where."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from any2all_operators import UserError
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from any2all_core.prior import DiffusionPrior
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def engine() -> Accelerator:
+    """The processes and devices of this run, as ``torchrun`` or ``accelerate launch`` said."""
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())  # which else ignores a CPU's processes
+
+
+class Weights:
+    """Float32 masters that Adam steps, a copy in ``dtype`` that computes, and their average.
+
+    One process, or each of several, has all of it, and gradients are averaged among them (DDP).
+    With ``shard`` each has its part of masters, average and Adam's moments, and parameters are
+    gathered, in ``dtype``, only while a block of the U-Net computes (FSDP, ``fully_shard``;
+    Zhao 2023, arXiv 2304.11277).
+    """
+
+    def __init__(
+        self,
+        prior: DiffusionPrior,
+        ema: DiffusionPrior,
+        dtype: torch.dtype,
+        accelerator: Accelerator,
+        shard: bool,
+    ) -> None:
+        """prior: the masters, which are moved to the accelerator's device; ema: their average."""
+        device = accelerator.device
+        self.sharded = shard or str(accelerator.distributed_type) == "DistributedType.FSDP"
+        if self.sharded and accelerator.num_processes == 1:
+            raise UserError("--shard: there is one process; start several with torchrun")
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # tf32
+        self.prior, self._ema = prior, ema
+        worker: Any = prior
+        if self.sharded:
+            _shard(prior, dtype, device.type)
+        else:
+            prior.to(device)
+            ema.to(device)
+            if dtype != torch.float32:
+                worker = copy.deepcopy(prior).to(dtype)
+        if device.type == "cuda":
+            prior.unet.compile() if self.sharded else worker.unet.compile()
+        self.masters: list[Tensor] = list(prior.parameters())
+        self._workers: list[Tensor] = list(worker.parameters())
+        self._average: list[Tensor] = list(ema.parameters())
+        if self.sharded:
+            self._average = [
+                _like(whole, p) for whole, p in zip(ema.parameters(), self.masters, strict=True)
+            ]
+        elif accelerator.num_processes > 1:
+            worker = accelerator.prepare_model(worker)
+        self._network = worker
+
+    def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's raw output, (B, M, H, W)."""
+        out: Tensor = self._network(x_t, t)
+        return out
+
+    def hand_over(self) -> None:
+        """Add the working copy's gradients to the masters', in float32."""
+        if self._workers[0] is self.masters[0]:
+            return
+        for master, part in zip(self.masters, self._workers, strict=True):
+            if part.grad is not None:
+                new = part.grad.float()
+                master.grad = new if master.grad is None else master.grad.add_(new)
+                part.grad = None
+
+    def clip(self, largest: float) -> float:
+        """Scale all gradients so that their norm is at most ``largest``; what it was."""
+        norm: Any = torch.nn.utils.clip_grad_norm_(self.masters, largest)
+        return float(norm.full_tensor() if self.sharded else norm)
+
+    @torch.no_grad()
+    def stepped(self, decay: float) -> None:
+        """Take up the masters' new values: average ← decay · average + (1 − decay) · masters."""
+        torch._foreach_lerp_(self._average, self.masters, 1 - decay)
+        if self._workers[0] is not self.masters[0]:
+            torch._foreach_copy_(self._workers, self.masters)
+
+    @torch.no_grad()
+    def ema(self) -> DiffusionPrior:
+        """The averaged prior, whole; to be called by all processes."""
+        if self.sharded:
+            for whole, part in zip(self._ema.parameters(), self._average, strict=True):
+                whole.copy_(_whole(part))
+        return self._ema
+
+    def state(self, optimizer: torch.optim.Adam) -> dict[str, Any]:
+        """What a checkpoint keeps, whole; to be called by all processes."""
+        state = {
+            "prior": self.prior.state_dict(),
+            "ema": self.ema().state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        return tree_map(_whole, state) if self.sharded else state
+
+    def load(self, optimizer: torch.optim.Adam, state: Mapping[str, Any]) -> None:
+        """Give the optimizer a state that :meth:`state` has kept."""
+        moments = {
+            i: {n: _like(v, self.masters[i]) if v.ndim else v for n, v in of.items()}
+            for i, of in state["state"].items()
+        }
+        optimizer.load_state_dict({**state, "state": moments})
+
+
+def _shard(prior: DiffusionPrior, dtype: torch.dtype, device: str) -> None:
+    """Block by block, so that never all of it lies on one device."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(device, (torch.distributed.get_world_size(),))
+    policy = MixedPrecisionPolicy(
+        param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    unet = prior.unet.to(memory_format=torch.contiguous_format)  # it takes no other
+    blocks: Sequence[Any] = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    for module in [*blocks, prior]:
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+
+
+def _like(whole: Tensor, weight: Tensor) -> Tensor:
+    """A tensor that all processes have, laid out as ``weight`` is: fused Adam looks no further."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if not isinstance(weight, DTensor):
+        return torch.empty_like(weight).copy_(whole)
+    whole = whole.to(weight.device).contiguous()
+    return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
+
+
+def _whole(value: Any) -> Any:
+    from torch.distributed.tensor import DTensor
+
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
