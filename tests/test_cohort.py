@@ -481,7 +481,13 @@ def test_incomplete_patients_are_asked_for(process: Run, any2all: Run, tmp_path:
     command = ("train", "--data", "c", *TINY_RUN, "--output")
     without = any2all(*command, "whole", "--tensorboard")
     assert without.returncode == 0, without.stderr
-    assert list((tmp_path / "whole/tensorboard").iterdir())
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "whole/tensorboard"))
+    events.Reload()
+    assert {"loss", "validation_loss", "psnr_t500"} <= set(events.Tags()["scalars"])
+    (sheet,) = events.Images("draws")
+    assert (sheet.width, sheet.height) == (8 * 32, 3 * 32)
     assert list((tmp_path / "whole/draws").glob("0000002.png"))
     done = any2all(*command, "all", "--incomplete")
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from any2all_core.checkpoint import prepare_output
 from any2all_core.examples import Examples, InMemory
@@ -20,6 +21,7 @@ from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION
 from any2all_data.store import CohortSlices, CohortStore, is_cohort
 from any2all_operators import BlockDiagonal, UserError
+from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor
 
@@ -68,7 +70,7 @@ def run(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
         f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"
     )
-    write = _scalars(output) if tensorboard and first else None
+    write = _tensorboard(output) if tensorboard and first else None
     with progress_bar(console) as bar:
         task = bar.add_task("training", total=recipe.steps)
 
@@ -79,13 +81,13 @@ def run(
                 description=f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s",
             )
             if write:
-                write({"loss": progress.loss}, progress.step)
+                write(progress.step, {"loss": progress.loss}, None)
             if progress.validation is not None and progress.prior is not None:
                 figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
                 console.print(f"step {progress.step}: {figures}")
-                _draw(progress.prior, output, progress.step)
+                sheet = _draw(progress.prior, output, progress.step)
                 if write:
-                    write(progress.validation, progress.step)
+                    write(progress.step, progress.validation, sheet)
 
         try:
             train(
@@ -107,17 +109,19 @@ def run(
     console.print(f"prior written to {output}, its best to {output / 'best'}")
 
 
-def _draw(prior: DiffusionPrior, output: Path, step: int) -> None:
-    """A contact sheet of what the prior draws by now, in few steps."""
+def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:
+    """A contact sheet of what the prior draws by now, in few steps; it is also written."""
     sampler = make_sampler("ddpm", {"steps": str(DRAW_STEPS)})
     shape = (1, *prior.settings.image_size)
     with torch.random.fork_rng():
         stacks = reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, draws=DRAWS)
     (output / "draws").mkdir(exist_ok=True)
-    contact_sheet(stacks[:, 0], prior.modalities).save(output / "draws" / f"{step:07d}.png")
+    sheet = contact_sheet(stacks[:, 0], prior.modalities)
+    sheet.save(output / "draws" / f"{step:07d}.png")
+    return sheet
 
 
-def _scalars(output: Path) -> Callable[[dict[str, float], int], None]:
+def _tensorboard(output: Path) -> Callable[[int, dict[str, float], Image | None], None]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -126,10 +130,12 @@ def _scalars(output: Path) -> Callable[[dict[str, float], int], None]:
         ) from None
     writers: list[SummaryWriter] = []  # opened when training has begun
 
-    def write(figures: dict[str, float], step: int) -> None:
+    def write(step: int, figures: dict[str, float], draws: Image | None) -> None:
         writers[:] = writers or [SummaryWriter(output / "tensorboard")]
         for name, value in figures.items():
             writers[0].add_scalar(name, value, step)
+        if draws is not None:
+            writers[0].add_image("draws", np.asarray(draws), step, dataformats="HW")
         writers[0].flush()
 
     return write
