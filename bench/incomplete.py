@@ -129,6 +129,7 @@ def main() -> None:
     arguments.add_argument("--output", type=Path, required=True)
     arguments.add_argument("--size", type=int, default=64)
     arguments.add_argument("--steps", type=int, default=4000)
+    arguments.add_argument("--set", action="append", default=[], help="of the recipe: NAME=VALUE")
     options = arguments.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     left = thin_out(options.data / "train")
@@ -136,12 +137,14 @@ def main() -> None:
     thinned = cohort(options.data, options.output, options.size, left)
     counts = [sum(len(names) == n for names in left.values()) for n in (1, 2, 3)]
     print(f"{len(left)} training patients, with 1, 2, 3 modalities left: {counts}")
+    recipe = [f"--set={change}" for change in options.set]
     runs = {
-        "everything": trained(whole, options.output / "run-everything", options.steps),
-        "complete-case": trained(thinned, options.output / "run-complete", options.steps),
-        "incomplete": trained(
-            thinned, options.output / "run-incomplete", options.steps, "--incomplete"
-        ),
+        name: trained(data, options.output / f"run-{name}", options.steps, *recipe, *more)
+        for name, data, more in (
+            ("everything", whole, ()),
+            ("complete-case", thinned, ()),
+            ("incomplete", thinned, ("--incomplete",)),
+        )
     }
     store = CohortStore.open(str(whole))
     names = load_prior(runs["everything"]).modalities

@@ -335,6 +335,18 @@ def complete(folder: Path) -> int:
         return 0
 
 
+def test_virtual_people_on_a_grid_that_is_no_square(any2all: Run, tmp_path: Path) -> None:
+    grid = ("--spacing", "6,6,12", "--size", "40,32", "--workers", 1)
+    made = any2all("prepare", "--virtual", 1, *grid, "c")
+    assert made.returncode == 0, made.stderr
+    store = CohortStore.open(str(tmp_path / "c"))
+    assert store.images("virtual-00000").shape == (15, 5, 40, 32)
+    refused = any2all("prepare", "--virtual", 1, "--size", "40,4", "d")
+    assert refused.returncode == 2
+    assert "--size 40,4: expected from 8 to 4096" in refused.stderr
+    assert not (tmp_path / "d").exists()
+
+
 def test_killed_while_preparing_and_run_again(process: Run, tmp_path: Path) -> None:
     names = tuple(f"p{k}" for k in range(8))
     source = cohort_folder(tmp_path / "source", names, depth=12, size=64)

@@ -196,6 +196,13 @@ def test_augmentation_moves_all_modalities_together() -> None:
     assert float((a == b).float().mean()) > 0.95
 
 
+def test_augmentation_leaves_values_in_units() -> None:
+    x = torch.full((4, 2, 16, 16), 0.8)
+    y = augment(x, [generator(0, k) for k in range(4)], in_units=[False, True])
+    assert torch.allclose(y[:, 1, 8, 8], x[:, 1, 8, 8])
+    assert (y[:, 0, 8, 8] - 0.8).abs().min() > 1e-3
+
+
 def test_a_killed_process_resumes(tmp_path: Path) -> None:
     for k in range(3):
         write_patient(tmp_path / "cohort" / f"p{k}", seed=k)

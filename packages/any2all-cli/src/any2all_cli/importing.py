@@ -7,12 +7,11 @@ from pathlib import Path
 from any2all_core.imported import import_prior
 from any2all_core.prior import Prediction
 from any2all_core.schedule import Kind
-from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
 
 from any2all_cli.output import finished_folder
-from any2all_cli.parsing import modality_names, name_values
+from any2all_cli.parsing import modality_names, name_values, slice_size
 
 
 def run(
@@ -33,7 +32,7 @@ def run(
             kind,
             source,
             names,
-            _size(image_size) if image_size else None,
+            slice_size(image_size, "--image-size") if image_size else None,
             prediction,
             schedule,
             diffusion_steps,
@@ -49,13 +48,3 @@ def run(
         ),
         soft_wrap=True,
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--image-size {text}: expected rows,columns, as 256,256") from None
-    if min(height, width) < 1:
-        raise UserError(f"--image-size {text}: expected at least 1")
-    return height, width

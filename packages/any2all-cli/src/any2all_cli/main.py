@@ -102,7 +102,9 @@ def prepare(
     spacing: Annotated[
         str, typer.Option(help="Voxels in mm, x,y,z; or native: those of the reference")
     ] = "1.875,1.875,3",
-    size: Annotated[int, typer.Option(min=8, max=4096, help="Rows and columns of a slice")] = 128,
+    size: Annotated[
+        str, typer.Option(help="Rows and columns of a slice, as 112,96; one number for a square")
+    ] = "128",
     reference: Annotated[str, typer.Option(help="Others are registered to this modality")] = "T1",
     split: Annotated[
         str, typer.Option(help="train, val, test; auto (80:10:10 by hash); a JSON file")
@@ -191,7 +193,7 @@ def sample(
         str | None,
         typer.Option(
             help="Folder written by train, an installed prior's name, or hf:OWNER/NAME of the "
-            "Hugging Face Hub [default: lgg]"
+            "Hugging Face Hub [default: lgg; virtual without --input]"
         ),
     ] = None,
     input_: Annotated[
@@ -199,7 +201,7 @@ def sample(
         typer.Option(
             "--input",
             help="A patient: folder of NIfTI or DICOM, or COHORT/PATIENT; or many: COHORT, or the "
-            "folder of theirs [default: the prior's synthetic patient]",
+            "folder of theirs [default: the prior's example]",
         ),
     ] = None,
     modalities: Annotated[

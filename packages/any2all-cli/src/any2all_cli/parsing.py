@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from any2all_operators import UserError
 
+SIZES = (8, 4096)
+"""The least and the most rows or columns of a slice."""
+
 
 @dataclass(frozen=True)
 class ModalitySpec:
@@ -64,6 +67,21 @@ def parse_slices(text: str | None, count: int) -> range:
             f"--slices {text}: expected FIRST:LAST within 0:{count} (LAST not included)"
         )
     return chosen
+
+
+def slice_size(text: str, owner: str) -> tuple[int, int]:
+    """(rows, columns) of "112,96", or of "128" for a square. Raises UserError."""
+    least, most = SIZES
+    try:
+        parts = [int(part) for part in text.split(",")]
+        height, width = parts * 2 if len(parts) == 1 else parts
+    except ValueError:
+        raise UserError(
+            f"{owner} {text}: expected rows,columns, as 112,96, or one number"
+        ) from None
+    if not (least <= height <= most and least <= width <= most):
+        raise UserError(f"{owner} {text}: expected from {least} to {most}")
+    return height, width
 
 
 def modality_names(text: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from any2all_cli.output import progress_bar
-from any2all_cli.parsing import modality_names
+from any2all_cli.parsing import modality_names, slice_size
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
@@ -42,7 +42,7 @@ def run(
     modalities: str | None,
     rules: Path | None,
     spacing: str,
-    size: int,
+    size: str,
     reference: str,
     split: str,
     salt: Path | None,
@@ -67,6 +67,7 @@ def run(
         )
     url = paths[-1]
     grid = None if spacing == "native" else _spacing(spacing)
+    rows_columns = slice_size(size, "--size")
     groups = _groups(split)
     only = modality_names(modalities) if modalities else None
     plans: list[Plan | VirtualPlan]
@@ -124,7 +125,7 @@ def run(
         raise UserError(f"--reference {reference}: not one of {', '.join(names)}")
     if virtual is None and "://" not in url:
         _apart(Path(paths[0]), Path(url))
-    settings = CohortSettings(names, (size, size), grid, reference, virtual is not None)
+    settings = CohortSettings(names, rows_columns, grid, reference, virtual is not None)
     if made:
         _keep(*made)
     try:

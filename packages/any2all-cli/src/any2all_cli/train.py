@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from any2all_core.training import Progress, Stopped, train
 from any2all_core.weights import engine
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
-from any2all_data.normalise import MR_NORMALISATION
+from any2all_data.normalise import MR_NORMALISATION, fixed_range
 from any2all_data.store import CohortSlices, CohortStore, is_cohort
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
@@ -70,6 +71,7 @@ def run(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
         f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"
     )
+    in_units = [fixed_range(prior.normalisation[m]) is not None for m in prior.modalities]
     write = _tensorboard(output) if tensorboard and first else None
     with progress_bar(console) as bar:
         task = bar.add_task("training", total=recipe.steps)
@@ -96,7 +98,7 @@ def run(
                 prior,
                 recipe,
                 output,
-                augment=augment,
+                augment=functools.partial(augment, in_units=in_units),
                 start_from=start,
                 resume=resume,
                 shard=shard,

@@ -12,12 +12,15 @@ from torch import Tensor
 WARPED = 0.5  # of the slices; interpolation softens, so the others stay as they are
 
 
-def augment(stack: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+def augment(
+    stack: Tensor, generators: Sequence[torch.Generator], in_units: Sequence[bool] | None = None
+) -> Tensor:
     """Flip left-right, rotate (±8°), scale (±8 %), shift (±3 %), bend, and change the contrast.
 
     stack: (B, M, H, W) in [0, 1]; generators: of each slice; all modalities of a slice move
     together, the contrast (a power γ = exp(0.08 z) and a factor 1 − 0.06 u) is drawn for each
-    modality. Returns the same shape.
+    modality, and left alone where ``in_units`` (M,) says that a value means a number of HU or SUV.
+    Returns the same shape.
     """
     batch, modalities, height, width = stack.shape
 
@@ -48,4 +51,7 @@ def augment(stack: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     stack = torch.where(chosen[:, None, None, None], warped, stack).clamp(0, 1)
     gamma = torch.exp(0.08 * randn(modalities, 1, 1))
     factor = 1 - 0.06 * rand(modalities, 1, 1)
-    return factor * stack.clamp(min=1e-6) ** gamma
+    changed = factor * stack.clamp(min=1e-6) ** gamma
+    if in_units is None:
+        return changed
+    return torch.where(torch.tensor(in_units)[:, None, None], stack, changed)
