@@ -25,37 +25,31 @@ from torch import Tensor
 SIZE = 16
 
 
-class TwoCorrelatedImages(GaussianPrior):
-    """Each pixel of (T1, FLAIR) is drawn from N(μ, Σ) by itself, in [−1, 1] units."""
+MEAN, COVARIANCE = torch.tensor([-0.1, 0.2]), torch.tensor([[0.04, 0.03], [0.03, 0.05]])
 
-    def __init__(self) -> None:
-        mean, covariance = torch.tensor([-0.1, 0.2]), torch.tensor([[0.04, 0.03], [0.03, 0.05]])
-        super().__init__(("T1", "FLAIR"), mean, covariance)
 
-    def draw(self, batch: int) -> Tensor:
-        """Stacks in [0, 1] units."""
-        z = torch.randn(batch, 2, SIZE, SIZE, generator=generator(7))
-        root = torch.linalg.cholesky(self.covariance)
-        return (self.mean[:, None, None] + torch.einsum("mn,bnhw->bmhw", root, z) + 1) / 2
-
-    def flair_given_t1(self, t1: Tensor) -> Tensor:
-        """E[FLAIR | T1], in [0, 1] units."""
-        slope = self.covariance[0, 1] / self.covariance[0, 0]
-        return (self.mean[1] + slope * (2 * t1 - 1 - self.mean[0]) + 1) / 2
+def two_correlated_images() -> GaussianPrior:
+    """Each pixel of (T1, FLAIR) is drawn from N(MEAN, COVARIANCE) by itself, in [−1, 1] units."""
+    return GaussianPrior.of_pixels(("T1", "FLAIR"), MEAN, COVARIANCE, (SIZE, SIZE))
 
 
 def test_ddpm_draws_from_the_prior() -> None:
-    prior = TwoCorrelatedImages()
+    prior = two_correlated_images()
     x = 2 * reconstruct(prior, BlockDiagonal({}), {}, DDPM(1000), shape=(16, SIZE, SIZE))[0] - 1
     values = x.transpose(0, 1).flatten(1)
-    torch.testing.assert_close(values.mean(1), prior.mean, atol=0.02, rtol=0)
-    torch.testing.assert_close(torch.cov(values), prior.covariance, atol=0.006, rtol=0)
+    torch.testing.assert_close(values.mean(1), MEAN, atol=0.02, rtol=0)
+    torch.testing.assert_close(torch.cov(values), COVARIANCE, atol=0.006, rtol=0)
 
 
 def test_ddpm_refuses_data_it_would_ignore() -> None:
-    prior = TwoCorrelatedImages()
+    prior = two_correlated_images()
     with pytest.raises(UserError, match="would ignore T1"):
-        reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": prior.draw(1)[:, 0]}, DDPM(5))
+        reconstruct(
+            prior,
+            BlockDiagonal({"T1": Identity()}),
+            {"T1": prior.draw(1, generator(7))[:, 0]},
+            DDPM(5),
+        )
 
 
 @pytest.mark.parametrize(
@@ -63,21 +57,24 @@ def test_ddpm_refuses_data_it_would_ignore() -> None:
 )
 def test_a_missing_image_follows_the_clean_one(sampler: MDS | MPS, tolerance: float) -> None:
     """The mean of draws is near E[FLAIR | T1] and far nearer to it than to E[FLAIR]."""
-    prior = TwoCorrelatedImages()
-    t1 = prior.draw(2)[:, 0]
+    prior = two_correlated_images()
+    t1 = prior.draw(2, generator(7))[:, 0]
     draws = reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": t1}, sampler, draws=24)
     assert torch.equal(draws[:, :, 0], t1.expand_as(draws[:, :, 0]))
-    expected = prior.flair_given_t1(t1)
+    known = Measurement(
+        BlockDiagonal({"T1": Identity(), "FLAIR": Zero()}), {"T1": t1, "FLAIR": torch.zeros(2, 0)}
+    )
+    expected = prior.posterior(known).mean[:, 1]
     error = (draws[:, :, 1].mean(0) - expected).square().mean().sqrt()
-    without = ((1 + prior.mean[1]) / 2 - expected).square().mean().sqrt()
+    without = ((1 + MEAN[1]) / 2 - expected).square().mean().sqrt()
     assert float(error) < tolerance
     assert float(error) < 0.6 * float(without)
 
 
 def test_mds_reconstructs_k_space() -> None:
     """Nearer to the truth than the answer without a prior, and as near to the data as its noise."""
-    prior = TwoCorrelatedImages()
-    truth = prior.draw(4)
+    prior = two_correlated_images()
+    truth = prior.draw(4, generator(7))
     scan = KSpace(acceleration=3, coils=4, acs_lines=4, noise_std=0.02).build(SIZE, SIZE)
     operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
     data = simulate(operator, truth, seed=3)
@@ -92,7 +89,7 @@ def test_mds_reconstructs_k_space() -> None:
 
 @pytest.mark.parametrize("sampler", [DDPM(12), MPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)])
 def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> None:
-    prior = TwoCorrelatedImages()
+    prior = two_correlated_images()
     ticks: list[None] = []
     reconstruct(
         prior,
@@ -108,8 +105,8 @@ def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> Non
 
 @pytest.mark.parametrize("sampler", [MPS(8), MDS(8)])
 def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
-    prior = TwoCorrelatedImages()
-    truth = prior.draw(3)
+    prior = two_correlated_images()
+    truth = prior.draw(3, generator(7))
     scan = KSpace(acceleration=2, coils=2, acs_lines=2).build(SIZE, SIZE)
     operator = BlockDiagonal({"FLAIR": scan})
     data = simulate(operator, truth)
@@ -129,13 +126,13 @@ def test_noise_belongs_to_seed_slice_and_draw() -> None:
 
 
 def test_what_does_not_fit_is_told() -> None:
-    prior = TwoCorrelatedImages()
+    prior = two_correlated_images()
     with pytest.raises(UserError, match="unknown modality CT; this prior knows T1, FLAIR"):
         reconstruct(prior, BlockDiagonal({"CT": Zero()}), {})
     with pytest.raises(UserError, match="T1 has an operator, Identity, but no data"):
         reconstruct(prior, BlockDiagonal({"T1": Identity()}), {}, shape=(1, 4, 4))
     with pytest.raises(UserError, match="data of T1 has no operator"):
-        reconstruct(prior, BlockDiagonal({}), {"T1": prior.draw(1)[:, 0]})
+        reconstruct(prior, BlockDiagonal({}), {"T1": prior.draw(1, generator(7))[:, 0]})
     with pytest.raises(UserError, match="T1: its data holds NaN"):
         reconstruct(
             prior, BlockDiagonal({"T1": Identity()}), {"T1": torch.full((1, 4, 4), torch.nan)}

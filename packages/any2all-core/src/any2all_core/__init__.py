@@ -1,7 +1,7 @@
 """The diffusion prior, its training, the plugin registry, and reconstruct()."""
 
 from any2all_core.check import check_sampler
-from any2all_core.gaussian import GaussianPrior
+from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
 from any2all_core.noise import Noise
 from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate
@@ -13,8 +13,10 @@ __version__ = "0.1.0"
 __all__ = [
     "BundledPrior",
     "DiffusionPrior",
+    "GaussianMixturePrior",
     "GaussianPrior",
     "Noise",
+    "Posterior",
     "Prior",
     "PriorSettings",
     "Sampler",

@@ -25,7 +25,9 @@ def check_sampler(sampler: Sampler) -> dict[str, float]:
     Returns the largest difference between a batch and its entries, and the correlation found.
     Raises AssertionError that names what fails.
     """
-    prior = GaussianPrior(("A", "B"), torch.zeros(2), torch.tensor([[0.06, 0.05], [0.05, 0.06]]))
+    prior = GaussianPrior.of_pixels(
+        ("A", "B"), torch.zeros(2), torch.tensor([[0.06, 0.05], [0.05, 0.06]]), (SIZE, SIZE)
+    )
     name = type(sampler).__name__
     ticks = 0
 

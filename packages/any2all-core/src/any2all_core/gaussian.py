@@ -1,20 +1,45 @@
-"""A prior whose posterior is known in closed form, to test samplers against."""
+"""Priors whose posterior is known in closed form, to test samplers against."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from any2all_operators import Measurement
 from torch import Tensor
 
 from any2all_core.schedule import Schedule
 
+NULL = 1e-9
+"""Eigenvalues of A Σ Aᵀ + noise below this share of the largest count as zero: data said twice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What is known of stacks once y is: N(mean, covariance) in [0, 1] units.
+
+    mean: (B, M, H, W); covariance: (MHW, MHW), the same for all B, as it does not depend on y;
+    log_evidence: log p(y), (B,), up to a constant of A and the noise.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    log_evidence: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        """Of each pixel, (M, H, W)."""
+        return self.covariance.diagonal().clamp(min=0).sqrt().view(self.mean.shape[1:])
+
 
 @dataclass
 class GaussianPrior:
-    """Each pixel's M intensities are drawn from N(mean, covariance) by itself, in [−1, 1] units.
+    """Small stacks drawn from N(mean, covariance), in [−1, 1] units.
 
-    mean: (M,), covariance: (M, M). ``calls``: the times at which it was asked.
+    mean: (M, H, W); covariance: (MHW, MHW), symmetric, not negative. ``calls``: the times at which
+    it was asked. Everything is computed in double precision.
     """
 
     modalities: tuple[str, ...]
@@ -23,11 +48,111 @@ class GaussianPrior:
     schedule: Schedule = field(default_factory=Schedule)
     calls: list[int] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.mean, self.covariance = self.mean.double(), self.covariance.double()
+        values, self._axes = torch.linalg.eigh(self.covariance)
+        self._values = values.clamp(min=0)
+
+    @classmethod
+    def of_pixels(
+        cls, modalities: tuple[str, ...], mean: Tensor, covariance: Tensor, size: tuple[int, int]
+    ) -> GaussianPrior:
+        """Each pixel's M intensities are drawn from N(mean (M,), covariance (M, M)) by itself."""
+        pixels = torch.eye(math.prod(size), dtype=torch.float64)
+        whole = torch.kron(covariance.double(), pixels)
+        return cls(modalities, mean[:, None, None].expand(-1, *size), whole)
+
     def denoise(self, x_t: Tensor, t: int) -> Tensor:
         """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ)."""
         self.calls.append(t)
         a = float(self.schedule.alpha_bar[t])
-        noisy = a * self.covariance + (1 - a) * torch.eye(len(self.mean))
-        gain = a**0.5 * self.covariance @ torch.linalg.inv(noisy)
-        mean = self.mean[None, :, None, None]
-        return mean + torch.einsum("mn,bnhw->bmhw", gain, x_t - a**0.5 * mean)
+        gain = a**0.5 * self._values / (a * self._values + 1 - a)
+        gap = (x_t.double() - a**0.5 * self.mean).flatten(1)
+        moved = ((gap @ self._axes) * gain) @ self._axes.mT
+        return (self.mean + moved.view(x_t.shape)).to(x_t.dtype)
+
+    def log_density(self, x_t: Tensor, alpha_bar: float) -> Tensor:
+        """log N(x_t; √ᾱ μ, ᾱ Σ + (1−ᾱ) I), (B,)."""
+        spread = alpha_bar * self._values + 1 - alpha_bar
+        gap = (x_t.double() - alpha_bar**0.5 * self.mean).flatten(1) @ self._axes
+        return -0.5 * (gap.square() / spread + torch.log(2 * math.pi * spread)).sum(1)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Stacks (B, M, H, W) in [0, 1] units, not clipped."""
+        z = torch.randn(batch, len(self._values), generator=generator, dtype=torch.float64)
+        x = self.mean.flatten() + (z * self._values.sqrt()) @ self._axes.mT
+        return ((x + 1) / 2).view(batch, *self.mean.shape).float()
+
+    def posterior(self, measurement: Measurement) -> Posterior:
+        """p(u | y) of u = (x + 1)/2 ~ N(μ_u, Σ_u), by conditioning on y = A u + n.
+
+        K = Σ_u Aᵀ (A Σ_u Aᵀ + noise)⁺; mean μ_u + K (y − A μ_u), covariance Σ_u − K A Σ_u.
+        """
+        matrix, noise, data = as_matrix(measurement, self.mean.shape)
+        mean, covariance = (self.mean.flatten() + 1) / 2, self.covariance / 4
+        shared = covariance @ matrix.mT
+        values, axes = torch.linalg.eigh(matrix @ shared + torch.diag(noise))
+        kept = values > NULL * values[-1]
+        values, axes = values[kept], axes[:, kept]
+        gap = (data - mean @ matrix.mT) @ axes
+        there = mean + (gap / values) @ (shared @ axes).mT
+        left = covariance - (shared @ axes / values) @ (shared @ axes).mT
+        evidence = -0.5 * (gap.square() / values + torch.log(2 * math.pi * values)).sum(1)
+        return Posterior(there.view(-1, *self.mean.shape), left, evidence)
+
+
+@dataclass
+class GaussianMixturePrior:
+    """Σ_k weights_k N(μ_k, Σ_k): a posterior with several modes, each of a known share."""
+
+    weights: Tensor
+    components: Sequence[GaussianPrior]
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.components[0].modalities
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.components[0].schedule
+
+    def denoise(self, x_t: Tensor, t: int) -> Tensor:
+        """E[x_0 | x_t] = Σ_k p(k | x_t) E_k[x_0 | x_t]."""
+        self.calls.append(t)
+        share = self.shares(x_t, float(self.schedule.alpha_bar[t])).to(x_t.dtype)
+        each = torch.stack([c.denoise(x_t, t) for c in self.components], 1)
+        return (share[..., None, None, None] * each).sum(1)
+
+    def shares(self, x_t: Tensor, alpha_bar: float = 1 - 1e-6) -> Tensor:
+        """p(k | x_t), (B, K); x_t (B, M, H, W) in [−1, 1] units."""
+        logs = [c.log_density(x_t, alpha_bar) for c in self.components]
+        return torch.softmax(torch.stack(logs, 1) + self.weights.double().log(), 1)
+
+    def posterior_shares(self, measurement: Measurement) -> Tensor:
+        """p(k | y), (B, K)."""
+        logs = [c.posterior(measurement).log_evidence for c in self.components]
+        return torch.softmax(torch.stack(logs, 1) + self.weights.double().log(), 1)
+
+
+def as_matrix(measurement: Measurement, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """A (N, MHW), the variance of each datum's noise (N,), and y (B, N), all real and double.
+
+    Data that A leaves at zero whatever the image is (k-space not sampled) is left out.
+    """
+    basis = torch.eye(math.prod(shape)).view(-1, *shape)
+    blocks = measurement.operator.operators
+    columns = measurement.operator.forward(basis)
+    rows, noise, data = [], [], []
+    for name, block in blocks.items():
+        matrix, y = _real(columns[name]).mT, _real(measurement.data[name])
+        taken = matrix.abs().amax(1) > 0 if matrix.numel() else torch.zeros(0, dtype=torch.bool)
+        rows.append(matrix[taken])
+        data.append(y[:, taken])
+        noise.append(torch.full((int(taken.sum()),), float(block.noise_std) ** 2))
+    return torch.cat(rows).double(), torch.cat(noise).double(), torch.cat(data, 1).double()
+
+
+def _real(data: Tensor) -> Tensor:
+    """(B, ...) real or complex as (B, N) real."""
+    return (torch.view_as_real(data) if data.is_complex() else data).flatten(1)
