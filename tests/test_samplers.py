@@ -17,9 +17,10 @@ from any2all_core import (
     simulate,
 )
 from any2all_core.noise import generator
+from any2all_core.oracle import cases, mode_shares, posterior_error
 from any2all_data import KSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
-from any2all_samplers import DDPM, MDS, MPS
+from any2all_samplers import DDPM, MDS, MMPS, MPS
 from torch import Tensor
 
 SIZE = 16
@@ -87,7 +88,44 @@ def test_mds_reconstructs_k_space() -> None:
     assert 0.015 < float(rms.mean()) < 0.025
 
 
-@pytest.mark.parametrize("sampler", [DDPM(12), MPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)])
+@pytest.mark.parametrize("case", list(cases()))
+def test_mmps_draws_from_the_posterior(case: str) -> None:
+    """Mean and spread, whatever is known; the mean within a share of the standard deviation."""
+    found = posterior_error(MMPS(), cases()[case], draws=128)
+    assert found
+    for image in found.values():
+        assert image.bias < 0.13
+        assert image.spread == pytest.approx(1, abs=0.08)
+
+
+def test_mds_bias_is_what_is_documented() -> None:
+    """It fits the data, but is too sure of it."""
+    (found,) = posterior_error(MDS(), cases()["A clean"], draws=128).values()
+    assert 0.05 < found.bias < 0.25
+    assert 0.6 < found.spread < 0.8
+
+
+def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:
+    """A network's Jacobian may be indefinite, where conjugate gradients would divide by nothing."""
+    prior = two_correlated_images()
+    denoise = prior.denoise
+    turn = 1 - 2 * (torch.arange(SIZE) % 2)
+    prior.denoise = lambda x_t, t: denoise(x_t, t) * turn  # type: ignore[method-assign]
+    t1 = prior.draw(2, generator(7))[:, 0]
+    drawn = reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": t1}, MMPS(10))
+    assert bool(torch.isfinite(drawn).all())
+
+
+def test_mmps_gives_each_mode_its_share() -> None:
+    pairs = mode_shares(MMPS(), draws=128)
+    assert {exact > 0.5 for exact, _ in pairs} == {True, False}
+    for exact, found in pairs:
+        assert found == pytest.approx(exact, abs=0.15)
+
+
+@pytest.mark.parametrize(
+    "sampler", [DDPM(12), MPS(12), MMPS(12), MDS(12), MDS(12, eta=0.5, weight=5.0)]
+)
 def test_n_steps_are_n_network_calls_and_ticks(sampler: DDPM | MPS | MDS) -> None:
     prior = two_correlated_images()
     ticks: list[None] = []
@@ -141,7 +179,9 @@ def test_what_does_not_fit_is_told() -> None:
         reconstruct(prior, BlockDiagonal({}), {})
 
 
-@pytest.mark.parametrize("sampler", [DDPM(20), MDS(20), MPS(100)], ids=["ddpm", "mds", "mps"])
+@pytest.mark.parametrize(
+    "sampler", [DDPM(20), MDS(20), MMPS(20), MPS(100)], ids=["ddpm", "mds", "mmps", "mps"]
+)
 def test_samplers_keep_their_contract(sampler: Sampler) -> None:
     assert check_sampler(sampler)["batch"] < 1e-4
 

@@ -33,6 +33,12 @@ class BlockDiagonal:
         self._expect(stack)
         return {name: op.forward(stack[:, m]) for m, (name, op) in self._enumerate()}
 
+    def adjoint(self, data: Data) -> Tensor:
+        """A* y, (B, M, H, W), 0 for a modality without data; some must have data."""
+        there = {m: op.adjoint(data[m]) for m, op in self.operators.items() if data[m].numel()}
+        nothing = torch.zeros_like(next(iter(there.values())))
+        return torch.stack([there.get(name, nothing) for name in self.operators], 1)
+
     def prox(self, data: Data, anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
         """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖², (B, M, H, W)."""
         return self.prox_of(data)(anchor, weight)

@@ -1,0 +1,42 @@
+"""Every sampler against the exact posterior: bias, spread, and the share of each mode.
+
+    python bench/oracle.py [--draws 512] [--sampler mds:steps=20 ...]
+
+Two images of 8 x 8 drawn from a Gaussian prior, and from a mixture of two; see
+any2all_core.oracle. A right sampler has bias 0, spread 1, and the exact shares.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from any2all_core import make_sampler
+from any2all_core.oracle import cases, mode_shares, posterior_error
+
+SAMPLERS = ("mds", "mds:steps=20", "mds:steps=150:eta=0.85:weight=5:spacing=uniform")
+SAMPLERS += ("mps:steps=1000:zeta=0.3", "mmps", "mmps:steps=25", "mmps:iterations=2")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--draws", type=int, default=512)
+    arguments.add_argument("--sampler", action="append")
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    known = {name: case for name, case in cases().items() if case}
+    print(f"| sampler | {' | '.join(known)} | modes of B given A |\n|{'---|' * (len(known) + 2)}")
+    for text in options.sampler or SAMPLERS:
+        name, *settings = text.split(":")
+        sampler = make_sampler(name, dict(s.split("=") for s in settings))
+        cells = []
+        for case in known.values():
+            found = posterior_error(sampler, case, options.draws)
+            cells.append("; ".join(f"{f.bias:.2f} / {f.spread:.2f}" for f in found.values()))
+        shares = mode_shares(sampler, options.draws)
+        cells.append(", ".join(f"{found:.2f} ({exact:.2f})" for exact, found in shares))
+        print(f"| `{text}` | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

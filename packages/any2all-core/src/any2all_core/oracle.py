@@ -1,0 +1,158 @@
+"""How far a sampler's draws are from the posterior, where the posterior is known exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from any2all_operators import (
+    BlockDiagonal,
+    Identity,
+    Measurement,
+    Operator,
+    SenseFourier,
+    equispaced_mask,
+)
+from torch import Tensor
+
+from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior
+from any2all_core.noise import generator
+from any2all_core.reconstruct import complete, reconstruct, simulate
+from any2all_core.sampler import Sampler
+
+SIZE = 8
+MODALITIES = ("A", "B")
+NOISE_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one image, all draws and pixels together.
+
+    ``bias``: root mean square of (mean of the draws − posterior mean) over that of the posterior's
+    standard deviation, less what so few draws leave by chance; ``spread``: standard deviation of
+    the draws over the posterior's (root mean squares).
+    """
+
+    bias: float
+    spread: float
+
+
+def smooth_images() -> GaussianPrior:
+    """Two images of 8 x 8, in which neighbours are alike and A tells much of B (0.74)."""
+    place = torch.cartesian_prod(torch.arange(SIZE), torch.arange(SIZE)).double()
+    distance = torch.cdist(place, place)
+    alike = 0.7 * torch.exp(-distance / 3) + 0.3 * torch.exp(-distance)
+    pair = torch.tensor([[0.10, 0.07], [0.07, 0.09]]).double()
+    pixels = torch.eye(2 * SIZE**2).double()
+    mean = torch.tensor([-0.1, 0.2])[:, None, None].expand(-1, SIZE, SIZE)
+    return GaussianPrior(MODALITIES, mean, torch.kron(pair, alike) + 0.003 * pixels)
+
+
+def two_kinds() -> GaussianMixturePrior:
+    """Images of two kinds, 35 and 65 %, whose B differs much in its level and whose A little."""
+    one = smooth_images()
+    apart = torch.tensor([0.0625, 0.25])[:, None, None]
+    kinds = [
+        GaussianPrior(MODALITIES, one.mean + sign * apart, one.covariance / 4) for sign in (-1, 1)
+    ]
+    return GaussianMixturePrior(torch.tensor([0.35, 0.65]), kinds)
+
+
+@dataclass(frozen=True)
+class Blur(Operator):
+    """Gaussian blur of ``sigma`` pixels, periodic at the border."""
+
+    sigma: float = 1.0
+    noise_std: float = NOISE_STD
+
+    def forward(self, image: Tensor) -> Tensor:
+        rows, columns = (torch.fft.fftfreq(n, device=image.device) for n in image.shape[1:])
+        frequency = rows[:, None] ** 2 + columns**2
+        transfer = torch.exp(-2 * (math.pi * self.sigma) ** 2 * frequency)
+        return torch.fft.ifft2(transfer * torch.fft.fft2(image)).real
+
+    def adjoint(self, data: Tensor) -> Tensor:
+        return self.forward(data)
+
+
+def cases() -> dict[str, dict[str, Operator]]:
+    """What is known, by name: missing, clean, k-space (R = 2, four coils) and blurred images."""
+    x = torch.linspace(-1, 1, SIZE)
+    corners = [(a, b) for a in (-1, 1) for b in (-1, 1)]
+    maps = torch.stack(
+        [
+            torch.exp(-((x[:, None] - a) ** 2) / 3 - (x - b) ** 2 / 3 + 1j * a * x)
+            for a, b in corners
+        ]
+    )
+    maps = (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
+    scan = SenseFourier(maps, equispaced_mask(SIZE, 2, 2), NOISE_STD)
+    return {
+        "nothing": {},
+        "A clean": {"A": Identity()},
+        "A clean, B k-space": {"A": Identity(), "B": scan},
+        "A, B k-space": {"A": scan, "B": scan},
+        "B blurred": {"B": Blur()},
+    }
+
+
+def posterior_error(
+    sampler: Sampler, known: Mapping[str, Operator], draws: int = 256, seed: int = 0
+) -> dict[str, Found]:
+    """{image: how its draws differ from the posterior} for one truth of :func:`smooth_images`.
+
+    Images that the data fixes are left out. Source of the posterior: conditioning a Gaussian.
+    """
+    prior = smooth_images()
+    if known:
+        measurement = _measured(prior, known, prior.draw(1, generator(seed, 1)), seed)
+        posterior = prior.posterior(measurement)
+        mean, std = posterior.mean[0], posterior.std
+        data = {m: y for m, y in measurement.data.items() if m in known}
+    else:
+        mean = (prior.mean + 1) / 2
+        std, data = prior.covariance.diagonal().sqrt().view(mean.shape) / 2, {}
+    operator = BlockDiagonal(known)
+    stacks = reconstruct(
+        prior, operator, data, sampler,
+        shape=(1, SIZE, SIZE), draws=draws, batch_size=draws, seed=seed,
+    )[:, 0].double()  # fmt: skip
+    found: dict[str, Found] = {}
+    for m, name in enumerate(MODALITIES):
+        scale = float(std[m].square().mean())
+        if scale < 1e-10:
+            continue
+        spread = float(stacks[:, m].var(0).mean()) / scale
+        bias = float((stacks[:, m].mean(0) - mean[m]).square().mean()) / scale
+        found[name] = Found(max(bias - spread / draws, 0.0) ** 0.5, spread**0.5)
+    return found
+
+
+def mode_shares(sampler: Sampler, draws: int = 256, seed: int = 0) -> list[tuple[float, float]]:
+    """(exact, found) probability of the second of :func:`two_kinds` given A, for four truths."""
+    prior = two_kinds()
+    pairs = []
+    for k in range(4):
+        truth = prior.components[k % 2].draw(1, generator(seed, 2, k))
+        measurement = _measured(prior, {"A": Identity()}, truth, seed)
+        data = {"A": measurement.data["A"]}
+        stacks = reconstruct(
+            prior, BlockDiagonal({"A": Identity()}), data, sampler,
+            draws=draws, batch_size=draws, seed=seed,
+        )[:, 0]  # fmt: skip
+        exact = prior.posterior_shares(measurement)[0, 1]
+        pairs.append((float(exact), float(prior.shares(2 * stacks - 1)[:, 1].mean())))
+    return pairs
+
+
+def _measured(
+    prior: GaussianPrior | GaussianMixturePrior,
+    known: Mapping[str, Operator],
+    truth: Tensor,
+    seed: int,
+) -> Measurement:
+    operator = complete(BlockDiagonal(known), prior)
+    return Measurement(operator, simulate(operator, truth, seed))
