@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from any2all_core import DiffusionPrior
+from any2all_core.imported import import_prior
+from any2all_operators import UserError
 from conftest import Run
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
@@ -276,6 +279,7 @@ def test_what_can_not_be_imported_is_told(any2all: Run, tmp_path: Path) -> None:
             *common,
             "T1,CT,PET",
         ): "give num_head_channels or num_heads",
+        ("guided-diffusion", "model.pt", *common, "T1,CT,PET", *head): "give --schedule cosine or",
         ("guided-diffusion", "classes.pt", *common, "T1,CT,PET", *head): "trained with classes",
         (
             "guided-diffusion",
@@ -305,6 +309,35 @@ def test_what_can_not_be_imported_is_told(any2all: Run, tmp_path: Path) -> None:
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert said in done.stderr
         assert not (tmp_path / "prior").exists()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        ({"beta_schedule": "linear", "num_train_timesteps": 4000}, "linear from 2.5e-05 to 0.005"),
+        ({"beta_schedule": "linear", "rescale_betas_zero_snr": True}, "rescale_betas_zero_snr"),
+        ({"beta_schedule": "scaled_linear"}, "beta_schedule scaled_linear"),
+        ({"beta_schedule": "linear", "prediction_type": "flow"}, "prediction_type flow"),
+    ],
+)
+def test_a_schedule_that_is_none_of_ours_is_refused(
+    tmp_path: Path, scheduler: dict[str, object], said: str
+) -> None:
+    unet = UNet2DModel(
+        sample_size=32,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(32,),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+    )
+    unet.save_pretrained(tmp_path / "unet")
+    (tmp_path / "scheduler").mkdir()
+    whole = {"beta_start": 1e-4, "beta_end": 0.02, "num_train_timesteps": 1000, **scheduler}
+    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps(whole))
+    with pytest.raises(UserError, match=said):
+        import_prior("diffusers", tmp_path, ("T1",))
 
 
 def test_a_prior_of_the_hub(

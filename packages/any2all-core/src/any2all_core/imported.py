@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def import_prior(
     ``options`` as in :class:`Heads`; ``diffusers``, a folder of a ``UNet2DModel``, or of a pipeline
     with one; or the name of a plugin of the group ``any2all.networks``, with its own options.
     prediction and schedule: as trained; by default what a pipeline's scheduler says, else noise and
-    linear for guided-diffusion, noise and cosine for others.
+    cosine. guided-diffusion's weights say nothing of their schedule, which must be given.
 
     Images enter the network in [−1, 1], as both train them. Raises UserError naming the file.
     """
@@ -78,7 +79,12 @@ def import_prior(
             heads.num_heads,
             heads.use_new_attention_order,
         )
-        said: dict[str, Any] = {"schedule": "linear"}
+        if schedule is None:
+            raise UserError(
+                f"{source}: does not say what schedule it was trained with; give --schedule cosine "
+                "or linear"
+            )
+        said: dict[str, Any] = {}
     elif kind in others:
         network = make_plugin("any2all.networks", kind, dict(options or {}))
         config, state = network.read(source, len(modalities))
@@ -116,6 +122,13 @@ def _built(
             f"{source}: its weights are of another network ({str(error).splitlines()[0]})"
         ) from None
     return DiffusionPrior(unet, settings, config if own else None).eval().requires_grad_(False)
+
+
+def _close(given: tuple[Any, ...], wanted: tuple[float, ...]) -> bool:
+    return all(
+        isinstance(a, int | float) and math.isclose(a, b, rel_tol=1e-6)
+        for a, b in zip(given, wanted, strict=True)
+    )
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
@@ -159,14 +172,23 @@ def _read_diffusers(
         scheduler = read_json(path)
         kind = str(scheduler.get("beta_schedule"))
         ends = (scheduler.get("beta_start"), scheduler.get("beta_end"))
-        if kind not in SCHEDULES or (kind == "linear" and ends != (1e-4, 0.02)):
+        steps = scheduler.get("num_train_timesteps", 1000)
+        wanted = (0.1 / steps, 20 / steps)
+        changed = [n for n in ("trained_betas", "rescale_betas_zero_snr") if scheduler.get(n)]
+        if kind not in SCHEDULES or changed or (kind == "linear" and not _close(ends, wanted)):
             raise UserError(
-                f"{path}: beta_schedule {kind} from {ends[0]} to {ends[1]}; expected "
-                "squaredcos_cap_v2, or linear from 0.0001 to 0.02"
+                f"{path}: beta_schedule {' '.join([kind, *changed])} from {ends[0]} to {ends[1]} "
+                f"in {steps} steps; expected squaredcos_cap_v2, or linear from {wanted[0]:g} to "
+                f"{wanted[1]:g}"
+            )
+        predicts = scheduler.get("prediction_type", "epsilon")
+        if predicts not in PREDICTIONS:
+            raise UserError(
+                f"{path}: prediction_type {predicts}; expected {', '.join(PREDICTIONS)}"
             )
         said |= {
             "schedule": SCHEDULES[kind],
-            "prediction": PREDICTIONS[scheduler.get("prediction_type", "epsilon")],
-            "diffusion_steps": scheduler.get("num_train_timesteps", 1000),
+            "prediction": PREDICTIONS[predicts],
+            "diffusion_steps": steps,
         }
     return config, state, said
