@@ -97,8 +97,7 @@ def judge(folder: Path, test: list[Tensor]) -> dict[str, float]:
     """Figures of a prior on test patients: means over patients."""
     prior = load_prior(folder)
     slices = torch.cat(test)
-    dtype = next(prior.parameters()).dtype
-    figures = validate(prior, slices, dtype)
+    figures = validate(prior, slices)
     kept = {name: figures[name] for name in ("validation_loss", "psnr_t300", "psnr_t500")}
     size = slices.shape[2:]
     scan = KSpace(acceleration=4, coils=8, acs_lines=8, noise_std=0.01).build(*size)

@@ -139,10 +139,36 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     for change, words in (
         ({"prediction": "epsilon"}, "has prediction v, this training epsilon"),
         ({"channels": (16, 16)}, "network of another size"),
+        ({"norm_groups": 1}, "network of another size"),
     ):
         with pytest.raises(UserError, match=words):
             run(tmp_path / "new", dataclasses.replace(TINY, **change), start_from=first)
     assert not (tmp_path / "new/checkpoint.pt").exists()
+
+
+def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    first = DiffusionPrior.load(tmp_path / "first", "float32")
+    settings = dataclasses.replace(SETTINGS, modalities=("CT", MODALITIES[2], MODALITIES[0]))
+    still = dataclasses.replace(TINY, learning_rate=1e-12, steps=1, ema=0.0)
+    x = slices()
+    more = {"start_from": first, "precision": "float32"}
+    train(InMemory(x), x[:4], settings, still, tmp_path / "second", **more)  # type: ignore[arg-type]
+    second = DiffusionPrior.load(tmp_path / "second", "float32")
+    stack = torch.randn(2, 3, 32, 32, generator=generator(3))
+    t = torch.tensor([100, 800])
+    found = second.predict(stack, t)
+    # as if the first prior were blind to the modality that is not shared
+    weight = first.unet.get_parameter("conv_in.weight")
+    parts = SETTINGS.patch**2
+    weight[:, parts : 2 * parts] = 0
+    expected = first.predict(stack[:, [2, 0, 1]], t)
+    assert torch.allclose(found[:, 2], expected[:, 0], atol=1e-5)
+    assert torch.allclose(found[:, 1], expected[:, 2], atol=1e-5)
+    assert found[:, 0].abs().max() < 1e-5
+    strange = dataclasses.replace(SETTINGS, modalities=("CT", "PET", "SPECT"))
+    with pytest.raises(UserError, match="nothing in common"):
+        train(InMemory(x), x[:4], strange, still, tmp_path / "third", **more)  # type: ignore[arg-type]
 
 
 def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> None:

@@ -46,7 +46,10 @@ def train(
     ] = None,
     start_from: Annotated[
         str | None,
-        typer.Option(help="Prior to begin with: a folder written by train, or an installed one"),
+        typer.Option(
+            help="Prior to begin with, of some of these modalities or other ones besides: a folder "
+            "written by train, or an installed one"
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
@@ -293,7 +296,8 @@ def import_(
         str | None, typer.Option(help="Rows,columns [default: as the source says]")
     ] = None,
     prediction: Annotated[
-        str | None, typer.Option(help="epsilon, v or sample [default: as the source says]")
+        str | None,
+        typer.Option(help="epsilon, v or sample [default: as the source says, or epsilon]"),
     ] = None,
     schedule: Annotated[
         str | None, typer.Option(help="cosine or linear [default: as the source says]")

@@ -66,7 +66,8 @@ def run(
     console = Console(stderr=True, quiet=not first)
     read = _of_cohort if is_cohort(data) else _of_folders
     examples, check, prior = read(data, validation, wanted, incomplete, console)
-    check = check[:: max(len(check) // VALIDATION_SLICES, 1)][:VALIDATION_SLICES]
+    count = min(VALIDATION_SLICES, len(check))
+    check = check[torch.linspace(0, len(check) - 1, count).round().long()]
     console.print(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
         f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"

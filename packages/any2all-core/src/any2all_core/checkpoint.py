@@ -99,6 +99,7 @@ def save_checkpoint(
             os.fsync(file.fileno())
         os.replace(temporary, output / CHECKPOINT)
         export(output, ema)
+        keep_best(output, ema)
         with (output / "log.jsonl").open("a") as log:
             log.write(json.dumps(entry) + "\n")
     except (
@@ -114,8 +115,11 @@ def save_checkpoint(
         ) from None
 
 
-def keep_best(output: Path, ema: DiffusionPrior, figure: float) -> None:
-    """Make ``output/best`` this prior, if its validation loss is the least so far."""
+def keep_best(output: Path, ema: DiffusionPrior) -> None:
+    """Make ``output/best`` this prior, if it was validated and its loss is the least so far."""
+    figure = ema.settings.training.get("validation_loss")
+    if figure is None:
+        return
     path = output / BEST / "prior.json"
     if path.exists():
         kept = json.loads(path.read_text())["training"].get("validation_loss", math.inf)
@@ -126,9 +130,9 @@ def keep_best(output: Path, ema: DiffusionPrior, figure: float) -> None:
 
 
 def export(output: Path, ema: DiffusionPrior) -> None:
-    """Make ``output`` a prior folder of the averaged weights."""
+    """Make ``output`` a prior folder of the averaged weights; what it says of them comes last."""
     folder = output / "prior.part"
     ema.save(folder)
-    for path in folder.iterdir():
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "prior.json"):
         os.replace(path, output / path.name)
     shutil.rmtree(folder)

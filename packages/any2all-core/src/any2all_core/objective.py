@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -52,13 +50,12 @@ def loss(
 
 
 @torch.no_grad()
-def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[str, float]:
+def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     """Held-out loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1).
 
     slices: (N, M, H, W) in [0, 1] of patients who lack nothing.
     """
-    model = copy.deepcopy(prior).to(dtype).eval()
-    device = next(model.parameters()).device
+    device = prior.device
     random = torch.Generator().manual_seed(0)
     alpha_bar = prior.schedule.alpha_bar.float()
     steps = prior.schedule.steps
@@ -70,8 +67,8 @@ def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[
     for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, whole, noise, t)), strict=True):
         x, there, z, time = (a.to(device) for a in part)
         level = alpha_bar.to(device)[time]
-        out = model.predict(noised(x, there, z, level), time)
-        value = loss(out, x, there, z, level, model.settings.prediction)
+        out = prior.predict(noised(x, there, z, level), time)
+        value = loss(out, x, there, z, level, prior.settings.prediction)
         total += float(value) * len(x)
     figures = {"validation_loss": total / len(x_0)}
     for time_ in VALIDATION_TIMES:
@@ -79,7 +76,7 @@ def validate(prior: DiffusionPrior, slices: Tensor, dtype: torch.dtype) -> dict[
         signal, spread = alpha_bar[late].sqrt(), (1 - alpha_bar[late]).sqrt()
         errors = []
         for part, z in zip(x_0.split(VALIDATION_BATCH), noise.split(VALIDATION_BATCH), strict=True):
-            x_0_hat = model.denoise((signal * part + spread * z).to(device), late).clamp(-1, 1)
+            x_0_hat = prior.denoise((signal * part + spread * z).to(device), late).clamp(-1, 1)
             errors.append((((x_0_hat.cpu() - part) / 2) ** 2).mean((1, 2, 3)))
         figures[f"psnr_t{late}"] = float(-10 * torch.cat(errors).log10().mean())
     return {name: round(value, 5) for name, value in figures.items()}

@@ -31,7 +31,10 @@ Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 
 @dataclass(frozen=True)
 class Progress:
-    """What :func:`train` tells its caller after each step; ``prior`` (EMA) with ``validation``."""
+    """What :func:`train` tells its caller after each step.
+
+    With ``validation`` also ``prior``: the average, where and in the precision that it computes.
+    """
 
     step: int
     loss: float
@@ -70,7 +73,7 @@ def train(
     nothing. ``output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
     prior of the least validation loss in ``best/``; ``resume`` goes on from it with the very losses
     an uninterrupted run would have had, because example b of step k draws all its randomness from
-    (seed, k, b). ``start_from``: a prior of the same modalities and network (float32).
+    (seed, k, b). ``start_from``: a prior of the same network (float32) that shares a modality.
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
     the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
@@ -119,7 +122,8 @@ def train(
     }
     start, kept = restore(output, identity, prior, ema) if resume else (0, None)
     if resume and accelerator.is_main_process:
-        export(output, ema)
+        export(output, ema)  # a kill may have come before it
+        keep_best(output, ema)
     weights = Weights(prior, ema, dtype, accelerator, shard)
     optimizer = torch.optim.Adam(weights.masters, lr=recipe.learning_rate, fused=True)
     if kept is not None:
@@ -142,8 +146,6 @@ def train(
         state = weights.state(optimizer)
         if accelerator.is_main_process:
             save_checkpoint(output, identity | {"step": step}, state, ema, entry)
-            if figures:
-                keep_best(output, ema, figures["validation_loss"])
         losses.clear()
 
     clock, seconds, rate = time.perf_counter(), 0.0, 0.0
@@ -196,14 +198,15 @@ def train(
             done, figures = step + 1, None
             last = done == recipe.steps
             if last or done % validate_every == 0:
-                figures = validate(weights.ema(), validation, dtype)
+                judged = copy.deepcopy(weights.ema()).to(device, dtype)
+                figures = validate(judged, validation)
             if last or stop or figures or done % checkpoint_every == 0:
                 save(done, figures or {})
             if stop:
                 raise Stopped(done)
-            clock = time.perf_counter()
             if accelerator.is_main_process:
-                report(Progress(done, mean, rate, figures, ema if figures else None))
+                report(Progress(done, mean, rate, figures, judged if figures else None))
+            clock = time.perf_counter()
     accelerator.wait_for_everyone()
     return weights.ema()
 
@@ -245,14 +248,41 @@ def _name(prior: DiffusionPrior) -> str:
 
 
 def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
-    for name in ("modalities", "prediction", "patch", "diffusion_steps"):
+    """Take over the weights of ``start``, which may be of other modalities, in another order.
+
+    What leads from and to a modality that is new starts at zero: the images of the others are
+    denoised as before.
+    """
+    shared = [m for m in prior.modalities if m in start.modalities]
+    if not shared:
+        raise UserError(
+            f"the prior to start from knows {', '.join(start.modalities)}, this training has "
+            f"{', '.join(prior.modalities)}: nothing in common"
+        )
+    for name in ("prediction", "patch", "diffusion_steps", "schedule"):
         has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
         if has != wanted:
             raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+    state = start.state_dict()
+    own, theirs = (_channels(p, shared) for p in (prior, start))
     try:
-        prior.load_state_dict(start.state_dict())
-    except RuntimeError:
+        for name in ("norm_num_groups", "attention_head_dim"):  # which change no weight's shape
+            if start.unet.config.get(name) != prior.unet.config.get(name):
+                raise RuntimeError(name)
+        if start.modalities != prior.modalities:
+            for name, axis in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
+                old, new = state[f"unet.{name}"], torch.zeros_like(prior.unet.get_parameter(name))
+                state[f"unet.{name}"] = new.index_copy(axis, own, old.index_select(axis, theirs))
+        prior.load_state_dict(state)
+    except (RuntimeError, AttributeError, KeyError):
         raise UserError(
             "the prior to start from has a network of another size; give its recipe's channels, "
             "blocks, attention_levels and norm_groups"
         ) from None
+
+
+def _channels(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
+    """Where patches of these modalities lie among the network's channels."""
+    parts = prior.settings.patch**2
+    first = [prior.modalities.index(m) * parts for m in modalities]
+    return torch.tensor([k + i for k in first for i in range(parts)])
