@@ -39,7 +39,9 @@ def augment(
     scale = 1 + 0.08 * uniform()
     shift = 0.06 * uniform(2, 1)  # the grid spans 2
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    rotation = torch.stack([cos, -sin, sin, cos], 1).view(batch, 2, 2)
+    # in the grid's coordinates, of which each side of the image spans 2
+    across, down = -sin * height / width, sin * width / height
+    rotation = torch.stack([cos, across, down, cos], 1).view(batch, 2, 2)
     grid = F.affine_grid(
         torch.cat([rotation, shift], 2), [batch, modalities, height, width], align_corners=False
     )
