@@ -111,6 +111,9 @@ def test_many_patients_are_shared_and_gone_on_with(
     # one was cut short; what is whole is not made again
     before = (tmp_path / "alone/p0/report.json").read_text()
     shutil.rmtree(tmp_path / "alone/p2")
+    refused = any2all(*command, "other", "--split", "test")
+    assert refused.returncode == 2
+    assert "is no cohort, which would say who is test" in refused.stderr
     (cohort / "p4").mkdir()
     (cohort / "p4/T1.nii.gz").write_bytes(b"damaged")
     try:

@@ -30,6 +30,8 @@ def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
     folder = Path(input_)
     if not folder.is_dir() or any(path.is_file() for path in folder.iterdir()):
         return None
+    if split is not None:
+        raise UserError(f"--split {split}: {input_} is no cohort, which would say who is {split}")
     patients = sorted({path.parent for path in folder.glob("*/*.nii*")})
     return {path.name: str(path) for path in patients} or None
 
