@@ -123,7 +123,7 @@ def plain_step(
     def run() -> float:
         start = time.perf_counter()
         optimizer.zero_grad()
-        (prior.predict(x, t) - x).square().mean().backward()
+        (prior.unet(x, t).sample - x).square().mean().backward()
         optimizer.step()
         with torch.no_grad():
             for ours, new in zip(average.parameters(), prior.parameters(), strict=True):

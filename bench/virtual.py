@@ -74,7 +74,7 @@ class Lines:
         if image in self.units:
             width, unit = self.units[image]
             errors = [
-                float((u - x).abs()[head].mean())
+                float((u.clamp(0, 1) - x).abs()[head].mean())
                 for u, x, head in zip(results, truths, heads, strict=True)
             ]
             mae = f"{width * float(np.mean(errors)):.3g} {unit}"
