@@ -109,13 +109,9 @@ class GaussianMixturePrior:
     components: Sequence[GaussianPrior]
     calls: list[int] = field(default_factory=list)
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        return self.components[0].modalities
-
-    @property
-    def schedule(self) -> Schedule:
-        return self.components[0].schedule
+    def __post_init__(self) -> None:
+        self.modalities = self.components[0].modalities
+        self.schedule = self.components[0].schedule
 
     def denoise(self, x_t: Tensor, t: int) -> Tensor:
         """E[x_0 | x_t] = Σ_k p(k | x_t) E_k[x_0 | x_t]."""
