@@ -158,8 +158,10 @@ def test_plugins_are_listed_as_json(any2all: Run) -> None:
         "missing",
         "mds",
         "mps",
+        "mmps",
         "ddpm",
         "lgg",
+        "virtual",
     }
     assert "mds" in any2all("plugins").stdout
 
@@ -201,7 +203,7 @@ BAD = {
         "nowhere: no such folder",
     ),
     "no such prior": (["--prior", "./nowhere"], "nowhere: no such folder"),
-    "unknown prior": (["--prior", "brain"], "unknown prior 'brain'; installed: lgg"),
+    "unknown prior": (["--prior", "brain"], "unknown prior 'brain'; installed: lgg, virtual"),
 }
 
 

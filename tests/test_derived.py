@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_cli.sample import _unnamed
 from any2all_core import PriorSettings
 from any2all_core.network import build_prior
 from any2all_data.derived import Derived, write_derived
@@ -163,6 +164,11 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x + 8, y, z]
         dataset.save_as(path)
+    assert _unnamed(["sample", "--dicom-from=a/DOE", "--draws=2"], None) == [
+        "sample",
+        "--dicom-from=DICOM",
+        "--draws=2",
+    ]
     mistakes = {
         ("--dicom",): "the input is not DICOM; give --dicom-from",
         (*dicom, moved): "it does not lie where the input's T1 does",

@@ -34,15 +34,16 @@ def test_each_wheel_is_whole(wheels: dict[str, Path]) -> None:
             fields = email.message_from_bytes(archive.read(metadata))
             assert any(f.endswith("licenses/LICENSE") for f in files)
         assert fields["License-Expression"] == (
-            "CC-BY-NC-SA-4.0" if name == "demo" else "Apache-2.0"
+            "CC-BY-NC-SA-4.0 AND Apache-2.0" if name == "demo" else "Apache-2.0"
         )
         requires = fields.get_all("Requires-Dist") or []
         for sibling in (text for text in requires if text.startswith("any2all")):
             assert ">=" in sibling
             assert "<" in sibling
     with zipfile.ZipFile(wheels["demo"]) as archive:
-        weights = archive.getinfo("any2all_demo/lgg/diffusion_pytorch_model.safetensors")
-        assert weights.file_size < 30e6
+        for prior in ("lgg", "virtual"):
+            weights = archive.getinfo(f"any2all_demo/{prior}/diffusion_pytorch_model.safetensors")
+            assert weights.file_size < 30e6
 
 
 def test_operators_alone_bring_torch_and_numpy_only(tmp_path: Path) -> None:

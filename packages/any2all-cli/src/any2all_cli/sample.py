@@ -25,7 +25,10 @@ from any2all_cli.output import Folder, finished_folder, progress_bar
 from any2all_cli.parsing import ModalitySpec, modality_specs, name_values
 from any2all_cli.report import judge, tell, versions, write_draws, write_patient
 
+DEMO_PRIOR = "virtual"
+"""Without --input: it has the virtual person of the demo."""
 DEFAULT_PRIOR = "lgg"
+"""For images of the user's own: it has seen real patients."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def run(
     if many is None and (split or resume):
         raise UserError("--split and --resume are for many patients: give a cohort or their folder")
     sampler = make_sampler(sampler_name, name_values(settings, "--set"))
-    name = prior_name or DEFAULT_PRIOR
+    name = prior_name or (DEFAULT_PRIOR if input_ else DEMO_PRIOR)
     path = prior_folder(name)
 
     def job() -> Job:
@@ -190,10 +193,14 @@ def _sample_many(job: Job, patients: dict[str, str], output: Path, resume: bool)
 
 def _unnamed(arguments: list[str], known: Known | None) -> list[str]:
     """Without the folders of DICOM, which often bear a patient's name."""
+    options = ["--dicom-from"] + (["--input"] if known and known.reference else [])
     hidden = list(arguments)
-    for option in ("--input", "--dicom-from"):
-        if option in hidden and (option == "--dicom-from" or (known and known.reference)):
-            hidden[hidden.index(option) + 1] = "DICOM"
+    for k, text in enumerate(arguments):
+        option, equals, _ = text.partition("=")
+        if option in options and equals:
+            hidden[k] = f"{option}=DICOM"
+        elif text in options and k + 1 < len(arguments):
+            hidden[k + 1] = "DICOM"
     return hidden
 
 

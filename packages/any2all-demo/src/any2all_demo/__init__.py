@@ -1,4 +1,4 @@
-"""The lgg prior and a synthetic patient drawn from it."""
+"""Two priors and somebody to try each on: ``lgg``, real MRI; ``virtual``, five modalities."""
 
 from pathlib import Path
 
@@ -14,4 +14,10 @@ lgg = BundledPrior(
     example_note="a synthetic patient, drawn from the prior; no such person exists",
 )
 
-__all__ = ["lgg"]
+virtual = BundledPrior(
+    folder=_HERE / "virtual",
+    example=_HERE / "virtual_person",
+    example_note="a virtual person, simulated; no such person exists",
+)
+
+__all__ = ["lgg", "virtual"]
