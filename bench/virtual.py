@@ -149,6 +149,8 @@ def main() -> None:
                 lines.add(row.name, image, "per-pixel regression", results, truths, heads, 0)
             one, mean = [d[0, :, m] for d in every], [d.mean(0)[:, m] for d in every]
             lines.add(row.name, image, arguments.sampler, one, truths, heads, each)
+            if arguments.draws == 1:
+                continue
             said = f"{arguments.sampler}, mean of {arguments.draws}"
             lines.add(row.name, image, said, mean, truths, heads, each * arguments.draws)
 
