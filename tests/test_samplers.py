@@ -105,6 +105,17 @@ def test_mds_bias_is_what_is_documented() -> None:
     assert 0.6 < found.spread < 0.8
 
 
+def test_mmps_takes_the_data_in_any_order() -> None:
+    prior = two_correlated_images()
+    truth = prior.draw(1, generator(7))
+    scan = KSpace(acceleration=2, coils=2, acs_lines=2).build(SIZE, SIZE)
+    operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
+    data = simulate(operator, truth)
+    turned = dict(reversed(data.items()))
+    one, other = (reconstruct(prior, operator, y, MMPS(4)) for y in (data, turned))
+    assert torch.equal(one, other)
+
+
 def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:
     """A network's Jacobian may be indefinite, where conjugate gradients would divide by nothing."""
     prior = two_correlated_images()

@@ -12,34 +12,37 @@ from torch import Tensor
 def conjugate_gradient(
     system: Callable[[Tensor], Tensor],
     right_hand_side: Tensor,
-    start: Tensor,
+    start: Tensor | None = None,
     tolerance: float = 5e-5,
     max_steps: int = 500,
     precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
 ) -> Tensor:
-    """Solve system(u) = b for each entry of a batch by itself; real (B, H, W).
+    """Solve system(u) = b for each entry of a batch by itself; real (B, ...).
 
-    Step lengths are per entry, so a result never depends on its neighbours in the batch. Stops when
-    every residual is below tolerance · ‖b‖. ``precondition``: a symmetric approximate inverse of
-    ``system``. Source: Hestenes & Stiefel 1952; Saad 2003, alg. 9.1.
+    ``start``: zero if not given. Step lengths are per entry, so a result never depends on its
+    neighbours in the batch. Stops when every residual is at most tolerance · ‖b‖; an entry whose
+    system turns out not to be positive keeps what it has by then. ``precondition``: a symmetric
+    approximate inverse of ``system``. Source: Hestenes & Stiefel 1952; Saad 2003, alg. 9.1.
     """
-    u = start
-    residual = right_hand_side - system(u)
+    u = torch.zeros_like(right_hand_side) if start is None else start
+    residual = right_hand_side if start is None else right_hand_side - system(start)
     direction = better = precondition(residual)
     energy = _inner(residual, better)
     goal = tolerance**2 * _inner(right_hand_side, right_hand_side)
+    positive = torch.ones_like(goal, dtype=torch.bool)
     for _ in range(max_steps):
-        active = _inner(residual, residual) > goal
+        active = positive & (_inner(residual, residual) > goal)
         if not bool(active.any()):
             break
         image = system(direction)
         curvature = _inner(direction, image)
-        step = torch.where(active & (curvature > 0), energy / curvature, 0)
+        positive = positive & (curvature > 0)
+        step = torch.where(active & positive, energy / curvature, 0)
         u = u + step * direction
         residual = residual - step * image
         better = precondition(residual)
         previous, energy = energy, _inner(residual, better)
-        ratio = torch.where(active, energy / previous, 0)
+        ratio = torch.where(active & positive, energy / previous, 0)
         direction = better + ratio * direction
     return u
 
@@ -57,7 +60,7 @@ def solve_prox(
     """
     if math.isinf(weight):
         gap = back - normal(anchor)
-        return anchor + conjugate_gradient(normal, gap, torch.zeros_like(gap))
+        return anchor + conjugate_gradient(normal, gap)
     return conjugate_gradient(
         lambda u: u + weight * normal(u),
         anchor + weight * back,
@@ -67,4 +70,5 @@ def solve_prox(
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum((1, 2), keepdim=True)
+    """⟨a, b⟩ of each entry, (B, 1, ...)."""
+    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from any2all_core import Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import LARGEST_SIGMA, Spacing
-from any2all_operators import Data, Measurement, UserError
+from any2all_operators import Data, Measurement, UserError, conjugate_gradient
 from torch import Tensor
 
 FLOOR = 0.005
@@ -98,55 +97,40 @@ class MMPS:
             x_t = x_t.detach().requires_grad_()
             x0_hat = prior.denoise(x_t, t)
 
+        estimate = x0_hat.detach()
+        fitted = operator.forward((estimate + 1) / 2)
+        gap = {m: measurement.data[m] - fitted[m] for m in fitted}
+
         def covariance(v: Tensor) -> Tensor:
             """Cov[u | x_t] v of u = (x_0 + 1)/2."""
             (product,) = torch.autograd.grad(x0_hat, x_t, v, retain_graph=True)
             return (1 - alpha_bar) / (4 * alpha_bar**0.5) * product
 
-        def system(w: Data) -> dict[str, Tensor]:
+        def system(flat: Tensor) -> Tensor:
             """(A C A* + noise_std²) w."""
+            w = unflatten(flat, gap)
             spread = operator.forward(covariance(operator.adjoint(w)))
             blocks = operator.operators.items()
-            return {m: spread[m] + (block.noise_std or FLOOR) ** 2 * w[m] for m, block in blocks}
+            return flatten({m: spread[m] + (b.noise_std or FLOOR) ** 2 * w[m] for m, b in blocks})
 
-        estimate = x0_hat.detach()
-        fitted = operator.forward((estimate + 1) / 2)
-        gap = {m: measurement.data[m] - fitted[m] for m in fitted}
-        solved = conjugate_gradient(system, gap, self.iterations)
-        return estimate + 2 * covariance(operator.adjoint(solved))
+        w = conjugate_gradient(system, flatten(gap), tolerance=0, max_steps=self.iterations)
+        return estimate + 2 * covariance(operator.adjoint(unflatten(w, gap)))
 
 
-def conjugate_gradient(
-    system: Callable[[Data], dict[str, Tensor]], gap: dict[str, Tensor], iterations: int
-) -> dict[str, Tensor]:
-    """w with system(w) ≈ gap, {modality: (B, ...)}, each of the B by itself, from w = 0.
-
-    An entry whose system turns out not to be positive, as a network's Jacobian need not be, keeps
-    what it has by then.
-    """
-    residual = direction = gap
-    solved = {m: torch.zeros_like(r) for m, r in gap.items()}
-    energy = _inner(residual, residual)
-    active = energy > 0
-    for _ in range(iterations):
-        image = system(direction)
-        curvature = _inner(direction, image)
-        active = active & (curvature > 0)
-        step = torch.where(active, energy / curvature, 0)
-        solved = _moved(solved, step, direction)
-        residual = _moved(residual, -step, image)
-        previous, energy = energy, _inner(residual, residual)
-        active = active & (energy > 0)
-        direction = _moved(residual, torch.where(active, energy / previous, 0), direction)
-    return solved
+def flatten(data: Data) -> Tensor:
+    """All data as real vectors, (B, N); a complex number is two."""
+    parts = (torch.view_as_real(y) if y.is_complex() else y for y in data.values())
+    return torch.cat([y.flatten(1) for y in parts], 1)
 
 
-def _inner(a: Data, b: Data) -> Tensor:
-    """Re⟨a, b⟩ of each entry, (B,)."""
-    products = [(a[m].conj() * b[m]).real.flatten(1).sum(1) for m in a]
-    return torch.stack(products).sum(0)
-
-
-def _moved(a: Data, step: Tensor, b: Data) -> dict[str, Tensor]:
-    """a + step · b, step (B,)."""
-    return {m: a[m] + step.view(-1, *[1] * (a[m].ndim - 1)) * b[m] for m in a}
+def unflatten(flat: Tensor, like: Data) -> dict[str, Tensor]:
+    """The data of such vectors, shaped as ``like``."""
+    data: dict[str, Tensor] = {}
+    for name, y in like.items():
+        width = y[0].numel() * (2 if y.is_complex() else 1)
+        part, flat = flat[:, :width], flat[:, width:]
+        if y.is_complex():
+            data[name] = torch.view_as_complex(part.reshape(*y.shape, 2))
+        else:
+            data[name] = part.reshape(y.shape)
+    return data
