@@ -184,6 +184,7 @@ BAD = {
     ),
     "no operator": (["--modalities", "T1"], "expected MODALITY=OPERATOR"),
     "twice": (["--modalities", "T1=clean,T1=clean"], "T1 is given twice"),
+    "preset": (["--preset", "papers"], "sampler mds has no preset 'papers'; its presets: paper"),
     "sampler option": (["--set", "eeta=1"], "sampler mds has no option 'eeta'"),
     "too many steps": (["--set", "steps=2000"], "2000 steps asked for: the schedule has 1 to 1000"),
     "slices": (["--modalities", "T1=clean", "--slices", "2:9"], "expected FIRST:LAST within 0:4"),

@@ -88,5 +88,7 @@ def test_every_option_type_is_read() -> None:
     mds = make_sampler("mds", {"weight": "2.5", "spacing": "uniform", "steps": "9"})
     assert (vars(mds)["weight"], vars(mds)["spacing"], mds.steps) == (2.5, "uniform", 9)
     assert vars(make_sampler("mds", {"weight": "noise"}))["weight"] == "noise"
+    paper = vars(make_sampler("mds", {"steps": "9"}, preset="paper"))
+    assert paper == {"steps": 9, "eta": 0.85, "weight": 5.0, "spacing": "uniform"}
     with pytest.raises(UserError, match=r"spacing=even is not of type sigma \| uniform"):
         make_sampler("mds", {"spacing": "even"})

@@ -219,6 +219,9 @@ def sample(
         list[str] | None,
         typer.Option("--set", help="Change one of the sampler's options: NAME=VALUE"),
     ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A named setting of the sampler: paper is that of the paper")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="New folder for the results [default: any2all-out-N]")
     ] = None,
@@ -268,6 +271,7 @@ def sample(
         modalities,
         sampler,
         set_ or [],
+        preset,
         output,
         draws,
         seed,

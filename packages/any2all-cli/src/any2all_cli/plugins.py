@@ -70,7 +70,8 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
         option: {"type": type_name(kind), "default": default}
         for option, (kind, default) in option_fields(loaded).items()
     }
-    return {"about": doc.split("\n\n")[0].replace("\n", " "), "options": options}
+    about = doc.split("\n\n")[0].replace("\n", " ")
+    return {"about": about, "options": options, "presets": getattr(loaded, "presets", {})}
 
 
 def _check(plugin: Plugin) -> str:
@@ -102,6 +103,8 @@ def _print_described(rows: list[dict[str, Any]]) -> None:
         print(f"  {row['group']}, from {row['distribution']} {row['version']}")
         for option, entry in row["options"].items():
             print(f"  {option}={entry['default']}  ({entry['type']})")
+        for preset, values in row.get("presets", {}).items():
+            print(f"  --preset {preset}: " + ", ".join(f"{k}={v}" for k, v in values.items()))
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

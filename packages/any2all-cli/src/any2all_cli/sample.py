@@ -70,6 +70,7 @@ def run(
     modalities: str | None,
     sampler_name: str,
     settings: list[str],
+    preset: str | None,
     output: Path | None,
     draws: int,
     seed: int,
@@ -94,7 +95,7 @@ def run(
     many = patients_in(input_, split) if input_ else None
     if many is None and (split or resume):
         raise UserError("--split and --resume are for many patients: give a cohort or their folder")
-    sampler = make_sampler(sampler_name, name_values(settings, "--set"))
+    sampler = make_sampler(sampler_name, name_values(settings, "--set"), preset)
     name = prior_name or (DEFAULT_PRIOR if input_ else DEMO_PRIOR)
     path = prior_folder(name)
 

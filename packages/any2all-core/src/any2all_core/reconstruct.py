@@ -68,9 +68,11 @@ def bundled_prior(name: str) -> BundledPrior:
     return bundled
 
 
-def make_sampler(name: str, options: Mapping[str, str] | None = None) -> Sampler:
-    """The sampler of a name, its options parsed from text by the types of its fields."""
-    sampler: Sampler = make_plugin("any2all.samplers", name, options or {})
+def make_sampler(
+    name: str, options: Mapping[str, str] | None = None, preset: str | None = None
+) -> Sampler:
+    """The sampler of a name; its options: the defaults, or a preset of its, then these texts."""
+    sampler: Sampler = make_plugin("any2all.samplers", name, options or {}, preset)
     return sampler
 
 

@@ -51,14 +51,25 @@ def list_plugins(group: str) -> list[Plugin]:
     return [found[key] for key in sorted(found)]
 
 
-def make_plugin(group: str, name: str, options: Mapping[str, str]) -> Any:
+def make_plugin(
+    group: str, name: str, options: Mapping[str, str], preset: str | None = None
+) -> Any:
     """An operator or sampler of a name, its options parsed from text by the types of its fields.
 
+    ``preset``: one of the class's ``presets``, {name: {option: value}}; options given win over it.
     Raises UserError that names the plugin, for options that do not fit, or a class that needs more.
     """
     plugin = find_plugin(group, name)
     cls = plugin.load()
     values = parse_options(cls, options, f"{_kind(group)} {name}")
+    if preset is not None:
+        presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+        if preset not in presets:
+            raise UserError(
+                f"{_kind(group)} {name} has no preset {preset!r}; its presets: "
+                f"{', '.join(presets) or 'none'}"
+            )
+        values = {**presets[preset], **values}
     try:
         return cls(**values)
     except TypeError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from any2all_core import Noise, Prior
@@ -26,8 +27,7 @@ class MDS:
     w_m = r_t²/noise_std_m², with r_t² = s² v/(s² + v), s² = (1−ᾱ)/4ᾱ, v = 0.04: the error that
     x̂_0 is expected to have at t, in [0, 1] units. A noise-free modality has infinite weight, so a
     clean image is replaced outright. A number instead of "noise" is one constant weight for all
-    noisy modalities, as in DDS; the paper's setting is steps=150, eta=0.85, weight=5,
-    spacing=uniform.
+    noisy modalities, as in DDS. The preset ``paper`` has the constants of the paper.
 
     Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
     """
@@ -36,6 +36,10 @@ class MDS:
     eta: float = 1.0
     weight: Literal["noise"] | float = "noise"
     spacing: Spacing = "sigma"
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"steps": 150, "eta": 0.85, "weight": 5.0, "spacing": "uniform"}
+    }
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:

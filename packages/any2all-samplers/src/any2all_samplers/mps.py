@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from any2all_core import Noise, Prior
@@ -26,15 +28,17 @@ class MPS:
     The norm (not its square) is taken per slice and per modality, on [0, 1] images, so that neither
     the batch nor the amount of data of another modality changes the step. The gradient passes
     through the whole network, which couples the modalities, and u is not clipped in it: a clipped
-    pixel would have no gradient. ``zeta`` is the step for the 1000-step schedule of the paper;
-    with fewer steps each is longer by 1000/steps to keep the total pull.
+    pixel would have no gradient. ``zeta`` is the step for the 1000-step schedule of the paper
+    (its preset); with fewer steps each is longer by 1000/steps to keep the total pull.
 
     Source: arXiv 2602.08249; Chung 2023, *Diffusion posterior sampling*, alg. 1.
     """
 
-    steps: int = 1000
+    steps: int = 100
     zeta: float = 1.0
     spacing: Spacing = "uniform"
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"steps": 1000}}
 
     def __post_init__(self) -> None:
         if not 0 <= self.zeta < math.inf:
