@@ -76,6 +76,23 @@ def test_the_same_seed_gives_the_same_files(
     np.testing.assert_allclose(made[0], made[1], atol=1e-2)  # of 150; float32 sums differ by batch
 
 
+def test_a_volume_is_drawn_with_noise_that_goes_on_through_its_slices(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    """Over millimetres, as the file says how far apart the slices are."""
+    steps = []
+    for mm in (0, 30):
+        out = tmp_path / f"through-{mm}"
+        done = any2all(
+            *("sample", "--prior", prior_folder, "--input", patient, "--modalities", "T1=clean"),
+            *("--through", mm, "--output", out, *FEW),
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads((out / "report.json").read_text())["through_mm"] == mm
+        steps.append(np.abs(np.diff(nib.load(out / "FLAIR.nii.gz").get_fdata(), axis=2)).mean())
+    assert steps[1] < 0.9 * steps[0]
+
+
 def test_a_missing_file_is_no_obstacle_where_the_modality_is_missing(
     any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
 ) -> None:
@@ -184,6 +201,7 @@ BAD = {
     ),
     "no operator": (["--modalities", "T1"], "expected MODALITY=OPERATOR"),
     "twice": (["--modalities", "T1=clean,T1=clean"], "T1 is given twice"),
+    "through": (["--through", "5"], "--through is for a patient's slices; give --modalities"),
     "preset": (["--preset", "papers"], "sampler mds has no preset 'papers'; its presets: paper"),
     "sampler option": (["--set", "eeta=1"], "sampler mds has no option 'eeta'"),
     "too many steps": (["--set", "steps=2000"], "2000 steps asked for: the schedule has 1 to 1000"),

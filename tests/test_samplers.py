@@ -174,6 +174,35 @@ def test_noise_belongs_to_seed_slice_and_draw() -> None:
     assert not torch.equal(both[0], both[1])
 
 
+def test_noise_is_alike_through_the_slices() -> None:
+    """Correlated as documented, of unit variance, and a slice's own in any company."""
+    entries = [(k, draw) for draw in (0, 1) for k in range(12)]
+    z = Noise.of_slices(3, entries, (2, 64, 64), through=2.0)()
+    found = torch.corrcoef(z.flatten(1))
+    slices = torch.arange(12.0)
+    expected = torch.exp(-((slices[:, None] - slices) ** 2) / (2 * 2.0**2))
+    torch.testing.assert_close(found[:12, :12], expected, atol=0.05, rtol=0)
+    assert float(found[:12, 12:].abs().max()) < 0.05
+    assert float(z.std()) == pytest.approx(1, abs=0.02)
+    alone = Noise.of_slices(3, [(5, 1)], (2, 64, 64), through=2.0)()
+    torch.testing.assert_close(alone[0], z[12 + 5])
+
+
+def test_draws_through_the_slices_go_on_from_one_to_the_next() -> None:
+    """And each slice is still drawn from the posterior."""
+    prior = two_correlated_images()
+    t1 = prior.draw(1, generator(7))[:, 0].repeat(6, 1, 1)
+    options = {"sampler": MMPS(20), "draws": 16}
+    operator = BlockDiagonal({"T1": Identity()})
+    apart, along = (
+        reconstruct(prior, operator, {"T1": t1}, through=length, **options)[:, :, 1]
+        for length in (0.0, 2.0)
+    )
+    step = [float((x[:, 1:] - x[:, :-1]).std()) for x in (apart, along)]
+    assert step[1] < 0.6 * step[0]
+    assert float(along.std(0).mean()) == pytest.approx(float(apart.std(0).mean()), rel=0.1)
+
+
 def test_what_does_not_fit_is_told() -> None:
     prior = two_correlated_images()
     with pytest.raises(UserError, match="unknown modality CT; this prior knows T1, FLAIR"):

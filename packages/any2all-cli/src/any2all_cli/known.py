@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
@@ -56,6 +57,17 @@ class Known:
     units: dict[str, str]
     note: str
     reference: Series | None = None
+
+    @property
+    def slice_distance(self) -> float:
+        """In mm."""
+        if not self.volumes:
+            raise UserError(
+                "--through: raw data alone does not say how far apart its slices are; add an image "
+                "of the patient, or leave --through out"
+            )
+        affine = next(iter(self.volumes.values())).affine
+        return float(np.linalg.norm(affine[:3, 2]))
 
 
 def read_known(

@@ -226,6 +226,12 @@ def sample(
         Path | None, typer.Option(help="New folder for the results [default: any2all-out-N]")
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each slice; mean and spread are kept")] = 1,
+    through: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Mm through the slices over which what is invented goes on; 0: each apart"
+        ),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers")] = 0,
     slices: Annotated[
         str | None, typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
@@ -274,6 +280,7 @@ def sample(
         preset,
         output,
         draws,
+        through,
         seed,
         slices,
         simulate,

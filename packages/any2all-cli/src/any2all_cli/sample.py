@@ -42,6 +42,7 @@ class Job:
     sampler_name: str
     sampler: Sampler
     draws: int
+    through: float
     seed: int
     slices: str | None
     simulated: bool
@@ -58,6 +59,7 @@ class Job:
             "sampler": {"name": self.sampler_name, **vars(self.sampler)},
             "seed": self.seed,
             "draws": self.draws,
+            "through_mm": self.through,
             "slices": self.slices,
             "simulated": self.simulated,
             "dicom": self.dicom,
@@ -73,6 +75,7 @@ def run(
     preset: str | None,
     output: Path | None,
     draws: int,
+    through: float,
     seed: int,
     slices: str | None,
     simulated: bool,
@@ -90,6 +93,8 @@ def run(
     specs = modality_specs(modalities) if modalities else []
     if not specs and (input_ or slices or simulated):
         raise UserError("--input, --slices and --simulate need --modalities: say what is known")
+    if through and not specs:
+        raise UserError("--through is for a patient's slices; give --modalities")
     if (dicom and not input_) or (dicom_from and not dicom):
         raise UserError("--dicom needs --input, and --dicom-from goes with --dicom: give both")
     many = patients_in(input_, split) if input_ else None
@@ -108,6 +113,7 @@ def run(
             sampler_name=sampler_name,
             sampler=sampler,
             draws=draws,
+            through=through,
             seed=seed,
             slices=slices,
             simulated=simulated,
@@ -153,6 +159,7 @@ def sample_one(
         "sampler": {"name": job.sampler_name, **vars(job.sampler)},
         "seed": job.seed,
         "draws": job.draws,
+        "through_mm": job.through,
         "device": str(prior.device),
         "network_calls": job.sampler.steps,
         "seconds": round(time.perf_counter() - started, 2),
@@ -220,4 +227,5 @@ def _sample(job: Job, known: Known | None, console: Console) -> Tensor:
             empty = BlockDiagonal({})
             return reconstruct(job.prior, empty, {}, job.sampler, shape=shape, **options)
         options["slice_ids"] = known.slice_ids
+        options["through"] = job.through / known.slice_distance if job.through else 0.0
         return reconstruct(job.prior, known.operator, known.data, job.sampler, **options)

@@ -97,6 +97,7 @@ def reconstruct(
     slice_ids: Sequence[int] | None = None,
     seed: int = 0,
     draws: int = 1,
+    through: float = 0.0,
     batch_size: int = 8,
     progress: Callable[[], None] | None = None,
 ) -> Tensor:
@@ -106,6 +107,9 @@ def reconstruct(
     ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
     (noise_std 0) come out fitting their data exactly: a clean image as it went in.
     Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given.
+    ``through``: over so many slices of a volume the noise of a draw is alike (Noise.of_slices), so
+    that what is invented in one goes on in the next. Each slice is drawn from the same distribution
+    as without.
     Computed where the prior's weights are; operator and data may be anywhere.
     Source: arXiv 2602.08249.
     """
@@ -134,8 +138,9 @@ def reconstruct(
     given = {m: y.to(device) for m, y in given.items()}
     results = torch.empty(draws, slices, len(prior.modalities), height, width)
     for places in _batches(draws * slices, batch_size):
-        generators = [generator(seed, ids[place % slices], place // slices) for place in places]
-        noise = Noise(generators, (len(prior.modalities), height, width), device)
+        entries = [(ids[place % slices], place // slices) for place in places]
+        shape = (len(prior.modalities), height, width)
+        noise = Noise.of_slices(seed, entries, shape, device, through)
         index = torch.tensor([place % slices for place in places]).to(device)
         part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
         stack = draw(prior, part, noise, progress)
