@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from any2all_core import (
+    DiffusionPrior,
     GaussianPrior,
     Noise,
     Prior,
@@ -166,6 +168,31 @@ def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     last = {"FLAIR": data["FLAIR"][2:]}
     alone = reconstruct(prior, operator, last, slice_ids=[2], **options)
     torch.testing.assert_close(alone[:, 0], together[:, 2], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", [MPS(3), MMPS(3, iterations=2)], ids=["mps", "mmps"])
+def test_recomputed_activations_save_memory_and_change_nothing(
+    prior_folder: Path, sampler: MPS | MMPS
+) -> None:
+    made, held = [], []
+    for frugal in (False, True):
+        prior = DiffusionPrior.load(prior_folder, "float32")
+        if frugal:
+            prior.save_memory()
+        kept = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        t1 = torch.rand(1, 32, 32, generator=generator(7))
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            operator = BlockDiagonal({"T1": Identity()})
+            made.append(reconstruct(prior, operator, {"T1": t1}, sampler))
+        held.append(kept)
+    torch.testing.assert_close(*made)
+    assert held[1] < 0.5 * held[0]
 
 
 def test_noise_belongs_to_seed_slice_and_draw() -> None:

@@ -260,6 +260,12 @@ def sample(
         bool, typer.Option("--resume", help="Of many: go on with the run in OUTPUT")
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
+    save_memory: Annotated[
+        bool,
+        typer.Option(
+            "--save-memory", help="With mps, mmps: recompute what gradients need; slower"
+        ),
+    ] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     device: Annotated[
         str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
@@ -289,6 +295,7 @@ def sample(
         split,
         resume,
         batch_size,
+        save_memory,
         precision,
         device,
     ):

@@ -84,6 +84,7 @@ def run(
     split: str | None,
     resume: bool,
     batch_size: int,
+    save_memory: bool,
     precision: str,
     device: str,
 ) -> bool:
@@ -105,9 +106,12 @@ def run(
     path = prior_folder(name)
 
     def job() -> Job:
+        prior = DiffusionPrior.load(path, precision, device)
+        if save_memory:
+            prior.save_memory()
         return Job(
             prior_name=name,
-            prior=DiffusionPrior.load(path, precision, device),
+            prior=prior,
             prior_sha256=weights_hash(path),
             specs=specs,
             sampler_name=sampler_name,

@@ -98,6 +98,19 @@ class DiffusionPrior(nn.Module):
             return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * out
         return (x_t - (1 - alpha_bar) ** 0.5 * out) / alpha_bar**0.5
 
+    def save_memory(self) -> None:
+        """Recompute activations where a gradient needs them instead of keeping them.
+
+        What MPS and MMPS then hold grows with the network's blocks and no longer with what is
+        inside them, for one more forward pass each backward. Results stay the same.
+        """
+        if not getattr(self.unet, "_supports_gradient_checkpointing", False):
+            raise UserError(
+                f"network {self.settings.network!r} can't recompute its activations; take fewer "
+                "slices at a time with --batch-size"
+            )
+        self.unet.enable_gradient_checkpointing()
+
     def save(self, folder: str | Path) -> None:
         """Write ``prior.json``, ``config.json`` and the weights as safetensors into ``folder``."""
         folder = Path(folder)
