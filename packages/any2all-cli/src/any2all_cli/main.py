@@ -262,9 +262,7 @@ def sample(
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
     save_memory: Annotated[
         bool,
-        typer.Option(
-            "--save-memory", help="With mps, mmps: recompute what gradients need; slower"
-        ),
+        typer.Option("--save-memory", help="With mps, mmps: recompute what gradients need; slower"),
     ] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     device: Annotated[
