@@ -1,6 +1,6 @@
 """Do the draws know what they do not know? Coverage of their 90 % interval on held-out patients.
 
-    python bench/coverage.py --data LGG/val [--prior lgg] [--draws 8] [--slices 1] [--sampler ...]
+    python bench/intervals.py --data LGG/val [--prior lgg] [--draws 8] [--slices 1] [--sampler ...]
 
 Of each pixel inside the head the interval is that of the next draw, were the K draws normal:
 mean ± c t √(1 + 1/K) std, with t the 95 % point of Student's distribution of K − 1 degrees. Before
