@@ -11,7 +11,7 @@ import pytest
 import torch
 from any2all_data import KSpace
 from any2all_data.normalise import mr_scale
-from conftest import Run
+from conftest import Run, write_patient
 from PIL import Image
 
 MIX = "T1=clean,FLAIR=kspace:acceleration=2:coils=4"
@@ -80,17 +80,20 @@ def test_a_volume_is_drawn_with_noise_that_goes_on_through_its_slices(
     any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
 ) -> None:
     """Over millimetres, as the file says how far apart the slices are."""
-    steps = []
-    for mm in (0, 30):
+    thick = write_patient(tmp_path / "thick", np.diag([-1.5, -1.5, 8.0, 1.0]))
+    made = []
+    for folder, mm in ((patient, 0), (patient, 30), (thick, 60)):
         out = tmp_path / f"through-{mm}"
         done = any2all(
-            *("sample", "--prior", prior_folder, "--input", patient, "--modalities", "T1=clean"),
+            *("sample", "--prior", prior_folder, "--input", folder, "--modalities", "T1=clean"),
             *("--through", mm, "--output", out, *FEW),
         )
         assert done.returncode == 0, done.stderr
         assert json.loads((out / "report.json").read_text())["through_mm"] == mm
-        steps.append(np.abs(np.diff(nib.load(out / "FLAIR.nii.gz").get_fdata(), axis=2)).mean())
+        made.append(nib.load(out / "FLAIR.nii.gz").get_fdata())
+    steps = [np.abs(np.diff(image, axis=2)).mean() for image in made]
     assert steps[1] < 0.9 * steps[0]
+    np.testing.assert_array_equal(made[1], made[2])
 
 
 def test_a_missing_file_is_no_obstacle_where_the_modality_is_missing(
@@ -202,6 +205,10 @@ BAD = {
     "no operator": (["--modalities", "T1"], "expected MODALITY=OPERATOR"),
     "twice": (["--modalities", "T1=clean,T1=clean"], "T1 is given twice"),
     "through": (["--through", "5"], "--through is for a patient's slices; give --modalities"),
+    "endless": (
+        ["--modalities", "T1=clean", "--through", "inf"],
+        "through inf slices: expected 0 to 100",
+    ),
     "preset": (["--preset", "papers"], "sampler mds has no preset 'papers'; its presets: paper"),
     "sampler option": (["--set", "eeta=1"], "sampler mds has no option 'eeta'"),
     "too many steps": (["--set", "steps=2000"], "2000 steps asked for: the schedule has 1 to 1000"),
@@ -264,8 +271,6 @@ def test_a_patient_that_lacks_what_is_needed(
 def test_slices_of_another_size_are_refused(
     any2all: Run, prior_folder: Path, tmp_path: Path
 ) -> None:
-    from conftest import write_patient
-
     big = write_patient(tmp_path / "big", size=48)
     done = any2all("sample", "--prior", prior_folder, "--input", big, "--modalities", "T1=clean")
     assert done.returncode == 2

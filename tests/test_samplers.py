@@ -23,6 +23,7 @@ from any2all_core.oracle import cases, mode_shares, posterior_error
 from any2all_data import KSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
 from any2all_samplers import DDPM, MDS, MMPS, MPS
+from any2all_samplers.mmps import flatten, unflatten
 from torch import Tensor
 
 SIZE = 16
@@ -116,6 +117,15 @@ def test_mmps_takes_the_data_in_any_order() -> None:
     turned = dict(reversed(data.items()))
     one, other = (reconstruct(prior, operator, y, MMPS(4)) for y in (data, turned))
     assert torch.equal(one, other)
+
+
+def test_data_as_vectors_and_back() -> None:
+    """Also where real data of odd length lies before complex data."""
+    data = {"A": torch.rand(2, 3, 7), "B": torch.zeros(2, 0), "C": torch.randn(2, 5) * (1 + 1j)}
+    back = unflatten(flatten(data), data)
+    assert list(back) == list(data)
+    for name, y in data.items():
+        assert torch.equal(back[name], y)
 
 
 def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:

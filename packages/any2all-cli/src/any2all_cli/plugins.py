@@ -71,7 +71,8 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
         for option, (kind, default) in option_fields(loaded).items()
     }
     about = doc.split("\n\n")[0].replace("\n", " ")
-    return {"about": about, "options": options, "presets": getattr(loaded, "presets", {})}
+    named = getattr(loaded, "presets", {}) if plugin.group == "any2all.samplers" else {}
+    return {"about": about, "options": options, "presets": named}
 
 
 def _check(plugin: Plugin) -> str:
@@ -83,6 +84,8 @@ def _check(plugin: Plugin) -> str:
             check_operator(operator, CHECK_SIZE)
         elif plugin.group == "any2all.samplers":
             check_sampler(make_sampler(plugin.qualified))
+            for preset in getattr(plugin.load(), "presets", {}):
+                make_sampler(plugin.qualified, preset=preset)
         elif plugin.group == "any2all.networks":
             network = plugin.load()
             if not (hasattr(network, "build") and hasattr(network, "read")):

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from any2all_operators import UserError
 from torch import Tensor
+
+LONGEST = 100
+"""Slices through which noise can be alike: all of a head's."""
 
 
 def generator(*key: int) -> torch.Generator:
@@ -50,10 +54,13 @@ class Noise:
     ) -> Noise:
         """Of entries (slice, draw); the noise of two slices k, k' of one draw has the correlation
 
-        exp(−(k − k')² / 2 through²), and none if ``through`` is 0. It is the moving average
+        exp(−(k − k')²/(2 through²)) from through = 1 on, none if ``through`` is 0, and less than
+        that in between. It is the moving average
         z_k = Σ_j w_j n_{k+j}, w_j ∝ exp(−j²/through²), |j| ≤ 2 through, hence a slice's own
         whatever others are drawn beside it.
         """
+        if not 0 <= through <= LONGEST:
+            raise UserError(f"through {through:g} slices: expected 0 to {LONGEST}")
         if not through:
             return cls([generator(seed, k, draw) for k, draw in entries], shape, device)
         reach = math.ceil(2 * through)

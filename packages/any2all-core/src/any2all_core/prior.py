@@ -101,13 +101,13 @@ class DiffusionPrior(nn.Module):
     def save_memory(self) -> None:
         """Recompute activations where a gradient needs them instead of keeping them.
 
-        What MPS and MMPS then hold grows with the network's blocks and no longer with what is
+        MPS and MMPS then hold what enters the network's residual blocks and little of what is
         inside them, for one more forward pass each backward. Results stay the same.
         """
         if not getattr(self.unet, "_supports_gradient_checkpointing", False):
             raise UserError(
-                f"network {self.settings.network!r} can't recompute its activations; take fewer "
-                "slices at a time with --batch-size"
+                f"network {self.settings.network!r}, as installed, can't recompute its "
+                "activations; take fewer slices at a time with --batch-size"
             )
         self.unet.enable_gradient_checkpointing()
 

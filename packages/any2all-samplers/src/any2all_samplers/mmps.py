@@ -130,7 +130,8 @@ def unflatten(flat: Tensor, like: Data) -> dict[str, Tensor]:
         width = y[0].numel() * (2 if y.is_complex() else 1)
         part, flat = flat[:, :width], flat[:, width:]
         if y.is_complex():
-            data[name] = torch.view_as_complex(part.reshape(*y.shape, 2))
+            pair = part.reshape(*y.shape, 2)
+            data[name] = torch.complex(pair[..., 0], pair[..., 1])
         else:
             data[name] = part.reshape(y.shape)
     return data
