@@ -24,11 +24,11 @@ from typing import Any
 import deepinv
 import numpy as np
 import torch
-from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct
+from any2all_core import DiffusionPrior, load_prior, reconstruct
 from any2all_core.reconstruct import complete
 from any2all_operators import BlockDiagonal, Identity, Operator
 from any2all_samplers.mmps import flatten, unflatten
-from reconstruction import SCAN, k_space, read, score
+from reconstruction import SCAN, evenly, k_space, read, sampler_of, score
 from torch import Tensor
 
 Method = Callable[[dict[str, Tensor], int], Tensor]
@@ -107,7 +107,7 @@ def method(text: str, prior: DiffusionPrior, scan: Operator) -> Method:
     settings = dict(option.split("=") for option in rest)
     flair = prior.modalities.index("FLAIR")
     if name not in CHOSEN:
-        sampler = make_sampler(name, settings)
+        sampler = sampler_of(text)
         operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
         return lambda data, seed: reconstruct(prior, operator, data, sampler, seed=seed)[
             0, :, flair
@@ -157,8 +157,7 @@ def main() -> None:
     found: dict[str, list[np.ndarray]] = {text: [] for text in methods}
     seconds = dict.fromkeys(methods, 0.0)
     for turn, patient in enumerate(patients):
-        count = len(patient.stack)
-        places = [round((i + 1) * count / (options.slices + 1)) for i in range(options.slices)]
+        places = evenly(len(patient.stack), options.slices)
         stack = patient.stack[places]
         known = k_space(patient, prior.modalities, scan)["FLAIR"][places]
         data = {"T1": stack[:, prior.modalities.index("T1")], "FLAIR": known}

@@ -16,9 +16,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from any2all_core import load_prior, make_sampler, reconstruct
+from any2all_core import load_prior, reconstruct
 from any2all_operators import BlockDiagonal, Identity
-from reconstruction import ROWS, SCAN, k_space, read, score
+from reconstruction import ROWS, SCAN, evenly, k_space, read, sampler_of, score
 from scipy.stats import t as student
 from volumes import HEAD
 
@@ -56,15 +56,11 @@ def main() -> None:
     for row in (ROWS[int(n)] for n in options.rows.split(",")):
         blocks = {m: scan if m in row.measured else Identity() for m in row.measured + row.clean}
         for text in options.sampler or ("mds", "mmps"):
-            name, *settings = text.split(":")
-            sampler = make_sampler(name, dict(s.split("=") for s in settings))
+            sampler = sampler_of(text)
             needed: dict[str, list[np.ndarray]] = {m: [] for m in row.scored}
             quality: dict[str, list[float]] = {m: [] for m in row.scored}
             for patient in patients:
-                count = len(patient.stack)
-                places = [
-                    round((i + 1) * count / (options.slices + 1)) for i in range(options.slices)
-                ]
+                places = evenly(len(patient.stack), options.slices)
                 stack = patient.stack[places]
                 truth = dict(zip(prior.modalities, stack.unbind(1), strict=True))
                 head = stack.mean(1) > HEAD

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core import load_prior, make_sampler, reconstruct, simulate
+from any2all_core.sampler import Sampler
 from any2all_data import KSpace, read_patient, to_stack
 from any2all_data.cohort import covered, find_patients, read_slices
 from any2all_data.metrics import psnr, ssim
@@ -68,6 +69,17 @@ def read(folder: Path, modalities: tuple[str, ...], every: int, limit: int | Non
         stack = to_stack(read_patient(path, modalities))
         patients.append(Patient(seed, stack[covered(stack)][::every]))
     return patients
+
+
+def sampler_of(text: str) -> Sampler:
+    """The sampler of NAME[:OPTION=VALUE...]."""
+    name, *options = text.split(":")
+    return make_sampler(name, dict(option.split("=") for option in options))
+
+
+def evenly(count: int, slices: int) -> list[int]:
+    """Places of ``slices`` of ``count`` slices, evenly spread and none at an end."""
+    return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
 
 
 def score(image: Tensor, truth: Tensor) -> np.ndarray:
@@ -233,8 +245,7 @@ def main() -> None:
     runs = [(text, row) for text in arguments.samplers.split(",") if text for row in rows]
     runs += [(text, ROWS[1]) for text in arguments.compare.split(",") if text]
     for text, row in runs:
-        sampler, *options = text.split(":")
-        chosen = make_sampler(sampler, dict(option.split("=") for option in options))
+        chosen = sampler_of(text)
         blocks = {m: scan if m in row.measured else Identity() for m in row.measured + row.clean}
         scores: dict[str, list[np.ndarray]] = {name: [] for name in row.scored}
         start = time.perf_counter()

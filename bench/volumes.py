@@ -14,9 +14,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from any2all_core import load_prior, make_sampler, reconstruct
+from any2all_core import load_prior, reconstruct
 from any2all_operators import BlockDiagonal, Identity
-from reconstruction import ROWS, SCAN, k_space, read, score
+from reconstruction import ROWS, SCAN, k_space, read, sampler_of, score
 from torch import Tensor
 
 HEAD = 0.05
@@ -43,8 +43,7 @@ def main() -> None:
     prior = load_prior(options.prior)
     scan = SCAN.build(*prior.settings.image_size)
     patients = read(options.data, prior.modalities, 1, options.patients)
-    name, *settings = options.sampler.split(":")
-    sampler = make_sampler(name, dict(s.split("=") for s in settings))
+    sampler = sampler_of(options.sampler)
     print(f"| input | image | alike over | through-plane error | PSNR | SSIM |\n|{'---|' * 6}")
     for row in (ROWS[int(n)] for n in options.rows.split(",")):
         blocks = {m: scan if m in row.measured else Identity() for m in row.measured + row.clean}
