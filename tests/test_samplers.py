@@ -104,8 +104,8 @@ def test_mmps_draws_from_the_posterior(case: str) -> None:
 def test_mds_bias_is_what_is_documented() -> None:
     """It fits the data, but is too sure of it."""
     (found,) = posterior_error(MDS(), cases()["A clean"], draws=128).values()
-    assert 0.05 < found.bias < 0.25
-    assert 0.6 < found.spread < 0.8
+    assert 0.15 < found.bias < 0.4
+    assert 0.55 < found.spread < 0.8
 
 
 def test_mmps_takes_the_data_in_any_order() -> None:

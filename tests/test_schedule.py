@@ -27,6 +27,22 @@ def test_exactly_n_distinct_times_from_last_to_first(n: int, spacing: str) -> No
     assert n == 1 or times[-1] == 0
 
 
+@pytest.mark.parametrize("start", [0.001, 0.5, 1.5, 1e9])
+@pytest.mark.parametrize("n", [1, 2, 4, 20, 150, 999, 1000])
+def test_spacing_by_sigma_from_a_level_on(n: int, start: float) -> None:
+    """Exactly n distinct times, most of them below the level."""
+    schedule = Schedule(1000)
+    times = schedule.timesteps(n, start=start)
+    assert len(times) == n
+    assert times == sorted(set(times), reverse=True)
+    if n == 20 and start == 1.5:
+        levels = schedule.sigma[times[1:]]
+        torch.testing.assert_close(
+            levels[:2].float(), 1.5 * torch.tensor([2.0, 1.0]).exp(), rtol=0.02, atol=0
+        )
+        assert bool((levels[2:] < 1.5).all())
+
+
 def test_impossible_numbers_of_steps_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 1000"):
         Schedule(1000).timesteps(1001)

@@ -6,12 +6,14 @@ Heavy modules are imported inside the commands, so that --help answers at once.
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 INTERRUPTED = 130
+COMMANDS = "any2all.commands"
 
 app = typer.Typer(
     name="any2all",
@@ -360,8 +362,19 @@ def plugins(
         raise typer.Exit(1)
 
 
+def add_installed_commands() -> None:
+    """Commands that other packages bring through the entry-point group any2all.commands."""
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
+        try:
+            app.command(entry.name)(entry.load())
+        except Exception as error:
+            name = entry.dist.name if entry.dist else entry.value
+            print(f"any2all: command {entry.name} of {name} is left out: {error}", file=sys.stderr)
+
+
 def main() -> None:
     """Run a command; a user's mistake becomes one line on stderr and exit status 2."""
+    add_installed_commands()
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="any2all", standalone_mode=False)
         if code == INTERRUPTED:

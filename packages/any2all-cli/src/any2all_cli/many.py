@@ -11,6 +11,8 @@ from typing import Any
 from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 
+from any2all_cli.output import write_text
+
 RUN = "run.json"
 
 
@@ -46,10 +48,15 @@ def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int,
     if rank == 0:
         _claim(output, json.loads(json.dumps(dict(identity), default=str)), resume)
     if processes > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=True).wait_for_everyone()
+        wait_for_all()
     return rank, processes
+
+
+def wait_for_all() -> None:
+    """Until every process of the run is here."""
+    from accelerate import PartialState
+
+    PartialState(cpu=True).wait_for_everyone()
 
 
 def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:
@@ -70,6 +77,4 @@ def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:
             f"--output {output}: holds other results already; choose another folder, or --resume"
         )
     output.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(identity, indent=2) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(identity, indent=2) + "\n")

@@ -80,6 +80,13 @@ def _claim() -> Path:
     raise AssertionError("count() does not end")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
 def progress_bar(console: Console, said: str = "{task.description}", unit: str = "") -> Progress:
     """What is done, a bar, how many of how many, of what unit, and the time left."""
     columns: list[ProgressColumn] = [TextColumn(said), BarColumn(), MofNCompleteColumn()]

@@ -1,0 +1,198 @@
+"""The paper's claims, each decided by patients: does it hold here?
+
+A claim is one or more differences that should be above 0, each a paired one over patients. It holds
+where the 95 % interval of every one lies above 0; it does not hold where that of one lies below 0;
+otherwise so many patients cannot decide it. Perceptual quality is LPIPS where its network is at
+hand; otherwise the claim is left undecided.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from any2all_eval.statistics import Difference, Mean, Records, by_patient, difference
+from any2all_eval.study import CLEAN, Row, Study
+
+Cell = tuple[str, str]
+"""(row, method)"""
+Verdict = Literal["holds", "does not hold", "not decidable"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One difference that a claim says is above 0."""
+
+    what: str
+    metric: str
+    found: Difference
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``steps``: none where nothing was measured that could decide it."""
+
+    text: str
+    steps: tuple[Step, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        means = [step.found.mean for step in self.steps]
+        if any(mean.high < 0 for mean in means):
+            return "does not hold"
+        if means and all(mean.low > 0 for mean in means):
+            return "holds"
+        return "not decidable"
+
+
+class Results:
+    """What each row and method of the studies got, by patient."""
+
+    def __init__(self, studies: Sequence[Study], records: Records) -> None:
+        self.studies = studies
+        self.metrics = {m: by_patient(records, m) for m in ("psnr", "lpips")}
+
+    def step(
+        self, study: Study, image: str, metric: str, better: Cell, worse: Cell, sign: float = 1.0
+    ) -> list[Step]:
+        """The difference of two (row, method), if both were measured."""
+        found = self.metrics[metric]
+        keys = [(study.name, *cell, image) for cell in (better, worse)]
+        if any(key not in found for key in keys):
+            return []
+        a, b = ({p: sign * v for p, v in found[key].items()} for key in keys)
+        what = f"{label(better, worse)} over {label(worse, better)}"
+        return [Step(what, metric, difference(a, b))]
+
+    def growing(self) -> Iterator[tuple[Study, str, list[Row]]]:
+        """(study, target, its rows with one more clean image each)."""
+        for study in self.studies:
+            for target in dict.fromkeys(m for row in study.rows for m in row.scored):
+                rows = [
+                    r
+                    for r in study.rows
+                    if r.scored == (target,) and not set(r.measured) - {target}
+                ]
+                for measured in (True, False):
+                    same = [r for r in rows if (target in r.measured) == measured]
+                    chain = [
+                        r
+                        for k, r in enumerate(same)
+                        if k == 0 or set(same[k - 1].clean) < set(r.clean)
+                    ]
+                    if len(chain) > 1 and len(chain) == len(same):
+                        yield study, target, chain
+
+
+def label(cell: Cell, other: Cell) -> str:
+    """What of a (row, method) tells it from another, and in brackets the rest."""
+    row, method = cell
+    return f"{method} ({row})" if row == other[0] else f"{row} ({method})"
+
+
+def quality_grows(results: Results) -> Iterator[Step]:
+    for study, target, rows in results.growing():
+        for sampler in study.samplers:
+            for fewer, more in itertools.pairwise(rows):
+                cells = (more.name, sampler), (fewer.name, sampler)
+                yield from results.step(study, target, "psnr", *cells)
+
+
+def first_gains_most(results: Results) -> Iterator[Step]:
+    """Of rows that begin with no clean image: the gain of the first against that of each other."""
+    for study, target, rows in results.growing():
+        if rows[0].clean:
+            continue
+        for sampler in study.samplers:
+            found = [
+                results.metrics["psnr"].get((study.name, r.name, sampler, target)) for r in rows
+            ]
+            gains = [
+                {p: b[p] - a[p] for p in a if p in b}
+                for a, b in itertools.pairwise(found)
+                if a is not None and b is not None
+            ]
+            for row, gain in zip(rows[2:], gains[1:], strict=False):
+                what = f"gain of {rows[1].name} over that of {row.name} ({sampler})"
+                yield Step(what, "psnr", difference(gains[0], gain))
+
+
+def samplers_compared(
+    better: str, worse: str, metric: str, measured: bool | None, sign: float = 1.0
+) -> Callable[[Results], Iterator[Step]]:
+    """Row by row; measured: rows whose judged image was measured, was not, or (None) all."""
+
+    def steps(results: Results) -> Iterator[Step]:
+        for study in results.studies:
+            one, other = (
+                next((s for s in study.samplers if s.split(":")[0] == name), None)
+                for name in (better, worse)
+            )
+            if one is None or other is None:
+                continue
+            for row in study.rows:
+                for image in row.scored:
+                    if measured in (None, image in row.measured):
+                        cells = (row.name, one), (row.name, other)
+                        yield from results.step(study, image, metric, *cells, sign)
+
+    return steps
+
+
+def measurements_gain(results: Results) -> Iterator[Step]:
+    """All of k-space: a row against each that has one measurement less."""
+    for study, row, fewer in _pairs(results):
+        between = (r for r in study.rows if fewer.inputs < r.inputs < row.inputs)
+        if not row.clean and fewer.inputs < row.inputs and not any(between):
+            yield from _each(results, study, row, fewer)
+
+
+def more_than_cleaner(results: Results) -> Iterator[Step]:
+    """More modalities, all of them k-space, against fewer of which one is clean, at the same R."""
+    for study, row, cleaner in _pairs(results):
+        clean = {f"{modality}={CLEAN}" for modality in cleaner.clean}
+        shared = cleaner.inputs - clean
+        more = len(row.known) > len(cleaner.known)
+        if more and not row.clean and clean and shared and shared < row.inputs:
+            yield from _each(results, study, row, cleaner)
+
+
+def _pairs(results: Results) -> Iterator[tuple[Study, Row, Row]]:
+    for study in results.studies:
+        for row, other in itertools.permutations(study.rows, 2):
+            if row.scored == other.scored:
+                yield study, row, other
+
+
+def _each(results: Results, study: Study, better: Row, worse: Row) -> Iterator[Step]:
+    for sampler in study.samplers:
+        for image in better.scored:
+            cells = (better.name, sampler), (worse.name, sampler)
+            yield from results.step(study, image, "psnr", *cells)
+
+
+CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
+    "quality grows with every added modality": quality_grows,
+    "the first clean modality gains most": first_gains_most,
+    "MDS beats MPS in PSNR for reconstruction": samplers_compared("mds", "mps", "psnr", True),
+    "MPS beats MDS in PSNR for synthesis": samplers_compared("mps", "mds", "psnr", False),
+    "MPS has the better perceptual score": samplers_compared("mps", "mds", "lpips", None, -1.0),
+    "mixed inputs gain with each measurement": measurements_gain,
+    "more modalities matter more than cleaner ones": more_than_cleaner,
+}
+
+
+def decide(studies: Sequence[Study], records: Records) -> list[Claim]:
+    """Every claim on what was measured."""
+    results = Results(studies, records)
+    return [Claim(text, tuple(steps(results))) for text, steps in CLAIMS.items()]
+
+
+def said(mean: Mean) -> str:
+    """0.52 [0.31, 0.70]."""
+    if math.isnan(mean.low):
+        return f"{mean.value:.2f}"
+    return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"

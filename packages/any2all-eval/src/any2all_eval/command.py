@@ -1,0 +1,77 @@
+"""``any2all evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    studies: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY...",
+            help="reconstruction, synthesis, mixed, generation, or TOML files like theirs",
+        ),
+    ],
+    input_: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="A cohort, or a folder with the folders train, val and test of patients",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="New folder for the results")],
+    prior: Annotated[
+        str, typer.Option(help="Folder written by train, an installed prior's name, or hf:...")
+    ] = "lgg",
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[:OPTION=VALUE...] instead of the studies' own; may be repeated"),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Mean of so many [default: the studies' own]")
+    ] = None,
+    group: Annotated[str, typer.Option(help="test, or val to tune on")] = "test",
+    patients: Annotated[int | None, typer.Option(min=1, help="The first so many")] = None,
+    slices: Annotated[
+        int | None, typer.Option(min=1, help="Of each patient, evenly spread [default: all]")
+    ] = None,
+    references: Annotated[bool, typer.Option(help="Also what does without the prior")] = True,
+    lpips: Annotated[
+        bool, typer.Option("--lpips", help="Also LPIPS, whose network torchvision fetches")
+    ] = False,
+    shown: Annotated[int, typer.Option(min=0, help="Patients with images in report.html")] = 3,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Slices per network call")] = 8,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
+    ] = "auto",
+) -> None:
+    """Measure what a prior and samplers do, with references, statistics and a report.
+
+    Patients are shared among the processes of torchrun -m any2all_cli evaluate ...
+    """
+    from any2all_eval.run import run
+
+    run(
+        studies,
+        input_,
+        output,
+        prior,
+        sampler or [],
+        draws,
+        group,
+        patients,
+        slices,
+        references,
+        lpips,
+        shown,
+        resume,
+        batch_size,
+        precision,
+        device,
+    )

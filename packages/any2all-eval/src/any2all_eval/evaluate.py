@@ -1,0 +1,241 @@
+"""A study's run: each patient, row and method is a part of its own, whole or not there.
+
+OUTPUT/
+  run.json                              what was asked for
+  tuned.json                            weights of the references, tuned on val
+  parts/<patient>/<row>--<method>.json  a record a slice and image
+  parts/<patient>/<row>--<method>.npz   the images (B, H, W) by modality, float16
+  parts/<patient>/truth.npz             of every modality; head and lesion
+  results.csv, report.json, tables.md, tables.tex, report.html     of all parts, at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from any2all_cli.known import build_operator
+from any2all_cli.output import progress_bar, write_text
+from any2all_core.prior import DiffusionPrior
+from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
+from any2all_core.sampler import Sampler
+from any2all_operators import BlockDiagonal, Data, Measurement, Zero
+from rich.console import Console
+from rich.markup import escape
+from torch import Tensor
+
+from any2all_eval.lesions import SHOWS_LESIONS, spots
+from any2all_eval.metrics import Perceptual, scores
+from any2all_eval.patients import Patient, read_patient, units
+from any2all_eval.references import References
+from any2all_eval.study import Row, Study
+
+PARTS, TRUTH = "parts", "truth.npz"
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a method made of a row: {modality: (B, H, W)} in [0, 1].
+
+    std: of several draws; residual: {modality: RMS of y − A x over the noise's, one a slice}.
+    """
+
+    mean: dict[str, Tensor]
+    std: dict[str, Tensor]
+    residual: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one method makes of one row of a study."""
+
+    study: Study
+    row: Row
+    method: str
+
+    def path(self, folder: Path) -> Path:
+        names = (self.study.name, self.row.name, self.method)
+        return folder / f"{'--'.join(map(slug, names))}.json"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one process does of studies."""
+
+    studies: Sequence[Study]
+    prior: DiffusionPrior
+    references: References | None
+    output: Path
+    slices: int | None
+    batch_size: int
+    perceptual: Perceptual | None
+    _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
+
+    def run(self, patients: Mapping[str, tuple[int, str]]) -> None:
+        """Every part of these patients, {name: (seed, path)}, that is not there yet."""
+        console = Console(stderr=True)
+        parts = self.parts()
+        with progress_bar(console, "{task.description}", "parts") as bar:
+            bar.speed_estimate_period = 3600
+            task = bar.add_task("evaluating", total=len(patients) * len(parts))
+            for name, (seed, path) in patients.items():
+                folder = self.output / PARTS / name
+                left = [part for part in parts if not part.path(folder).exists()]
+                bar.advance(task, len(parts) - len(left))
+                if not left:
+                    continue
+                patient = read_patient(path, self.prior, name, seed, self.slices)
+                if patient is None or not patient.places:
+                    console.print(escape(f"{name}: left out; it lacks a modality or shows no head"))
+                    bar.advance(task, len(left))
+                    continue
+                folder.mkdir(parents=True, exist_ok=True)
+                self._keep_truth(folder, patient)
+                for part in left:
+                    self._do(part, patient, folder)
+                    bar.advance(task)
+
+    def parts(self) -> list[Part]:
+        """Of each patient: the rows in which something is known, by samplers and references."""
+        found = []
+        for study in self.studies:
+            for row in study.rows:
+                if row.known:
+                    others = (
+                        self.references.methods(row, self.operator(row)) if self.references else ()
+                    )
+                    found += [Part(study, row, m) for m in (*study.samplers, *others)]
+        return found
+
+    def operator(self, row: Row) -> BlockDiagonal:
+        """What a row measures, with every modality of the prior."""
+        if row.inputs not in self._operators:
+            size = self.prior.settings.image_size
+            blocks = {s.modality: build_operator(s, *size).operator for s in row.known}
+            self._operators[row.inputs] = complete(BlockDiagonal(blocks), self.prior)
+        return self._operators[row.inputs]
+
+    def _do(self, part: Part, patient: Patient, folder: Path) -> None:
+        row, operator = part.row, self.operator(part.row)
+        data = simulate(operator, patient.stack, patient.seed, patient.places)
+        started = time.perf_counter()
+        if part.method in part.study.samplers:
+            solved = self._sampled(part, patient, operator, data)
+        else:
+            assert self.references
+            images = self.references.solve(part.method, patient, row, operator, data)
+            solved = Solved(images, {}, {})
+        seconds = (time.perf_counter() - started) / len(patient.stack)
+        arrays = {m: u.half().numpy() for m, u in solved.mean.items()}
+        arrays |= {f"{m}_std": u.half().numpy() for m, u in solved.std.items()}
+        path = part.path(folder)
+        write_npz(path.with_suffix(".npz"), arrays)
+        records = list(self._records(part, patient, solved, seconds))
+        write_text(path, json.dumps(records) + "\n")
+
+    def _sampled(self, part: Part, patient: Patient, operator: BlockDiagonal, data: Data) -> Solved:
+        known = {m: b for m, b in operator.operators.items() if not isinstance(b, Zero)}
+        results = reconstruct(
+            self.prior,
+            BlockDiagonal(known),
+            {m: data[m] for m in known},
+            sampler_of(part.method),
+            slice_ids=patient.places,
+            seed=patient.seed,
+            draws=part.study.draws,
+            batch_size=self.batch_size,
+        )
+        mean = results.mean(0)
+        place = {m: self.prior.modalities.index(m) for m in part.row.scored}
+        std = {m: results[:, :, k].std(0) for m, k in place.items() if len(results) > 1}
+        return Solved(
+            {m: mean[:, k] for m, k in place.items()}, std, agreement(operator, data, mean)
+        )
+
+    def _records(
+        self, part: Part, patient: Patient, solved: Solved, seconds: float
+    ) -> Iterator[dict[str, Any]]:
+        physical = units(self.prior)
+        for m, image in solved.mean.items():
+            truth = patient.stack[:, self.prior.modalities.index(m)]
+            width, unit = physical.get(m, (None, "of [0, 1]"))
+            found = scores(image, truth, patient.head, patient.lesion, width, self.perceptual)
+            counted = None
+            if m == SHOWS_LESIONS and patient.lesion is not None:
+                counted = spots(
+                    image.clamp(0, 1), truth, patient.lesion, patient.head, patient.pixel
+                )
+            for b, place in enumerate(patient.places):
+                record: dict[str, Any] = {
+                    "patient": patient.name,
+                    "slice": place,
+                    "study": part.study.name,
+                    "row": part.row.name,
+                    "method": part.method,
+                    "image": m,
+                    "unit": unit,
+                    "seconds": seconds,
+                }
+                record |= {name: values[b] for name, values in found.items()}
+                if m in solved.residual:
+                    record["residual"] = solved.residual[m][b]
+                if counted is not None:
+                    record |= asdict(counted[b])
+                yield record
+
+    def _keep_truth(self, folder: Path, patient: Patient) -> None:
+        images: dict[str, Any] = {
+            m: patient.stack[:, k].half().numpy() for k, m in enumerate(self.prior.modalities)
+        }
+        images["head"] = patient.head.numpy()
+        if patient.lesion is not None:
+            images["lesion"] = patient.lesion.numpy()
+        images["places"] = np.array(patient.places)
+        write_npz(folder / TRUTH, images)
+
+
+def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
+    """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
+    residuals = Measurement(operator, data).residual(stack)
+    found = {}
+    for m, norm in residuals.items():
+        block = operator.operators[m]
+        if block.noise_std:
+            size = block.data_size(data[m])
+            found[m] = (norm / size**0.5 / block.noise_std).tolist()
+    return found
+
+
+def sampler_of(text: str) -> Sampler:
+    """The sampler of NAME[:OPTION=VALUE...]."""
+    name, *options = text.split(":")
+    settings = dict(option.split("=", 1) for option in options)
+    preset = settings.pop("preset", None)
+    return make_sampler(name, settings, preset)
+
+
+def slug(text: str) -> str:
+    """A name that a file can have."""
+    return re.sub(r"[^A-Za-z0-9.=+&,-]", "_", text)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    np.savez_compressed(temporary, **arrays)
+    os.replace(temporary, path)
+
+
+def records_in(
+    output: Path, parts: Sequence[Part], patients: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Of these patients, in the order of the parts."""
+    paths = (part.path(output / PARTS / patient) for part in parts for patient in patients)
+    return [record for path in paths if path.exists() for record in json.loads(path.read_text())]

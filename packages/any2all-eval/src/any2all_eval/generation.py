@@ -1,0 +1,141 @@
+"""Whole stacks from nothing: do they look like real ones, and are they copies?
+
+Fréchet distance on features without weights (``frechet``), between sets of as many slices: draws,
+or people held out, to one half of the training people, beside the other half. Nearest neighbour:
+the least root mean square difference of a stack to any training slice, or its mirror image, in
+[0, 1]; copies would lie nearer to the training slices than other people's do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from any2all_core.prior import DiffusionPrior
+from any2all_core.reconstruct import reconstruct
+from any2all_operators import BlockDiagonal, UserError
+from numpy.typing import NDArray
+from torch import Tensor
+
+from any2all_eval.evaluate import sampler_of, slug, write_npz
+from any2all_eval.frechet import Axes, features, frechet
+from any2all_eval.patients import People, read_patient
+from any2all_eval.study import Study
+
+DRAWS = "draws"
+ROUNDS = 10
+"""Sets of so many slices are drawn at random this often; means are told."""
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Of draws; the distances are means, ``nearest_*``: (least, 5 %, median)."""
+
+    draws: int
+    slices: int
+    frechet_draws: float
+    frechet_held_out: float
+    frechet_halves: float
+    nearest_draws: tuple[float, float, float]
+    nearest_held_out: tuple[float, float, float]
+    nearer_than_any_held_out: int
+
+
+def generate(
+    studies: Sequence[Study], prior: DiffusionPrior, people: People, output: Path, seed: int = 0
+) -> dict[str, Generation]:
+    """{row: figures} of the rows in which nothing is known; draws are kept, BATCH in a file."""
+    found = {}
+    for study, sampler in ((s, text) for s in studies for text in s.samplers):
+        for row in study.rows:
+            if not row.known:
+                draws = drawn(prior, sampler, study.draws, output / DRAWS / slug(sampler), seed)
+                found[f"{row.name} ({sampler})"] = judge(draws, *_slices(prior, people))
+    return found
+
+
+def drawn(prior: DiffusionPrior, sampler: str, count: int, folder: Path, seed: int) -> Tensor:
+    """(count, M, H, W) from nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shape = (1, *prior.settings.image_size)
+    stacks = []
+    for first in range(0, count, BATCH):
+        path = folder / f"{first:05d}.npz"
+        if not path.exists():
+            made = reconstruct(
+                prior,
+                BlockDiagonal({}),
+                {},
+                sampler_of(sampler),
+                shape=shape,
+                draws=min(BATCH, count - first),
+                batch_size=BATCH,
+                seed=seed + first,
+            )
+            write_npz(path, {"draws": made[:, 0].half().numpy()})
+        with np.load(path) as kept:
+            stacks.append(torch.from_numpy(kept["draws"]).float())
+    return torch.cat(stacks)
+
+
+def judge(draws: Tensor, train: Iterable[Tensor], held_out: Iterable[Tensor]) -> Generation:
+    """Draws (N, M, H, W) beside the slices of each training person, and of people held out."""
+    others = torch.cat(list(held_out))
+    wanted = torch.cat([draws, others])
+    best = torch.full((len(wanted),), torch.inf)
+    each = []
+    for stacks in train:  # a person at a time, as all are too many to hold
+        best = torch.minimum(best, nearest(wanted, stacks))
+        each.append(features(stacks))
+    axes = Axes(np.concatenate(each))
+    random = np.random.default_rng(0)
+    order = random.permutation(len(each))
+    halves = [np.concatenate([axes(each[i]) for i in order[k::2]]) for k in range(2)]
+    sets = [*halves, axes(features(draws)), axes(features(others))]
+    count = min(map(len, sets))
+    rounds = []
+    for _ in range(ROUNDS):
+        a, *rest = (s[random.permutation(len(s))[:count]] for s in sets)
+        rounds.append([frechet(b, a) for b in rest])
+    between, of_draws, of_others = np.mean(rounds, 0)
+    copies, people = best[: len(draws)].numpy(), best[len(draws) :].numpy()
+    return Generation(
+        len(draws),
+        count,
+        float(of_draws),
+        float(of_others),
+        float(between),
+        quantiles(copies),
+        quantiles(people),
+        int((copies < people.min()).sum()),
+    )
+
+
+def nearest(stacks: Tensor, train: Tensor) -> Tensor:
+    """The least root mean square difference of each stack to a training slice or its mirror."""
+    both = torch.cat([train, train.flip(-1)]).flatten(1)
+    return torch.cdist(stacks.flatten(1), both).amin(1) / both.shape[1] ** 0.5
+
+
+def _slices(prior: DiffusionPrior, people: People) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+    """Of everybody in train, and in test. Raises UserError where nobody is in train."""
+    for group in ("train", "test"):
+        if not people.groups.get(group):
+            raise UserError(f"generation is judged beside the group {group}, in which nobody is")
+
+    def of(group: str) -> Iterator[Tensor]:
+        for name, path in people.groups[group].items():
+            patient = read_patient(path, prior, name, 0)
+            if patient is not None and patient.places:
+                yield patient.stack
+
+    return of("train"), of("test")
+
+
+def quantiles(values: NDArray[np.float32]) -> tuple[float, float, float]:
+    least, low, middle = (float(np.quantile(values, q)) for q in (0, 0.05, 0.5))
+    return least, low, middle

@@ -1,0 +1,151 @@
+"""The people a study is done on, and those that its references are fitted and tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from any2all_core.prior import DiffusionPrior
+from any2all_data.cohort import covered, find_patients
+from any2all_data.inputs import open_patient
+from any2all_data.normalise import fixed_range
+from any2all_data.patient import modality_path, read_volume, to_stack
+from any2all_data.store import SPLITS, CohortStore
+from any2all_operators import UserError
+from torch import Tensor
+
+HEAD = 0.05
+"""Where the mean of a stack is above this, a pixel is inside the head."""
+LESION = ("lesion", "lesions")
+"""What a file of a patient's lesion mask is called."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient's judged slices.
+
+    stack: (B, M, H, W) in [0, 1]; places: of its slices in the volume, lowest first; lesion:
+    (B, H, W), or None where nobody marked any; pixel: its area in mm²; seed: of all that is random.
+    """
+
+    name: str
+    seed: int
+    stack: Tensor
+    places: tuple[int, ...]
+    lesion: Tensor | None
+    pixel: float
+
+    @property
+    def head(self) -> Tensor:
+        """(B, H, W), bool."""
+        return self.stack.mean(1) > HEAD
+
+
+@dataclass(frozen=True)
+class People:
+    """Where each group's patients are: {group: {name: input}}; virtual: they do not exist."""
+
+    groups: dict[str, dict[str, str]]
+    virtual: bool = False
+
+
+def find_people(input_: str, group: str = "test") -> People:
+    """Of a cohort, a folder with the folders train, val and test, or a folder of test patients.
+
+    Raises UserError where there is nobody in ``group``.
+    """
+    if store := CohortStore.find(input_):
+        entries = store.patients()
+        groups: dict[str, dict[str, str]] = {
+            group: {p: f"{input_.rstrip('/')}/{p}" for p, e in entries.items() if e.split == group}
+            for group in SPLITS
+        }
+        people = People(groups, store.settings.virtual)
+    else:
+        folder = Path(input_)
+        there = [group for group in SPLITS if (folder / group).is_dir()]
+        places = {g: folder / g for g in there} if there else {"test": folder}
+        people = People(
+            {g: {p.name: str(p) for p in find_patients(place)} for g, place in places.items()}
+        )
+    if not people.groups.get(group):
+        raise UserError(f"--input {input_}: nobody in its group {group}; prepare some with --split")
+    return people
+
+
+def read_patient(
+    path: str, prior: DiffusionPrior, name: str, seed: int, slices: int | None = None
+) -> Patient | None:
+    """A patient with every modality of the prior, None where one is missing.
+
+    slices: so many of those that show a head, evenly spread; all of them if None. Raises UserError
+    where the files do not fit together or the prior.
+    """
+    kept = prior.settings.normalisation
+    size = prior.settings.image_size
+    patient = open_patient(path, prior.modalities, kept, size, prior.settings.training.get("grid"))
+    if set(prior.modalities) - set(patient.volumes):
+        return None
+    stack = to_stack(patient.volumes)
+    if tuple(stack.shape[2:]) != size:
+        raise UserError(
+            f"{path}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained on "
+            f"{size[0]} x {size[1]}; resample them"
+        )
+    places = covered(stack).nonzero().flatten().tolist()
+    if slices is not None:
+        places = [places[k] for k in evenly(len(places), slices)]
+    affine = next(iter(patient.volumes.values())).affine
+    sides = np.linalg.norm(affine[:3, :2], axis=0)
+    lesion = _lesion(Path(path), stack)
+    return Patient(
+        name,
+        seed,
+        stack[places],
+        tuple(places),
+        None if lesion is None else lesion[places],
+        float(sides[0] * sides[1]),
+    )
+
+
+def evenly(count: int, slices: int) -> list[int]:
+    """Places of ``slices`` of ``count`` slices, evenly spread and none at an end."""
+    chosen = [round((i + 1) * count / (slices + 1)) for i in range(slices)]
+    return sorted({min(place, count - 1) for place in chosen}) if count else []
+
+
+def training_slices(
+    patients: Sequence[tuple[str, str]], prior: DiffusionPrior, slices: int
+) -> Tensor:
+    """(N, M, H, W): so many slices of each (name, path) who has every modality."""
+    read = (read_patient(path, prior, name, 0, slices) for name, path in patients)
+    return torch.cat([patient.stack for patient in read if patient is not None])
+
+
+def units(prior: DiffusionPrior) -> dict[str, tuple[float, str]]:
+    """{modality: (physical units of [0, 1], their name)} where they are the same for everybody."""
+    kept = prior.settings.normalisation
+    ranges = {m: fixed_range(kept.get(m)) for m in prior.modalities}
+    return {m: (r.high - r.low, kept[m]["unit"]) for m, r in ranges.items() if r is not None}
+
+
+def _lesion(folder: Path, stack: Tensor) -> Tensor | None:
+    """(Z, H, W), bool."""
+    for name in LESION:
+        path = modality_path(folder, name) if folder.is_dir() else None
+        if path is None:
+            continue
+        try:
+            mask = torch.from_numpy(read_volume(path).slices > 0)
+        except UserError:  # an empty mask
+            return torch.zeros(len(stack), *stack.shape[2:], dtype=torch.bool)
+        if mask.shape != (len(stack), *stack.shape[2:]):
+            raise UserError(
+                f"{path}: shape {tuple(mask.shape)}, but the images have "
+                f"{(len(stack), *stack.shape[2:])}; resample it"
+            )
+        return mask
+    return None

@@ -1,0 +1,247 @@
+"""report.html: everything in one file, to be opened anywhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from any2all_eval.claims import Claim, Results, said
+from any2all_eval.evaluate import PARTS, TRUTH, Part
+from any2all_eval.generation import Generation
+from any2all_eval.statistics import Records
+from any2all_eval.study import Study
+from any2all_eval.tables import METRICS, NOTE, Line, Safety, generation_lines, header_and_cells
+
+
+def report_page(
+    parts: Sequence[Part],
+    studies: Sequence[Study],
+    facts: Mapping[str, Any],
+    records: Records,
+    lines: Sequence[Line],
+    claims: Sequence[Claim],
+    safety: Sequence[Safety],
+    made: Mapping[str, Generation],
+    output: Path,
+    shown: Sequence[str],
+) -> str:
+    """The page; ``shown``: patients whose images are in it."""
+    who = "virtual people, simulated; no such people exist" if facts["virtual"] else "patients"
+    body = [
+        f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
+        f"<p>{facts['input']['patients']} {who} of {text(facts['input']['group'])}, "
+        f"{facts['slices']} slices; prior {text(facts['prior']['name'])} "
+        f"({facts['prior']['sha256'][:8]}). Research software: not for clinical use.</p>",
+        "<h2>Is it safe to look at?</h2>",
+        agreement_table(lines),
+        safety_table(safety),
+        "<h2>The paper's claims</h2>",
+        claims_list(claims),
+        "<h2>Images</h2>",
+        resource("viewer.html"),
+    ]
+    results = Results(studies, records)
+    for study in studies:
+        own = [line for line in lines if line.key[0] == study.name]
+        if not own:
+            continue
+        body += [f"<h2>{text(study.title)}</h2>", curves(results, study), scatter(own)]
+        header, cells = header_and_cells(own)
+        body.append(table(header, cells))
+        if study.left_out:
+            names = "; ".join(f"{row} ({why})" for row, why in study.left_out.items())
+            body.append(f"<p>Left out, as the prior does not know them: {text(names)}.</p>")
+    body.append(f"<p>{text(NOTE)}</p>" if lines else "")
+    for name, found in made.items():
+        header, cells = generation_lines(found)
+        body += [f"<h2>Stacks from {text(name)}</h2>", table(header, cells)]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    body.append(f"<footer>{text(facts['machine'])}; {text(versions)}</footer>")
+    page = resource("report.html")
+    pictures = json.dumps(images(parts, output, shown))
+    return page.replace("<!-- body -->", "\n".join(body)).replace("/* images */ {}", pictures)
+
+
+def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[str, Any]:
+    """{patient: {"places", "truth": {image: [PNG]}, "results": {study: {row: {image: {method:
+
+    {"mean": [PNG], "std": [PNG]}}}}}}}, PNG as data URLs, one a slice.
+    """
+    found: dict[str, Any] = {}
+    for patient in shown:
+        folder = output / PARTS / patient
+        if not (folder / TRUTH).exists():
+            continue
+        with np.load(folder / TRUTH) as truth:
+            names = [n for n in truth.files if n not in ("head", "lesion", "places")]
+            entry: dict[str, Any] = {
+                "places": truth["places"].tolist(),
+                "truth": {name: pngs(truth[name]) for name in names},
+                "results": {},
+            }
+        for part in parts:
+            path = part.path(folder).with_suffix(".npz")
+            if not path.exists():
+                continue
+            rows = entry["results"].setdefault(part.study.name, {})
+            with np.load(path) as arrays:
+                for name in arrays.files:
+                    image = name.removesuffix("_std")
+                    of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
+                    method = of_row.setdefault(part.method, {})
+                    is_std = name != image
+                    method["std" if is_std else "mean"] = pngs(arrays[name] * (10 if is_std else 1))
+        found[patient] = entry
+    return found
+
+
+def pngs(stack: NDArray[Any]) -> list[str]:
+    """(B, H, W) in [0, 1] as data URLs."""
+    urls = []
+    for picture in (np.clip(stack.astype(np.float32), 0, 1) * 255).round().astype(np.uint8):
+        data = io.BytesIO()
+        Image.fromarray(picture).save(data, "png", optimize=True)
+        urls.append("data:image/png;base64," + base64.b64encode(data.getvalue()).decode())
+    return urls
+
+
+def agreement_table(lines: Sequence[Line]) -> str:
+    """How far each reconstruction is from its own measurement."""
+    found = [line for line in lines if line.residual is not None]
+    if not found:
+        return "<p>No result here has a noisy measurement of its own image to agree with.</p>"
+    cells = [
+        [line.key[1], line.key[3], line.key[2], f"{line.residual:.2f}", verdict(line.residual)]
+        for line in found
+        if line.residual is not None
+    ]
+    what = (
+        "<p>Agreement with its own measurement: RMS of y − A x over the standard deviation of the "
+        "noise.</p>"
+    )
+    return what + table(["input", "image", "method", "residual", ""], cells)
+
+
+def verdict(residual: float) -> str:
+    """1 is what the truth itself has."""
+    if residual > 1.5:
+        return "does not explain its data"
+    return "fits the noise, too" if residual < 0.7 else "agrees"
+
+
+def safety_table(safety: Sequence[Safety]) -> str:
+    """Lesions lost, spots invented."""
+    if not safety:
+        return "<p>No lesion masks: whether lesions are lost or invented is not measured.</p>"
+    cells = [
+        [
+            entry.key[1],
+            entry.key[2],
+            f"{len(entry.lost)} of {len(entry.lesions)}",
+            sizes(entry.lost),
+            f"{len(entry.invented)} in {entry.slices} slices",
+            sizes(entry.invented),
+        ]
+        for entry in safety
+    ]
+    what = "<p>Lesions of the truth that the result lost, and bright spots that it invented:</p>"
+    return what + table(["input", "method", "lost", "mm²", "invented", "mm²"], cells)
+
+
+def sizes(areas: Sequence[float]) -> str:
+    """Median and largest."""
+    return f"{np.median(areas):.0f}, at most {max(areas):.0f}" if areas else ""
+
+
+def claims_list(claims: Sequence[Claim]) -> str:
+    items = []
+    for claim in claims:
+        verdict = claim.verdict if claim.steps else "not measured"
+        steps = "".join(
+            f"<li>{text(step.what)}: {METRICS[step.metric][0]} {said(step.found.mean)}, "
+            f"p {step.found.p:.3f}</li>"
+            for step in claim.steps
+        )
+        items.append(
+            f"<details class='{verdict.replace(' ', '-')}'><summary>{text(claim.text)}: "
+            f"<b>{verdict}</b></summary><ul>{steps}</ul></details>"
+        )
+    return "".join(items)
+
+
+def curves(results: Results, study: Study) -> str:
+    """PSNR against the number of clean images, a line a target and sampler."""
+    lines = []
+    for of_study, target, rows in results.growing():
+        if of_study is not study:
+            continue
+        for sampler in study.samplers:
+            points = []
+            for row in rows:
+                found = results.metrics["psnr"].get((study.name, row.name, sampler, target))
+                if found:
+                    points.append((float(len(row.clean)), float(np.mean(list(found.values())))))
+            if points:
+                lines.append((f"{target} ({sampler})", points))
+    return plot(lines, "clean images", "PSNR (dB)", "o-")
+
+
+def scatter(lines: Sequence[Line]) -> str:
+    """Distortion against perception, a point a line of the table."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        perception = line.means.get("lpips") or line.means.get("ssim")
+        if perception and not math.isnan(line.means["psnr"].value):
+            groups.setdefault(line.key[2], []).append((line.means["psnr"].value, perception.value))
+    name = "LPIPS" if any("lpips" in line.means for line in lines) else "SSIM"
+    return plot(list(groups.items()), "PSNR (dB)", name, "o")
+
+
+def plot(lines: Sequence[tuple[str, list[tuple[float, float]]]], x: str, y: str, mark: str) -> str:
+    """An SVG of named lines of points."""
+    if not lines:
+        return ""
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, points in lines:
+        axes.plot(*zip(*points, strict=True), mark, label=name)
+    axes.set(xlabel=x, ylabel=y)
+    axes.locator_params(axis="x", integer=mark == "o-")
+    axes.legend(fontsize="x-small")
+    picture = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "any2all"}):
+        figure.savefig(picture, format="svg", metadata={"Date": None})
+    svg = picture.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}</figure>"
+
+
+def table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{text(name)}</th>" for name in header)
+    rows = ("".join(f"<td>{text(cell)}</td>" for cell in row) for row in cells)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def resource(name: str) -> str:
+    return files("any2all_eval").joinpath(f"page/{name}").read_text()
+
+
+def text(words: str) -> str:
+    """Escaped for HTML."""
+    return html.escape(words)

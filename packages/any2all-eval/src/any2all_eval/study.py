@@ -1,0 +1,167 @@
+"""What is asked: rows of inputs, the images they are judged by, and the samplers.
+
+A study is a TOML file::
+
+    title = "FLAIR from its k-space, with more and more clean images"
+    samplers = ["mds", "mps:steps=100"]     # NAME[:OPTION=VALUE...]
+    draws = 1                               # the mean of so many is judged
+
+    [[rows]]
+    name = "T1+y(FLAIR), R = {R}"
+    known = "T1=clean,FLAIR=kspace:acceleration={R}"   # as --modalities; *: all others
+    scored = "FLAIR"                        # comma-separated; *: all that are not clean
+    R = [2, 4, 8]                           # one row for each
+
+    [[growing]]                             # rows in which one more clean image is known each
+    target = "FLAIR"                        # *: each modality in turn
+    measured = "kspace"                     # how the target itself is known; left out: it is not
+
+Rows that name a modality which the prior does not know are left out, and said.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from any2all_cli.parsing import ModalitySpec, modality_specs
+from any2all_operators import UserError
+
+SHIPPED = ("reconstruction", "synthesis", "mixed", "generation")
+KEYS = {"title": str, "samplers": list, "draws": int, "rows": list, "growing": list}
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input: what is known and how, in the prior's order, and which images are judged."""
+
+    name: str
+    known: tuple[ModalitySpec, ...]
+    scored: tuple[str, ...]
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """FLAIR=kspace:acceleration=4 and so on."""
+        return frozenset(
+            ":".join([f"{s.modality}={s.operator}", *(f"{k}={v}" for k, v in s.options.items())])
+            for s in self.known
+        )
+
+    @property
+    def clean(self) -> tuple[str, ...]:
+        return tuple(s.modality for s in self.known if s.operator == CLEAN)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        return tuple(s.modality for s in self.known if s.operator != CLEAN)
+
+
+@dataclass(frozen=True)
+class Study:
+    """``left_out``: {row: the modalities that the prior lacks for it}."""
+
+    name: str
+    title: str
+    samplers: tuple[str, ...]
+    draws: int
+    rows: tuple[Row, ...]
+    left_out: dict[str, str]
+
+
+def read_study(name: str, modalities: Sequence[str]) -> Study:
+    """A shipped study, or a TOML file, for a prior of these modalities. Raises UserError."""
+    if name in SHIPPED:
+        text = files("any2all_eval").joinpath(f"studies/{name}.toml").read_text()
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(
+                f"no study {name}: expected {', '.join(SHIPPED)}, or a TOML file like theirs"
+            )
+        text = path.read_text()
+    try:
+        asked = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"study {name}: not TOML ({error}); mend it") from None
+    for key, value in asked.items():
+        if key not in KEYS or not isinstance(value, KEYS[key]):
+            kinds = ", ".join(f"{k} ({kind.__name__})" for k, kind in KEYS.items())
+            raise UserError(f"study {name}: {key} = {value!r}; expected {kinds}")
+    rows: dict[str, Row] = {}
+    left_out: dict[str, str] = {}
+    for entry in _entries(name, asked, modalities):
+        known, scored = entry["known"], entry["scored"]
+        specs = _specs(known, modalities)
+        target = [s.strip() for s in scored.split(",")] if scored != "*" else []
+        unknown = [m for m in (*(s.modality for s in specs), *target) if m not in modalities]
+        if unknown:
+            left_out[entry["name"]] = ", ".join(dict.fromkeys(unknown))
+            continue
+        if entry["name"] in rows:
+            raise UserError(f"study {name}: two rows are called {entry['name']!r}; rename one")
+        clean = [s.modality for s in specs if s.operator == CLEAN]
+        judged = target or [m for m in modalities if m not in clean]
+        if fixed := [m for m in judged if m in clean]:
+            raise UserError(
+                f"study {name}, row {entry['name']!r}: {', '.join(fixed)} is given clean, so there "
+                "is nothing to judge; name another in scored"
+            )
+        rows[entry["name"]] = Row(entry["name"], tuple(specs), tuple(judged))
+    if not rows:
+        missing = ", ".join(left_out.values()) or "no row in it"
+        raise UserError(f"study {name}: nothing of it fits this prior ({missing})")
+    draws = asked.get("draws", 1)
+    if draws < 1:
+        raise UserError(f"study {name}: draws = {draws}, expected at least 1")
+    samplers = tuple(asked.get("samplers", ["mds"]))
+    title = asked.get("title", Path(name).stem)
+    return Study(Path(name).stem, title, samplers, draws, tuple(rows.values()), left_out)
+
+
+def _entries(
+    study: str, asked: dict[str, Any], modalities: Sequence[str]
+) -> Iterator[dict[str, str]]:
+    """The rows written out, as {name, known, scored}."""
+    for row in asked.get("rows", []):
+        texts = {"scored": "*"} | {k: v for k, v in row.items() if isinstance(v, str)}
+        lists = {k: v for k, v in row.items() if isinstance(v, list)}
+        if set(texts) != {"name", "known", "scored"} or len(texts) + len(lists) > 4:
+            raise UserError(
+                f"study {study}: row {row}; expected name, known, scored, and at most one list"
+            )
+        for key, values in lists.items() or [("", [""])]:
+            for value in values:
+                yield {k: text.replace(f"{{{key}}}", str(value)) for k, text in texts.items()}
+    for grow in asked.get("growing", []):
+        if not {"target"} <= set(grow) <= {"target", "measured"}:
+            raise UserError(f"study {study}: growing {grow}; expected target, and maybe measured")
+        measured = grow.get("measured")
+        for target in modalities if grow["target"] == "*" else [grow["target"]]:
+            others = [m for m in modalities if m != target]
+            for count in range(0 if measured else 1, len(others) + 1):
+                given = "&".join(others[:count])
+                known = [f"{m}={CLEAN}" for m in others[:count]]
+                if measured:
+                    known.append(f"{target}={measured}")
+                    name = f"y({target})+{given}" if given else f"y({target})"
+                else:
+                    name = f"{target} from {given}"
+                yield {"name": name, "known": ",".join(known), "scored": target}
+
+
+def _specs(known: str, modalities: Sequence[str]) -> list[ModalitySpec]:
+    """Of ``known``, ``*`` written out as every modality that is not named; in the prior's order."""
+    if not known:
+        return []
+    named = {s.modality: s for s in modality_specs(known)}
+    rest = named.pop("*", None)
+    if rest:
+        others = {m: ModalitySpec(m, rest.operator, rest.options) for m in modalities}
+        named = others | named
+    place = {m: k for k, m in enumerate(modalities)}
+    return sorted(named.values(), key=lambda s: place.get(s.modality, len(place)))

@@ -1,0 +1,248 @@
+"""Results as a file of numbers and as tables to read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from any2all_eval.claims import Claim, said
+from any2all_eval.generation import Generation
+from any2all_eval.statistics import Key, Mean, Records, by_patient, difference, key_of, mean_of
+from any2all_eval.study import Study
+
+METRICS = {
+    "psnr": ("PSNR", 2),
+    "ssim": ("SSIM", 3),
+    "nmse": ("NMSE", 4),
+    "mae": ("MAE", 4),
+    "psnr_head": ("PSNR, head", 2),
+    "psnr_lesion": ("PSNR, lesion", 2),
+    "lpips": ("LPIPS", 3),
+}
+"""{metric: (what it is called, decimals)}"""
+SHOWN = ("psnr", "ssim", "mae", "psnr_lesion", "lpips")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row, method and image. ``p``: of its PSNR against the first method's of the same row."""
+
+    key: Key
+    unit: str
+    means: dict[str, Mean]
+    seconds: float
+    residual: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Safety:
+    """Lesions of one row, method and image: how many, and of what area in mm²."""
+
+    key: Key
+    lesions: list[float]
+    lost: list[float]
+    invented: list[float]
+    slices: int
+
+
+def lines_of(records: Records) -> list[Line]:
+    """In the order of the records."""
+    groups: dict[Key, list[Mapping[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(key_of(record), []).append(record)
+    figures = {metric: by_patient(records, metric) for metric in METRICS}
+    first: dict[tuple[str, str, str], Key] = {}
+    lines = []
+    for key, group in groups.items():
+        study, row, _, image = key
+        reference = first.setdefault((study, row, image), key)
+        p = None
+        if key != reference:
+            p = difference(figures["psnr"][key], figures["psnr"][reference]).p
+        residuals = [r["residual"] for r in group if "residual" in r]
+        lines.append(
+            Line(
+                key,
+                group[0]["unit"],
+                {m: mean_of(found[key].values()) for m, found in figures.items() if key in found},
+                float(np.mean([r["seconds"] for r in group])),
+                float(np.mean(residuals)) if residuals else None,
+                p,
+            )
+        )
+    return lines
+
+
+def safety_of(records: Records) -> list[Safety]:
+    """Of what was judged against marked lesions."""
+    groups: dict[Key, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if "lesions" in record:
+            groups.setdefault(key_of(record), []).append(record)
+    return [
+        Safety(key, areas(g, "lesions"), areas(g, "lost"), areas(g, "invented"), len(g))
+        for key, g in groups.items()
+    ]
+
+
+def areas(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    """Of all slices."""
+    return [area for record in records for area in record[name]]
+
+
+def as_csv(records: Records) -> str:
+    """A line a slice, image and method; lists joined by spaces."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow(
+            {
+                k: " ".join(f"{a:.0f}" for a in v) if isinstance(v, list) else v
+                for k, v in record.items()
+            }
+        )
+    return text.getvalue()
+
+
+def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Of the metrics in SHOWN that were measured."""
+    metrics = [m for m in SHOWN if any(m in line.means for line in lines)]
+    header = ["input", "image", "method", *(METRICS[m][0] for m in metrics), "p", "residual", "s"]
+    cells = []
+    for line in lines:
+        _, row, method, image = line.key
+        figures = [figure(line, metric) for metric in metrics]
+        p = "" if line.p is None or math.isnan(line.p) else f"{line.p:.3f}"
+        residual = "" if line.residual is None else f"{line.residual:.2f}"
+        cells.append([row, image, method, *figures, p, residual, f"{line.seconds:.2f}"])
+    return header, cells
+
+
+def figure(line: Line, metric: str) -> str:
+    """33.91 [33.02, 34.71]"""
+    mean = line.means.get(metric)
+    if mean is None or math.isnan(mean.value):
+        return ""
+    decimals = METRICS[metric][1]
+    if metric == "mae" and line.unit != "of [0, 1]":
+        decimals = 2
+    text = f"{mean.value:.{decimals}f}"
+    if not math.isnan(mean.low):
+        text += f" [{mean.low:.{decimals}f}, {mean.high:.{decimals}f}]"
+    return f"{text} {line.unit}" if metric == "mae" and line.unit != "of [0, 1]" else text
+
+
+NOTE = (
+    "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
+    "p: Wilcoxon signed-rank of PSNR against the first method of the same input. residual: RMS of "
+    "y - A x over the standard deviation of the noise; about 1 where a result agrees with its "
+    "measurement. s: seconds a slice."
+)
+
+
+def markdown(
+    studies: Sequence[Study],
+    lines: Sequence[Line],
+    claims: Sequence[Claim],
+    safety: Sequence[Safety],
+    made: Mapping[str, Generation],
+) -> str:
+    """Every table of the report."""
+    parts = []
+    for study in studies:
+        own = [line for line in lines if line.key[0] == study.name]
+        if not own:
+            continue
+        header, cells = header_and_cells(own)
+        parts += [f"## {study.title}\n", *markdown_table(header, cells), ""]
+    if lines:
+        parts += [f"{NOTE}\n", "## The paper's claims\n", *claim_lines(claims), ""]
+    if safety:
+        header = ["input", "image", "method", "lesions", "lost", "mm² of each", "invented", "mm²"]
+        parts += [
+            "## Lesions lost and invented\n",
+            *markdown_table(header, map(counts, safety)),
+            "",
+        ]
+    for name, found in made.items():
+        parts += [f"## Stacks from {name}\n", *markdown_table(*generation_lines(found)), ""]
+    return "\n".join(parts)
+
+
+def markdown_table(header: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *cells)]
+
+
+def counts(entry: Safety) -> list[str]:
+    """Its line of the table."""
+    _, row, method, image = entry.key
+    lost, invented = (" ".join(f"{a:.0f}" for a in areas) for areas in (entry.lost, entry.invented))
+    figures = [len(entry.lesions), len(entry.lost), lost, len(entry.invented), invented]
+    return [row, image, method, *map(str, figures)]
+
+
+def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
+    """Distances of draws beside those of real slices."""
+    near = [
+        " / ".join(f"{q:.4f}" for q in quantiles)
+        for quantiles in (found.nearest_draws, found.nearest_held_out)
+    ]
+    header = [
+        f"{found.slices} slices a set",
+        "Fréchet distance (not FID)",
+        "nearest training slice",
+    ]
+    return header, [
+        ["other half of the training people", f"{found.frechet_halves:.2f}", ""],
+        ["people held out", f"{found.frechet_held_out:.2f}", near[1]],
+        [f"{found.draws} draws", f"{found.frechet_draws:.2f}", near[0]],
+    ]
+
+
+def claim_lines(claims: Sequence[Claim]) -> list[str]:
+    """A paragraph a claim, with its figures."""
+    found = []
+    for claim in claims:
+        found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
+        for step in claim.steps:
+            name, unit = METRICS[step.metric][0], " dB" if step.metric == "psnr" else ""
+            found.append(
+                f"  - {step.what}: {name} {said(step.found.mean)}{unit}, p {step.found.p:.3f}"
+            )
+    return found
+
+
+def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
+    """A booktabs table a study."""
+    parts = []
+    for study in studies:
+        own = [line for line in lines if line.key[0] == study.name]
+        if not own:
+            continue
+        header, cells = header_and_cells(own)
+        body = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *cells)]
+        parts += [
+            rf"\begin{{table}}\caption{{{escaped(study.title)}}}",
+            rf"\begin{{tabular}}{{lll{'r' * (len(header) - 3)}}}\toprule",
+            body[0] + r"\midrule",
+            *body[1:],
+            r"\bottomrule\end{tabular}\end{table}",
+            "",
+        ]
+    return "\n".join(parts)
+
+
+def escaped(text: str) -> str:
+    """For LaTeX."""
+    for mark in "&%_#":
+        text = text.replace(mark, f"\\{mark}")
+    return text
