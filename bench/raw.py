@@ -22,10 +22,10 @@ import torch
 from any2all_core import load_prior, reconstruct
 from any2all_data import KSpace
 from any2all_data.calibration import calibration_size
+from any2all_eval.references import CG_SENSE_WEIGHT
 from any2all_operators import BlockDiagonal, FieldOfView, Measured, SenseFourier
 from any2all_operators.field_of_view import fit
 from PIL import Image
-from reconstruction import CG_SENSE_LAMBDA
 from torch import Tensor
 
 LAMBDAS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -90,7 +90,7 @@ def main() -> None:
     images = {
         "zero-filled": scan.adjoint(kept.data)[0] * scan.acceleration,
         "CG-SENSE": torch.from_numpy(
-            SenseRecon(coils, maps, lamda=CG_SENSE_LAMBDA, max_iter=30, show_pbar=False).run()
+            SenseRecon(coils, maps, lamda=CG_SENSE_WEIGHT, max_iter=30, show_pbar=False).run()
         ),
         "least squares": best(
             [

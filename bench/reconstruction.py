@@ -21,18 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from any2all_core import load_prior, make_sampler, reconstruct, simulate
-from any2all_core.sampler import Sampler
+from any2all_core import load_prior, reconstruct, simulate
 from any2all_data import KSpace, read_patient, to_stack
 from any2all_data.cohort import covered, find_patients, read_slices
 from any2all_data.metrics import psnr, ssim
+from any2all_eval.evaluate import sampler_of
+from any2all_eval.references import WEIGHTS, cg_sense, l1_wavelet, regression, tuned
 from any2all_operators import BlockDiagonal, Identity, SenseFourier
 from torch import Tensor
 
 SCAN = KSpace(acceleration=4, coils=8, acs_lines=8, noise_std=0.01)
-LAMBDAS = (0.0005, 0.001, 0.002, 0.004, 0.008)
-CG_SENSE_LAMBDA = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,6 @@ def read(folder: Path, modalities: tuple[str, ...], every: int, limit: int | Non
     return patients
 
 
-def sampler_of(text: str) -> Sampler:
-    """The sampler of NAME[:OPTION=VALUE...]."""
-    name, *options = text.split(":")
-    return make_sampler(name, dict(option.split("=") for option in options))
-
-
-def evenly(count: int, slices: int) -> list[int]:
-    """Places of ``slices`` of ``count`` slices, evenly spread and none at an end."""
-    return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
-
-
 def score(image: Tensor, truth: Tensor) -> np.ndarray:
     """PSNR, SSIM and PSNR against each slice's maximum: (3,), means over slices."""
     image = image.clamp(0, 1)
@@ -95,71 +82,12 @@ def k_space(patient: Patient, modalities: tuple[str, ...], scan: SenseFourier) -
     return simulate(BlockDiagonal({m: scan for m in modalities}), patient.stack, patient.seed)
 
 
-def l1_wavelet(y: Tensor, scan: SenseFourier, weight: float) -> Tensor:
-    """SigPy's L1-wavelet reconstruction of each slice; the real part, (B, H, W)."""
-    from sigpy.mri.app import L1WaveletRecon
-
-    maps = scan.coil_maps.numpy()
-    images = [
-        L1WaveletRecon(k, maps, weight, max_iter=100, show_pbar=False).run().real for k in y.numpy()
-    ]
-    return torch.from_numpy(np.stack(images)).float()
-
-
-def cg_sense(y: Tensor, scan: SenseFourier) -> Tensor:
-    """SigPy's CG-SENSE of each slice; the real part, (B, H, W)."""
-    from sigpy.mri.app import SenseRecon
-
-    maps = scan.coil_maps.numpy()
-    images = [
-        SenseRecon(k, maps, lamda=CG_SENSE_LAMBDA, max_iter=30, show_pbar=False).run().real
-        for k in y.numpy()
-    ]
-    return torch.from_numpy(np.stack(images)).float()
-
-
 def tune_l1_wavelet(data: list[Tensor], truths: list[Tensor], scan: SenseFourier) -> float:
-    """The λ of LAMBDAS with the best mean PSNR on the given (val) k-space."""
-
-    def quality(weight: float) -> float:
-        scores = [
-            score(l1_wavelet(y, scan, weight), x)[0] for y, x in zip(data, truths, strict=True)
-        ]
-        return float(np.mean(scores))
-
-    best = max(LAMBDAS, key=quality)
-    if best in (LAMBDAS[0], LAMBDAS[-1]):
-        print(f"best λ {best} is at the edge of {LAMBDAS}: widen it", file=sys.stderr)
+    """The λ with the best mean PSNR on the given (val) k-space."""
+    best = tuned(l1_wavelet, scan, data, truths)
+    if best in (WEIGHTS[0], WEIGHTS[-1]):
+        print(f"best λ {best} is at the edge of {WEIGHTS}: widen it", file=sys.stderr)
     return best
-
-
-def polynomial(inputs: Tensor) -> Tensor:
-    """Cubic monomials of K intensities: (K, N) to (F, N)."""
-    ones = torch.ones_like(inputs[:1])
-    terms = [ones, *inputs[:, None]]
-    count = len(inputs)
-    for i in range(count):
-        for j in range(i, count):
-            terms.append((inputs[i] * inputs[j])[None])
-            terms += [(inputs[i] * inputs[j] * inputs[k])[None] for k in range(j, count)]
-    return torch.cat(terms)
-
-
-def regression(train: Tensor, inputs: list[int], target: int) -> Callable[[Tensor], Tensor]:
-    """Least-squares cubic map from the intensities of a pixel to its intensity in ``target``."""
-    gram: Tensor | float = 0.0
-    moment: Tensor | float = 0.0
-    for part in train.split(100):
-        features = polynomial(part[:, inputs].transpose(0, 1).flatten(1).double())
-        gram = gram + features @ features.T
-        moment = moment + features @ part[:, target].flatten().double()[:, None]
-    weights = torch.linalg.lstsq(gram, moment).solution[:, 0]
-
-    def predict(stack: Tensor) -> Tensor:
-        given = polynomial(stack[:, inputs].transpose(0, 1).flatten(1).double())
-        return (weights @ given).view(len(stack), *stack.shape[2:]).float()
-
-    return predict
 
 
 class Table:
@@ -198,8 +126,8 @@ def references(
         measured = [k_space(p, modalities, scan)[name] for p in patients]
         methods: dict[str, Callable[[Tensor], Tensor]] = {
             "zero-filled": scan.adjoint,
-            "CG-SENSE (SigPy)": lambda y: cg_sense(y, scan),
-            f"L1-wavelet (SigPy, λ {weight})": lambda y, w=weight: l1_wavelet(y, scan, w),  # type: ignore[misc]
+            "CG-SENSE (SigPy)": cg_sense(scan),
+            f"L1-wavelet (SigPy, λ {weight})": l1_wavelet(scan, weight),
         }
         for method, solve in methods.items():
             start = time.perf_counter()

@@ -20,14 +20,13 @@ from any2all_core import load_prior, make_sampler, reconstruct
 from any2all_data.cohort import covered
 from any2all_data.normalise import fixed_range
 from any2all_data.store import CohortStore
+from any2all_eval.references import l1_wavelet, regression
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import (
     SCAN,
     Patient,
     Row,
     k_space,
-    l1_wavelet,
-    regression,
     score,
     tune_l1_wavelet,
 )
@@ -115,7 +114,7 @@ def main() -> None:
     measured = [k_space(p, names, scan)["FLAIR"] for p in group]
     truths = [p.stack[:, flair] for p in group]
     start = time.perf_counter()
-    results = [l1_wavelet(y, scan, weight) for y in measured]
+    results = [l1_wavelet(scan, weight)(y) for y in measured]
     each = (time.perf_counter() - start) / count
     lines.add("FLAIR k-space", "FLAIR", "L1-wavelet", results, truths, heads, each)
     training = dict(list(store.having(names, "train").items())[:40])

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from any2all_core import load_prior, reconstruct
+from any2all_eval.evaluate import sampler_of
+from any2all_eval.patients import HEAD
 from any2all_operators import BlockDiagonal, Identity
-from reconstruction import ROWS, SCAN, k_space, read, sampler_of, score
+from reconstruction import ROWS, SCAN, k_space, read, score
 from torch import Tensor
-
-HEAD = 0.05
-"""Where the mean of a stack is above this, a pixel is inside the head."""
 
 
 def through_plane_error(image: Tensor, truth: Tensor, head: Tensor) -> float:

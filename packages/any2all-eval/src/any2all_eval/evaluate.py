@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from any2all_cli.known import build_operator
 from any2all_cli.output import progress_bar, write_text
+from any2all_cli.parsing import name_values
+from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
 from any2all_core.sampler import Sampler
@@ -36,6 +38,7 @@ from any2all_eval.metrics import Perceptual, scores
 from any2all_eval.patients import Patient, read_patient, units
 from any2all_eval.references import References
 from any2all_eval.study import Row, Study
+from any2all_eval.theirs import THEIRS
 
 PARTS, TRUTH = "parts", "truth.npz"
 
@@ -214,9 +217,12 @@ def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, l
 
 
 def sampler_of(text: str) -> Sampler:
-    """The sampler of NAME[:OPTION=VALUE...]."""
+    """The sampler of NAME[:OPTION=VALUE...] or NAME:preset=PRESET; deepinv's, too."""
     name, *options = text.split(":")
-    settings = dict(option.split("=", 1) for option in options)
+    settings = name_values(options, f"--sampler {text}")
+    if name in THEIRS:
+        theirs: Sampler = THEIRS[name](**parse_options(THEIRS[name], settings, f"sampler {name}"))
+        return theirs
     preset = settings.pop("preset", None)
     return make_sampler(name, settings, preset)
 

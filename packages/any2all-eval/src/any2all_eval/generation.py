@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from any2all_cli.preview import contact_sheet
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import reconstruct
 from any2all_operators import BlockDiagonal, UserError
@@ -48,12 +49,18 @@ class Generation:
 def generate(
     studies: Sequence[Study], prior: DiffusionPrior, people: People, output: Path, seed: int = 0
 ) -> dict[str, Generation]:
-    """{row: figures} of the rows in which nothing is known; draws are kept, BATCH in a file."""
+    """{row: figures} of the rows in which nothing is known.
+
+    The draws are kept in OUTPUT/draws/<sampler>, BATCH in a file, with a sheet of the first.
+    """
     found = {}
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
         for row in study.rows:
             if not row.known:
-                draws = drawn(prior, sampler, study.draws, output / DRAWS / slug(sampler), seed)
+                folder = output / DRAWS / slug(sampler)
+                draws = drawn(prior, sampler, study.draws, folder, seed)
+                sheet = contact_sheet(draws[:BATCH], prior.modalities)
+                sheet.save(folder / "sheet.png", optimize=True)
                 found[f"{row.name} ({sampler})"] = judge(draws, *_slices(prior, people))
     return found
 

@@ -1,0 +1,143 @@
+"""deepinv's DPS and DiffPIR with our prior, as samplers: ``deepinv-dps``, ``deepinv-diffpir``.
+
+deepinv is given the prior as a denoiser of [0, 1] images, our prox (its own by conjugate gradients
+would be slower), and one noise level, since one is all it takes: the largest of the measurement's,
+or 0.01 where all of it is clean. Its random numbers are drawn by the batch, so a slice's result
+depends on what is computed beside it. It needs torch and torchvision that fit each other:
+``pip install deepinv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from any2all_core import Noise, Prior
+from any2all_core.sampler import Step
+from any2all_operators import BlockDiagonal, Identity, Measurement, UserError
+from any2all_samplers.mmps import flatten, unflatten
+from torch import Tensor
+
+if TYPE_CHECKING:
+    Physics = Any
+CLEAN_NOISE_STD = 0.01
+
+
+@dataclass(frozen=True)
+class DeepinvDiffPIR:
+    """DiffPIR (Zhu 2023, arXiv 2305.08995); its answer keeps the noise of its last step, 0.005."""
+
+    steps: int = 50
+    lambda_: float = 7.0
+    zeta: float = 1.0
+
+    def __call__(
+        self,
+        prior: Prior,
+        measurement: Measurement,
+        noise: Noise,
+        progress: Step | None = None,
+    ) -> Tensor:
+        """(B, M, H, W) in [0, 1]."""
+        deepinv = imported()
+        level, y, physics = as_physics(measurement)
+        sampler = deepinv.sampling.DiffPIR(
+            as_denoiser(prior),
+            deepinv.optim.data_fidelity.L2(),
+            level,
+            max_iter=self.steps,
+            lambda_=self.lambda_,
+            zeta=self.zeta,
+        )
+        seed_by(noise)
+        stack: Tensor = sampler(y, physics)
+        return stack.detach().float()
+
+
+@dataclass(frozen=True)
+class DeepinvDPS:
+    """DPS (Chung 2023, arXiv 2209.14687)."""
+
+    steps: int = 100
+    weight: float = 300.0
+    guidance: Literal["default", "annealed"] = "default"
+
+    def __call__(
+        self,
+        prior: Prior,
+        measurement: Measurement,
+        noise: Noise,
+        progress: Step | None = None,
+    ) -> Tensor:
+        """(B, M, H, W) in [0, 1]."""
+        deepinv = imported()
+        _, y, physics = as_physics(measurement)
+        options: Mapping[str, Any] = {"num_steps": self.steps, "weight": self.weight}
+        if self.guidance != "default":
+            options = {**options, "guidance": self.guidance}
+        sampler = deepinv.sampling.DPS(as_denoiser(prior), dtype=torch.float32, **options)
+        begin = noise()
+        seed_by(noise)
+        stack: Tensor = sampler(y, physics, x_init=tuple(begin.shape))
+        return stack.detach().float()
+
+
+THEIRS = {"deepinv-dps": DeepinvDPS, "deepinv-diffpir": DeepinvDiffPIR}
+
+
+def imported() -> Any:
+    """The package. Raises UserError where it is not there."""
+    try:
+        import deepinv
+    except Exception as error:  # of torchvision, too
+        raise UserError(
+            f"deepinv can't be imported ({type(error).__name__}: {error}); pip install deepinv in "
+            "an environment whose torch and torchvision fit each other"
+        ) from None
+    return deepinv
+
+
+def seed_by(noise: Noise) -> None:
+    """torch's own generator, by the next numbers of ``noise``."""
+    torch.manual_seed(int(noise().double().sum().abs() * 1e6))
+
+
+def as_denoiser(prior: Prior) -> Any:
+    """E[x_0 | x_0 + sigma z] of [0, 1] images by the prior, at its nearest time."""
+    deepinv = imported()
+
+    class Denoiser(deepinv.models.Denoiser):  # type: ignore[misc, name-defined]
+        def forward(self, x: Tensor, sigma: Tensor | float, *_: object, **__: object) -> Tensor:
+            level = 2 * float(torch.as_tensor(sigma).flatten()[0])
+            t = int((prior.schedule.sigma - level).abs().argmin())
+            alpha_bar = float(prior.schedule.alpha_bar[t])
+            x0_hat = prior.denoise(alpha_bar**0.5 * (2 * x - 1).float(), t)
+            return (x0_hat + 1) / 2
+
+    return Denoiser()
+
+
+def as_physics(measurement: Measurement) -> tuple[float, Tensor, Physics]:
+    """The noise level, all data as one real vector a slice, (B, N), and deepinv's forward model."""
+    deepinv = imported()
+    blocks = measurement.operator.operators
+    level = max([b.noise_std for b in blocks.values() if b.noise_std] or [CLEAN_NOISE_STD])
+    noisy = {
+        m: replace(b, noise_std=level) if isinstance(b, Identity) else b for m, b in blocks.items()
+    }
+    operator, data = BlockDiagonal(noisy), measurement.data
+
+    class Stack(deepinv.physics.LinearPhysics):  # type: ignore[misc, name-defined]
+        def A(self, x: Tensor, **_: object) -> Tensor:
+            return flatten(operator.forward(x.float()))
+
+        def A_adjoint(self, y: Tensor, **_: object) -> Tensor:
+            return operator.adjoint(unflatten(y.float(), data))
+
+        def prox_l2(self, z: Tensor, y: Tensor, gamma: Tensor | float, **_: object) -> Tensor:
+            weight = dict.fromkeys(data, float(gamma))
+            return operator.prox(unflatten(y.float(), data), z.float(), weight)
+
+    return level, flatten(data), Stack(noise_model=deepinv.physics.GaussianNoise(level))

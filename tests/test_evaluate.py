@@ -1,0 +1,417 @@
+"""Studies, references, statistics, claims and the report of ``any2all evaluate``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from any2all_core import simulate
+from any2all_core.noise import generator
+from any2all_data import KSpace
+from any2all_eval import references
+from any2all_eval.claims import decide
+from any2all_eval.frechet import features, frechet
+from any2all_eval.generation import judge
+from any2all_eval.lesions import spots
+from any2all_eval.metrics import scores
+from any2all_eval.statistics import by_patient, difference, mean_of
+from any2all_eval.study import SHIPPED, read_study
+from any2all_operators import BlockDiagonal, UserError
+from conftest import MODALITIES, Run, phantom, write_patient
+
+VIRTUAL = ("T1", "FLAIR", "T2star", "CT", "PET")
+STUDY = """
+title = "A little of everything"
+samplers = ["mds:steps=3"]
+draws = 2
+
+[[growing]]
+target = "FLAIR"
+measured = "kspace:coils=2:acs_lines=4"
+
+[[rows]]
+name = "FLAIR from T1"
+known = "T1=clean"
+scored = "FLAIR"
+
+[[rows]]
+name = "needs CT"
+known = "CT=clean"
+"""
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train, val and test, two each, every one other than the others; test with a lesion."""
+    folder = tmp_path_factory.mktemp("people")
+    for seed, (group, name) in enumerate((g, n) for g in ("train", "val", "test") for n in "ab"):
+        patient = write_patient(folder / group / name, seed=7 * seed)
+        for k, modality in enumerate(MODALITIES):
+            image = nib.Nifti1Image(phantom(seed=7 * seed + k), np.diag([-1.5, -1.5, 4.0, 1.0]))
+            nib.save(image, patient / f"{modality}.nii.gz")
+        if group == "test":
+            mask = np.zeros((32, 32, 4), np.uint8)
+            mask[12:20, 12:20] = 1
+            affine = np.diag([-1.5, -1.5, 4.0, 1.0])
+            nib.save(nib.Nifti1Image(mask, affine), patient / "lesion.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "little.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated(people: Path, study: Path, prior_folder: Path) -> Path:
+    """A finished run, to be looked at only."""
+    output = people.parent / "evaluated"
+    command = [sys.executable, "-m", "any2all_cli", "evaluate", study, *where(people, prior_folder)]
+    command = [*map(str, command), "--output", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    return output
+
+
+def where(people: Path, prior: Path) -> list[Any]:
+    return ["--input", people, "--prior", prior, "--slices", 2, "--precision", "float32"]
+
+
+def without_time(output: Path) -> list[dict[str, str]]:
+    with (output / "results.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("modalities", [MODALITIES, VIRTUAL])
+def test_shipped_studies_fit_both_priors(name: str, modalities: tuple[str, ...]) -> None:
+    study = read_study(name, modalities)
+    assert study.rows
+    assert not study.left_out
+    for row in study.rows:
+        assert not set(row.scored) & set(row.clean)
+
+
+def test_a_growing_study_adds_one_clean_image_each() -> None:
+    rows = read_study("reconstruction", VIRTUAL).rows
+    assert [row.name for row in rows][:3] == ["y(FLAIR)", "y(FLAIR)+T1", "y(FLAIR)+T1&T2star"]
+    assert [len(row.clean) for row in rows] == [0, 1, 2, 3, 4]
+    assert all(row.measured == ("FLAIR",) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("title = 1", "title = 1; expected title (str)"),
+        ("[[rows]]\nname = 'a'", "expected name, known, scored, and at most one list"),
+        ("[[rows]]\nname='a'\nknown='T1=clean'\nscored='T1'", "T1 is given clean"),
+        ("[[rows]]\nname='a'\nknown='CT=clean'", "nothing of it fits this prior (CT)"),
+        ("not toml", "not TOML"),
+    ],
+)
+def test_mistakes_in_a_study_are_told(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as mistake:
+        read_study(str(path), MODALITIES)
+    assert said in str(mistake.value)
+
+
+def test_references_reconstruct() -> None:
+    """Each is nearer to the truth than the zero-filled image; the tuned ones than CG-SENSE."""
+    truth = torch.from_numpy(phantom(64, 2).transpose(2, 1, 0) / 200)
+    scan = KSpace(acceleration=3, coils=4, acs_lines=8, noise_std=0.02).build(64, 64)
+    data = simulate(BlockDiagonal({"FLAIR": scan}), truth[:, None])["FLAIR"]
+    error = {
+        name: float((solve(data) - truth).square().mean())
+        for name, solve in {
+            "zero-filled": scan.adjoint,
+            "CG-SENSE": references.cg_sense(scan),
+            "L1-wavelet": references.l1_wavelet(scan, 0.004),
+            "total variation": references.total_variation(scan, 0.004),
+        }.items()
+    }
+    assert error["CG-SENSE"] < 0.7 * error["zero-filled"]
+    assert error["L1-wavelet"] < error["CG-SENSE"]
+    assert error["total variation"] < error["CG-SENSE"]
+
+
+def test_what_is_learnt_of_clean_images() -> None:
+    """A cubic relation is found by the regression, and a training slice by the nearest one."""
+    train = torch.rand(6, 3, 8, 8, generator=generator(0))
+    train[:, 1] = 0.2 + 0.5 * train[:, 0] ** 3 - 0.3 * train[:, 0] * train[:, 2]
+    solved = references.synthesis(train, [0, 2], 1)
+    torch.testing.assert_close(solved["regression"](train), train[:, 1], atol=1e-4, rtol=0)
+    near = train[[4, 2]] + 0.01
+    near[:, 1] = 0  # is not looked at
+    torch.testing.assert_close(solved["nearest slice"](near), train[[4, 2], 1])
+    torch.testing.assert_close(solved["mean image"](near)[0], train[:, 1].mean(0))
+
+
+def test_scores_against_what_they_are_defined_as() -> None:
+    truth = torch.rand(2, 16, 16, generator=generator(1))
+    image = (truth + 0.1).clamp(0, 1)
+    head = torch.zeros(2, 16, 16, dtype=torch.bool)
+    head[:, 4:8] = True
+    found = scores(image, truth, head, torch.zeros_like(head), 2000.0, None)
+    error = (image - truth).double()
+    assert found["mae"][0] == pytest.approx(2000 * float(error[0, 4:8].abs().mean()), rel=1e-4)
+    mse = float(error[1, 4:8].square().mean())
+    assert found["psnr_head"][1] == pytest.approx(-10 * math.log10(mse), rel=1e-4)
+    nmse = float(error[0].square().sum() / truth[0].double().square().sum())
+    assert found["nmse"][0] == pytest.approx(nmse, rel=1e-4)
+    assert math.isnan(found["psnr_lesion"][0])
+
+
+def test_lesions_lost_and_invented() -> None:
+    truth = torch.full((1, 32, 32), 0.3)
+    head = torch.ones(1, 32, 32, dtype=torch.bool)
+    lesion = torch.zeros_like(head)
+    lesion[:, 4:12, 4:12] = True
+    lesion[:, 20:24, 4:8] = True
+    truth[lesion] = 0.9
+    image = truth.clone()
+    image[:, 20:24, 4:8] = 0.3  # 16 pixels lost
+    image[:, 20:28, 20:28] = 0.9  # 64 invented
+    image[:, 12:14, 4:12] = 0.9  # grown, not invented
+    (found,) = spots(image, truth, lesion, head, pixel=4.0)
+    assert sorted(found.lesions) == [64, 256]
+    assert found.lost == [64]
+    assert found.invented == [256]
+    (same,) = spots(truth, truth, lesion, head, pixel=4.0)
+    assert (same.lost, same.invented) == ([], [])
+    (tiny,) = spots(image, truth, lesion, head, pixel=0.5)  # 16 pixels are 8 mm²
+    assert (tiny.lost, tiny.invented) == ([], [])
+
+
+def records(gains: dict[str, list[float]]) -> Iterator[dict[str, Any]]:
+    """Of a study's rows: the PSNR of each patient."""
+    for row, values in gains.items():
+        for patient, value in enumerate(values):
+            yield {
+                "study": "reconstruction", "row": row, "method": "mds", "image": "FLAIR",
+                "patient": str(patient), "psnr": value,
+            }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("second", "third", "grows", "first_most"),
+    [
+        ([1.0, 1.2, 0.9, 1.1, 1.0], [1.3, 1.6, 1.1, 1.4, 1.2], "holds", "holds"),
+        ([1.0, 1.2, 0.9, 1.1, 1.0], [0.8, 1.0, 0.6, 0.9, 0.8], "does not hold", "holds"),
+        ([1.0, 1.2, 0.9, 1.1, 1.0], [1.2, 1.0, 1.0, 1.0, 1.1], "not decidable", "holds"),
+        ([0.2, 0.1, 0.3, 0.2, 0.1], [2.0, 2.2, 2.1, 2.0, 2.1], "holds", "does not hold"),
+    ],
+)
+def test_claims_are_decided_by_patients(
+    second: list[float], third: list[float], grows: str, first_most: str
+) -> None:
+    study = read_study("reconstruction", MODALITIES)
+    gains = {"y(FLAIR)": [0.0] * 5, "y(FLAIR)+T1": second, "y(FLAIR)+T1&T1Gd": third}
+    claims = {claim.text: claim for claim in decide([study], list(records(gains)))}
+    assert claims["quality grows with every added modality"].verdict == grows
+    assert claims["the first clean modality gains most"].verdict == first_most
+    assert not claims["MDS beats MPS in PSNR for reconstruction"].steps
+
+
+def test_mixed_claims_compare_what_they_say() -> None:
+    study = read_study("mixed", MODALITIES)
+    values = {row.name: [float(k), k + 0.1] for k, row in enumerate(study.rows)}
+    rows = [{**r, "study": "mixed"} for r in records(values)]
+    claims = {claim.text: claim for claim in decide([study], rows)}
+    gains = [step.what for step in claims["mixed inputs gain with each measurement"].steps]
+    assert "y(T1)+y(FLAIR), R = 4 (mds) over y(FLAIR), R = 4 (mds)" in gains
+    assert "all y, R = 4 (mds) over y(T1)+y(FLAIR), R = 4 (mds)" in gains
+    assert len(gains) == 6
+    more = [step.what for step in claims["more modalities matter more than cleaner ones"].steps]
+    assert more == [f"all y, R = {r} (mds) over T1+y(FLAIR), R = {r} (mds)" for r in (2, 4, 8)]
+
+
+def test_statistics_are_over_patients() -> None:
+    """A patient with many slices counts once; the interval is that of a mean of so many."""
+    rows = [*records({"y": [1.0, 3.0]}), *records({"y": [1.0]}), *records({"y": [1.0]})]
+    (found,) = by_patient(rows, "psnr").values()
+    assert found == {"0": 1.0, "1": 3.0}
+    values = torch.randn(40, generator=generator(3)).tolist()
+    mean = mean_of(values)
+    half = 1.96 * np.std(values, ddof=1) / 40**0.5
+    assert mean.high - mean.low == pytest.approx(2 * half, rel=0.1)
+    a = {str(k): v + 0.5 for k, v in enumerate(values)}
+    b = {str(k): v for k, v in enumerate(values)} | {"other": 9.0}
+    gap = difference(a, b)
+    assert gap.mean.value == pytest.approx(0.5)
+    assert gap.p < 1e-6
+
+
+def test_frechet_distance_grows_with_what_differs() -> None:
+    """0 to itself, of Gaussians as in closed form, and more for blurred images than for others."""
+    random = np.random.default_rng(0)
+    a, b = random.normal(0, 1, (20000, 2)), random.normal([3, 0], [1, 2], (20000, 2))
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet(a, b) == pytest.approx(9 + 1, rel=0.05)
+    heads = torch.stack([torch.from_numpy(phantom(seed=k).transpose(2, 1, 0)) for k in range(8)])
+    stacks = (heads / 200).flatten(0, 1)[:, None].repeat(1, 2, 1, 1)
+    stacks = (stacks + 0.05 * torch.rand(stacks.shape, generator=generator(2))).clamp(0, 1)
+    smooth = torch.nn.functional.avg_pool2d(stacks, 5, 1, 2)
+    found = judge(stacks[::2], [s[None] for s in stacks[1::2]], [smooth])
+    assert found.frechet_draws < found.frechet_held_out
+    assert features(stacks).shape[0] == 32
+
+
+def test_copies_are_found() -> None:
+    stacks = torch.rand(12, 2, 16, 16, generator=generator(4))
+    train, others = stacks[:8], stacks[8:]
+    copies = torch.cat([train[:2].flip(-1), others[:2]])
+    found = judge(copies, train.split(2), [others])
+    assert found.nearest_draws[0] < 1e-4 < found.nearest_held_out[0]
+    assert found.nearer_than_any_held_out == 2
+
+
+def test_a_run_is_whole(evaluated: Path) -> None:
+    """Every row by every method; figures that fit each other; the tables and the page."""
+    report = json.loads((evaluated / "report.json").read_text())
+    keys = [tuple(line["key"][1:3]) for line in report["results"]]
+    sampled = [row for row, method in keys if method == "mds:steps=3"]
+    assert sampled == ["FLAIR from T1", "y(FLAIR)", "y(FLAIR)+T1", "y(FLAIR)+T1&T1Gd"]
+    assert {m for r, m in keys if r == "y(FLAIR)"} >= set(references.RECONSTRUCTION)
+    assert {m for r, m in keys if r == "FLAIR from T1"} >= set(references.SYNTHESIS)
+    assert report["left_out"] == {"little": {"needs CT": "CT"}}
+    (line,) = [x for x in report["results"] if x["key"][1:3] == ["y(FLAIR)", "CG-SENSE"]]
+    rows = [
+        r for r in without_time(evaluated) if (r["row"], r["method"]) == ("y(FLAIR)", "CG-SENSE")
+    ]
+    assert len(rows) == 4
+    assert line["means"]["psnr"]["value"] == pytest.approx(
+        np.mean([float(r["psnr"]) for r in rows])
+    )
+    residuals = [r["residual"] for r in without_time(evaluated) if r["row"] == "FLAIR from T1"]
+    assert not any(residuals)
+    text = (evaluated / "tables.md").read_text()
+    assert "| y(FLAIR) | FLAIR | mds:steps=3 |" in text
+    assert "quality grows with every added modality" in text
+    assert r"\begin{tabular}" in (evaluated / "tables.tex").read_text()
+    page = (evaluated / "report.html").read_text()
+    assert not re.search(r"""(src|href|url\()=?["']?https?:""", page), "not self-contained"
+
+
+def test_a_run_goes_on_where_it_was_cut(
+    evaluated: Path, people: Path, study: Path, prior_folder: Path, any2all: Run, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(evaluated, cut)
+    before = without_time(cut)
+    for path in [*cut.glob("parts/b/*.json")][1:]:
+        path.unlink()
+    (cut / "results.csv").unlink()
+    options = where(people, prior_folder)
+    done = any2all("evaluate", study, *options, "--output", cut, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert without_time(cut) == before
+    other = any2all("evaluate", study, *options, "--output", cut, "--resume", "--draws", 1)
+    assert other.returncode == 2
+    assert "--resume: the run in" in other.stderr
+    again = any2all("evaluate", study, *options, "--output", cut)
+    assert again.returncode == 2
+    assert "holds other results already" in again.stderr
+
+
+def test_two_processes_find_what_one_does(
+    evaluated: Path, people: Path, study: Path, prior_folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--master_port", "29631", "-m", "any2all_cli", "evaluate", str(study)]
+    command += [*map(str, where(people, prior_folder)), "--output", str(tmp_path / "two")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert without_time(tmp_path / "two") == without_time(evaluated)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["nothing.toml"], "no study nothing.toml"),
+        (["mixed", "--sampler", "mds:steps=x"], "steps=x is not of type int"),
+        (["mixed", "--group", "nobody"], "--group nobody: expected train, val, test"),
+        (["mixed", "--input", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    any2all: Run, people: Path, prior_folder: Path, options: list[str], said: str
+) -> None:
+    done = any2all("evaluate", *where(people, prior_folder), *options, "--output", "out")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not Path("out").exists()
+
+
+def test_generation_is_judged_beside_real_people(
+    any2all: Run, people: Path, prior_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "few.toml"
+    path.write_text(
+        'samplers = ["ddpm:steps=2"]\ndraws = 4\n[[rows]]\nname = "nothing"\nknown = ""\n'
+    )
+    done = any2all("evaluate", path, *where(people, prior_folder), "--output", "out")
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(Path("out/report.json").read_text())["generation"].values()
+    assert found["draws"] == 4
+    assert found["frechet_draws"] > found["frechet_held_out"] > 0
+    assert "not FID" in Path("out/tables.md").read_text()
+    assert Path("out/draws/ddpm_steps=2/sheet.png").exists()
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="needs Debian's chromium")
+def test_the_report_works_in_a_browser(evaluated: Path) -> None:
+    """Clicked through on a phone's screen; any error on the console fails."""
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM, "CI installs chromium"
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    errors: list[str] = []
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto((evaluated / "report.html").as_uri())
+        page.wait_for_selector("#pictures canvas")
+        count = page.locator("#pictures figure").count()
+        assert count == 1 + 1 + len(references.SYNTHESIS)  # the truth, MDS, references
+        assert "spread" in page.locator("#pictures figcaption").nth(1).inner_text()
+
+        def picture() -> str:
+            return str(page.evaluate("document.querySelector('#pictures canvas').toDataURL()"))
+
+        first = picture()
+        page.locator("#slice").fill("1")
+        page.wait_for_function("document.getElementById('place').textContent.includes('2 of 2')")
+        page.wait_for_timeout(300)
+        assert picture() != first
+        page.locator("#row").select_option("y(FLAIR)")
+        page.wait_for_timeout(300)
+        names = " ".join(page.locator("#pictures figcaption").all_inner_texts())
+        assert "CG-SENSE" in names
+        page.locator("#patient").select_option("b")
+        page.wait_for_timeout(300)
+        page.locator("details summary").first.click()
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 390, "wider than a phone"
+        browser.close()
+    assert not errors, errors
