@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from any2all_eval.claims import Claim, Results, said
+from any2all_eval.claims import Claim, said
 from any2all_eval.evaluate import PARTS, TRUTH, Part
 from any2all_eval.generation import Generation
-from any2all_eval.statistics import Records
 from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, NOTE, Line, Safety, generation_lines, header_and_cells
 
@@ -30,7 +28,7 @@ def report_page(
     parts: Sequence[Part],
     studies: Sequence[Study],
     facts: Mapping[str, Any],
-    records: Records,
+    figures: Mapping[str, Figure | None],
     lines: Sequence[Line],
     claims: Sequence[Claim],
     safety: Sequence[Safety],
@@ -39,7 +37,7 @@ def report_page(
     shown: Sequence[str],
 ) -> str:
     """The page; ``shown``: patients whose images are in it."""
-    who = "virtual people, simulated; no such people exist" if facts["virtual"] else "patients"
+    who = facts["who"]
     body = [
         f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
         f"<p>{facts['input']['patients']} {who} of {text(facts['input']['group'])}, "
@@ -53,12 +51,12 @@ def report_page(
         "<h2>Images</h2>",
         resource("viewer.html"),
     ]
-    results = Results(studies, records)
     for study in studies:
         own = [line for line in lines if line.key[0] == study.name]
         if not own:
             continue
-        body += [f"<h2>{text(study.title)}</h2>", curves(results, study), scatter(own)]
+        body.append(f"<h2>{text(study.title)}</h2>")
+        body += [as_svg(figures[f"{study.name}-{kind}"]) for kind in ("curves", "scatter")]
         header, cells = header_and_cells(own)
         body.append(table(header, cells))
         if study.left_out:
@@ -182,45 +180,10 @@ def claims_list(claims: Sequence[Claim]) -> str:
     return "".join(items)
 
 
-def curves(results: Results, study: Study) -> str:
-    """PSNR against the number of clean images, a line a target and sampler."""
-    lines = []
-    for of_study, target, rows in results.growing():
-        if of_study is not study:
-            continue
-        for sampler in study.samplers:
-            points = []
-            for row in rows:
-                found = results.metrics["psnr"].get((study.name, row.name, sampler, target))
-                if found:
-                    points.append((float(len(row.clean)), float(np.mean(list(found.values())))))
-            if points:
-                lines.append((f"{target} ({sampler})", points))
-    return plot(lines, "clean images", "PSNR (dB)", "o-")
-
-
-def scatter(lines: Sequence[Line]) -> str:
-    """Distortion against perception, a point a line of the table."""
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
-        perception = line.means.get("lpips") or line.means.get("ssim")
-        if perception and not math.isnan(line.means["psnr"].value):
-            groups.setdefault(line.key[2], []).append((line.means["psnr"].value, perception.value))
-    name = "LPIPS" if any("lpips" in line.means for line in lines) else "SSIM"
-    return plot(list(groups.items()), "PSNR (dB)", name, "o")
-
-
-def plot(lines: Sequence[tuple[str, list[tuple[float, float]]]], x: str, y: str, mark: str) -> str:
-    """An SVG of named lines of points."""
-    if not lines:
+def as_svg(figure: Figure | None) -> str:
+    """A matplotlib figure inside the page."""
+    if figure is None:
         return ""
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    axes = figure.subplots()
-    for name, points in lines:
-        axes.plot(*zip(*points, strict=True), mark, label=name)
-    axes.set(xlabel=x, ylabel=y)
-    axes.locator_params(axis="x", integer=mark == "o-")
-    axes.legend(fontsize="x-small")
     picture = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "any2all"}):
         figure.savefig(picture, format="svg", metadata={"Date": None})

@@ -19,8 +19,9 @@ from any2all_data.store import SPLITS
 from any2all_operators import UserError
 from rich.console import Console
 
-from any2all_eval.claims import decide
+from any2all_eval.claims import Results, decide
 from any2all_eval.evaluate import Evaluation, records_in, sampler_of
+from any2all_eval.figures import curves_figure, scatter_figure, write_figures
 from any2all_eval.generation import generate
 from any2all_eval.metrics import lpips as load_lpips
 from any2all_eval.patients import find_people
@@ -28,6 +29,8 @@ from any2all_eval.references import References
 from any2all_eval.report import report_page
 from any2all_eval.study import Study, read_study
 from any2all_eval.tables import as_csv, latex, lines_of, markdown, safety_of
+
+VIRTUAL = "virtual people, simulated; no such people exist"
 
 
 def run(
@@ -87,9 +90,9 @@ def run(
     parts = evaluation.parts()
     records = records_in(output, parts, list(seeds))
     lines, claims, safety = lines_of(records), decide(studies, records), safety_of(records)
-    facts = {
+    facts: dict[str, Any] = {
         "prior": {"name": prior_name, "sha256": identity["prior"]},
-        "virtual": people.virtual,
+        "who": VIRTUAL if people.virtual else "patients",
         "input": {"group": group, "patients": len({r["patient"] for r in records})},
         "slices": len({(r["patient"], r["slice"]) for r in records}),
         "versions": versions(),
@@ -108,8 +111,16 @@ def run(
     write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
     write_text(output / "tables.md", markdown(studies, lines, claims, safety, made))
     write_text(output / "tables.tex", latex(studies, lines))
+    figures = {}
+    results = Results(studies, records)
+    for study in studies:
+        own = [line for line in lines if line.key[0] == study.name]
+        figures[f"{study.name}-curves"] = curves_figure(results, study)
+        figures[f"{study.name}-scatter"] = scatter_figure(own)
+    if records:
+        write_figures(parts, figures, output, records[0]["patient"], facts["who"])
     page = report_page(
-        parts, studies, facts, records, lines, claims, safety, made, output, list(seeds)[:shown]
+        parts, studies, facts, figures, lines, claims, safety, made, output, list(seeds)[:shown]
     )
     write_text(output / "report.html", page)
     for claim in claims:

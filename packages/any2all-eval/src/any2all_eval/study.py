@@ -16,7 +16,8 @@ A study is a TOML file::
     target = "FLAIR"                        # *: each modality in turn
     measured = "kspace"                     # how the target itself is known; left out: it is not
 
-Written-out rows come first. Rows that name a modality which the prior does not know are left out, and said.
+Written-out rows come first. Those that name a modality which the prior does not know are left out,
+and said.
 """
 
 from __future__ import annotations
