@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 
 import torch
-from any2all_core import make_sampler
 from any2all_core.oracle import cases, mode_shares, posterior_error
+from any2all_eval.evaluate import sampler_of
 
-SAMPLERS = ("mds", "mds:steps=20", "mds:steps=150:eta=0.85:weight=5:spacing=uniform")
-SAMPLERS += ("mps:steps=1000:zeta=0.3", "mmps", "mmps:steps=25", "mmps:iterations=2")
+SAMPLERS = ("mds", "mds:start=1.5", "mds:steps=50", "mds:preset=paper", "mps:steps=1000:zeta=0.3")
+SAMPLERS += ("mmps", "mmps:steps=20:iterations=3", "mmps:steps=50:iterations=5")
 
 
 def main() -> None:
@@ -27,8 +27,7 @@ def main() -> None:
     known = {name: case for name, case in cases().items() if case}
     print(f"| sampler | {' | '.join(known)} | modes of B given A |\n|{'---|' * (len(known) + 2)}")
     for text in options.sampler or SAMPLERS:
-        name, *settings = text.split(":")
-        sampler = make_sampler(name, dict(s.split("=") for s in settings))
+        sampler = sampler_of(text)
         cells = []
         for case in known.values():
             found = posterior_error(sampler, case, options.draws)

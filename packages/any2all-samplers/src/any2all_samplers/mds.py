@@ -14,6 +14,9 @@ from any2all_core.schedule import LARGEST_SIGMA, Spacing
 from any2all_operators import Measurement, Operator, UserError
 from torch import Tensor
 
+CLOSE = 1.5
+"""σ below which the data of most modalities settles what the image is; chosen on val."""
+
 
 @dataclass(frozen=True)
 class MDS:
@@ -24,9 +27,10 @@ class MDS:
     3. x_{t'} = √ᾱ' ((1−κ) x̃_0 + κ x̃_0') + √(1−ᾱ') (η z + √(1−η²) ε̂),
        ε̂ = (x_t − √ᾱ x̂_0)/√(1−ᾱ), x̃_0' that of the step before, κ = ``average``
 
-    As the data says much from the first step on, only the noise below σ = ``start`` is gone through
-    closely (below 20 if nothing is known; see ``Schedule.timesteps``). Averaging with the step
-    before takes out some of the noise that each step leaves in x̃_0.
+    Where at most a third of the modalities is missing, the data says much from the first step on,
+    and ``start`` = "auto" has only the noise below σ = 1.5 gone through closely (see
+    ``Schedule.timesteps``); with more to make up it is all of it, from σ = 20. Averaging, below
+    σ = 1.5, takes out some of the noise that each step leaves in x̃_0.
 
     η is the share of fresh noise in step 3 (1: all of it), not DDIM's σ. Weight "noise":
     w_m = r_t²/noise_std_m², with r_t² = s² v/(s² + v), s² = (1−ᾱ)/4ᾱ, v = 0.04: the error that
@@ -38,7 +42,7 @@ class MDS:
     """
 
     steps: int = 20
-    start: float = 1.5
+    start: float | Literal["auto"] = "auto"
     average: float = 0.25
     eta: float = 1.0
     weight: Literal["noise"] | float = "noise"
@@ -49,8 +53,8 @@ class MDS:
     }
 
     def __post_init__(self) -> None:
-        if not 0 < self.start < math.inf:
-            raise UserError(f"mds: start={self.start}, expected above 0")
+        if self.start != "auto" and not 0 < self.start < math.inf:
+            raise UserError(f"mds: start={self.start}, expected 'auto' or a number above 0")
         if not 0 <= self.average < 1:
             raise UserError(f"mds: average={self.average}, expected 0 to less than 1")
         if not 0 <= self.eta <= 1:
@@ -67,9 +71,7 @@ class MDS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        known = any(y.numel() for y in measurement.data.values())
-        start = self.start if known else LARGEST_SIGMA
-        times = prior.schedule.timesteps(self.steps, self.spacing, start)
+        times = prior.schedule.timesteps(self.steps, self.spacing, self.first_sigma(measurement))
         operators = measurement.operator.operators
         alpha_bars = prior.schedule.alpha_bar[times].tolist()
         prox = measurement.operator.prox_of(measurement.data)
@@ -83,7 +85,8 @@ class MDS:
             u = prox((x0_hat + 1) / 2, weight)
             x0_tilde = 2 * u - 1
             target = x0_tilde
-            if before is not None and alpha_bar_next < 1:
+            is_close = (1 - alpha_bar) / alpha_bar <= CLOSE**2
+            if before is not None and is_close and alpha_bar_next < 1:
                 target = torch.lerp(x0_tilde, before, self.average)
             before = x0_tilde
             spread = (1 - alpha_bar_next) ** 0.5
@@ -97,6 +100,13 @@ class MDS:
             if progress:
                 progress()
         return ((x_t + 1) / 2).clamp(0, 1)
+
+    def first_sigma(self, measurement: Measurement) -> float:
+        """σ from which the noise is gone through closely."""
+        if self.start != "auto":
+            return self.start
+        missing = sum(not y.numel() for y in measurement.data.values())
+        return CLOSE if 3 * missing <= len(measurement.data) else LARGEST_SIGMA
 
     def data_weight(self, operator: Operator, alpha_bar: float) -> float:
         """w_m at the noise level of ᾱ."""
