@@ -15,7 +15,7 @@ from any2all_core.oracle import cases, mode_shares, posterior_error
 from any2all_eval.evaluate import sampler_of
 
 SAMPLERS = ("mds", "mds:start=1.5", "mds:steps=50", "mds:preset=paper", "mps:steps=1000:zeta=0.3")
-SAMPLERS += ("mmps", "mmps:steps=20:iterations=3", "mmps:steps=50:iterations=5")
+SAMPLERS += ("mmps", "mmps:steps=20:iterations=3", "mmps:steps=50")
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ import torch
 from any2all_core import load_prior, reconstruct
 from any2all_data import KSpace
 from any2all_data.calibration import calibration_size
-from any2all_eval.references import CG_SENSE_WEIGHT
 from any2all_operators import BlockDiagonal, FieldOfView, Measured, SenseFourier
 from any2all_operators.field_of_view import fit
 from PIL import Image
@@ -90,7 +89,7 @@ def main() -> None:
     images = {
         "zero-filled": scan.adjoint(kept.data)[0] * scan.acceleration,
         "CG-SENSE": torch.from_numpy(
-            SenseRecon(coils, maps, lamda=CG_SENSE_WEIGHT, max_iter=30, show_pbar=False).run()
+            SenseRecon(coils, maps, lamda=0.01, max_iter=30, show_pbar=False).run()
         ),
         "least squares": best(
             [

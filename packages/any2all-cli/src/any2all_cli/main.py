@@ -364,7 +364,7 @@ def plugins(
 
 def add_installed_commands() -> None:
     """Commands that other packages bring through the entry-point group any2all.commands."""
-    there = {command.name for command in app.registered_commands}
+    there = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
     for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
         if entry.name in there:
             continue

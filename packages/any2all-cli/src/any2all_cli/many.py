@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,10 @@ def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int,
 
 
 def wait_for_all() -> None:
-    """Until every process of the run is here."""
+    """Until every process of the run is here, however long its share takes."""
     from accelerate import PartialState
 
-    PartialState(cpu=True).wait_for_everyone()
+    PartialState(cpu=True, timeout=timedelta(days=30)).wait_for_everyone()
 
 
 def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:

@@ -1,9 +1,10 @@
 """The paper's claims, each decided by patients: does it hold here?
 
-A claim is one or more differences that should be above 0, each a paired one over patients. It holds
-where the 95 % interval of every one lies above 0; it does not hold where that of one lies below 0;
-otherwise so many patients cannot decide it. Perceptual quality is LPIPS where its network is at
-hand; otherwise the claim is left undecided.
+A claim is one or more differences that should be above 0, each a paired one over patients. It
+holds where every one is above 0 with Wilcoxon's p below 0.05; it does not hold where one is below 0
+with p below 0.05 over their number (Bonferroni); otherwise, as always with fewer than six patients,
+so many cannot decide it. Perceptual quality is LPIPS where its network is at hand; otherwise that
+claim is not measured.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 from any2all_eval.statistics import Difference, Mean, Records, by_patient, difference
 from any2all_eval.study import CLEAN, Row, Study
 
+SIGNIFICANT = 0.05
 Cell = tuple[str, str]
 """(row, method)"""
 Verdict = Literal["holds", "does not hold", "not decidable"]
@@ -40,10 +42,10 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        means = [step.found.mean for step in self.steps]
-        if any(mean.high < 0 for mean in means):
+        found = [step.found for step in self.steps]
+        if any(f.mean.value < 0 and f.p < SIGNIFICANT / len(found) for f in found):
             return "does not hold"
-        if means and all(mean.low > 0 for mean in means):
+        if found and all(f.mean.value > 0 and f.p < SIGNIFICANT for f in found):
             return "holds"
         return "not decidable"
 
@@ -68,23 +70,17 @@ class Results:
         return [Step(what, metric, difference(a, b))]
 
     def growing(self) -> Iterator[tuple[Study, str, list[Row]]]:
-        """(study, target, its rows with one more clean image each)."""
+        """(study, target, its rows with one more clean image each), measured alike."""
         for study in self.studies:
-            for target in dict.fromkeys(m for row in study.rows for m in row.scored):
-                rows = [
-                    r
-                    for r in study.rows
-                    if r.scored == (target,) and not set(r.measured) - {target}
-                ]
-                for measured in (True, False):
-                    same = [r for r in rows if (target in r.measured) == measured]
-                    chain = [
-                        r
-                        for k, r in enumerate(same)
-                        if k == 0 or set(same[k - 1].clean) < set(r.clean)
-                    ]
-                    if len(chain) > 1 and len(chain) == len(same):
-                        yield study, target, chain
+            chains: dict[tuple[str, frozenset[str]], list[Row]] = {}
+            for row in study.rows:
+                clean = {f"{modality}={CLEAN}" for modality in row.clean}
+                if len(row.scored) == 1 and not set(row.measured) - set(row.scored):
+                    chains.setdefault((row.scored[0], row.inputs - clean), []).append(row)
+            for (target, _), rows in chains.items():
+                pairs = itertools.pairwise(rows)
+                if len(rows) > 1 and all(set(a.clean) < set(b.clean) for a, b in pairs):
+                    yield study, target, rows
 
 
 def label(cell: Cell, other: Cell) -> str:
@@ -103,21 +99,19 @@ def quality_grows(results: Results) -> Iterator[Step]:
 
 def first_gains_most(results: Results) -> Iterator[Step]:
     """Of rows that begin with no clean image: the gain of the first against that of each other."""
+    found = results.metrics["psnr"]
     for study, target, rows in results.growing():
-        if rows[0].clean:
-            continue
         for sampler in study.samplers:
-            found = [
-                results.metrics["psnr"].get((study.name, r.name, sampler, target)) for r in rows
-            ]
-            gains = [
-                {p: b[p] - a[p] for p in a if p in b}
-                for a, b in itertools.pairwise(found)
-                if a is not None and b is not None
-            ]
-            for row, gain in zip(rows[2:], gains[1:], strict=False):
+            keys = [(study.name, row.name, sampler, target) for row in rows]
+            if rows[0].clean or any(key not in found for key in keys):
+                continue
+            first, *others = (
+                {p: found[more][p] - found[fewer][p] for p in found[more] if p in found[fewer]}
+                for fewer, more in itertools.pairwise(keys)
+            )
+            for row, gain in zip(rows[2:], others, strict=True):
                 what = f"gain of {rows[1].name} over that of {row.name} ({sampler})"
-                yield Step(what, "psnr", difference(gains[0], gain))
+                yield Step(what, "psnr", difference(first, gain))
 
 
 def samplers_compared(

@@ -43,7 +43,9 @@ def evaluate(
     lpips: Annotated[
         bool, typer.Option("--lpips", help="Also LPIPS, whose network torchvision fetches")
     ] = False,
-    shown: Annotated[int, typer.Option(min=0, help="Patients with images in report.html")] = 3,
+    shown: Annotated[
+        int, typer.Option(min=0, help="Patients whose images are in report.html, unnamed")
+    ] = 3,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
@@ -57,7 +59,7 @@ def evaluate(
     """
     from any2all_eval.run import run
 
-    run(
+    whole = run(
         studies,
         input_,
         output,
@@ -75,3 +77,5 @@ def evaluate(
         precision,
         device,
     )
+    if not whole:
+        raise typer.Exit(1)

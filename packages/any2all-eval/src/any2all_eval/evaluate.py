@@ -15,6 +15,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
 from any2all_core.sampler import Sampler
-from any2all_operators import BlockDiagonal, Data, Measurement, Zero
+from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
@@ -81,20 +82,30 @@ class Evaluation:
     perceptual: Perceptual | None
     _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
 
-    def run(self, patients: Mapping[str, tuple[int, str]]) -> None:
-        """Every part of these patients, {name: (seed, path)}, that is not there yet."""
+    def run(self, patients: Mapping[str, str]) -> bool:
+        """Every part of these patients, {name: path}, that is not there yet.
+
+        False when somebody was refused.
+        """
+        whole = True
         console = Console(stderr=True)
         parts = self.parts()
         with progress_bar(console, "{task.description}", "parts") as bar:
             bar.speed_estimate_period = 3600
             task = bar.add_task("evaluating", total=len(patients) * len(parts))
-            for name, (seed, path) in patients.items():
+            for name, path in patients.items():
                 folder = self.output / PARTS / name
                 left = [part for part in parts if not part.path(folder).exists()]
                 bar.advance(task, len(parts) - len(left))
                 if not left:
                     continue
-                patient = read_patient(path, self.prior, name, seed, self.slices)
+                try:
+                    patient = read_patient(path, self.prior, name, seed_of(name), self.slices)
+                except UserError as error:
+                    console.print(escape(f"{name} refused: {error}"), soft_wrap=True)
+                    bar.advance(task, len(left))
+                    whole = False
+                    continue
                 if patient is None or not patient.places:
                     console.print(escape(f"{name}: left out; it lacks a modality or shows no head"))
                     bar.advance(task, len(left))
@@ -104,6 +115,7 @@ class Evaluation:
                 for part in left:
                     self._do(part, patient, folder)
                     bar.advance(task)
+        return whole
 
     def parts(self) -> list[Part]:
         """Of each patient: the rows in which something is known, by samplers and references."""
@@ -128,6 +140,8 @@ class Evaluation:
     def _do(self, part: Part, patient: Patient, folder: Path) -> None:
         row, operator = part.row, self.operator(part.row)
         data = simulate(operator, patient.stack, patient.seed, patient.places)
+        if part.method not in part.study.samplers and self.references:
+            self.references.prepare(part.method, row, operator)
         started = time.perf_counter()
         if part.method in part.study.samplers:
             solved = self._sampled(part, patient, operator, data)
@@ -141,7 +155,7 @@ class Evaluation:
         path = part.path(folder)
         write_npz(path.with_suffix(".npz"), arrays)
         records = list(self._records(part, patient, solved, seconds))
-        write_text(path, json.dumps(records) + "\n")
+        write_text(path, json.dumps(records) + "\n")  # NaN and all, for Python alone
 
     def _sampled(self, part: Part, patient: Patient, operator: BlockDiagonal, data: Data) -> Solved:
         known = {m: b for m, b in operator.operators.items() if not isinstance(b, Zero)}
@@ -218,13 +232,20 @@ def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, l
 
 def sampler_of(text: str) -> Sampler:
     """The sampler of NAME[:OPTION=VALUE...] or NAME:preset=PRESET; deepinv's, too."""
-    name, *options = text.split(":")
+    # a sampler's qualified name, distribution:name, has a colon of its own
+    options = [part for part in text.split(":") if "=" in part]
+    name = ":".join(part for part in text.split(":") if "=" not in part)
     settings = name_values(options, f"--sampler {text}")
     if name in THEIRS:
         theirs: Sampler = THEIRS[name](**parse_options(THEIRS[name], settings, f"sampler {name}"))
         return theirs
     preset = settings.pop("preset", None)
     return make_sampler(name, settings, preset)
+
+
+def seed_of(name: str) -> int:
+    """A patient's own, whoever else is there."""
+    return zlib.crc32(name.encode())
 
 
 def slug(text: str) -> str:

@@ -52,7 +52,8 @@ class Axes:
     def __init__(self, real: Features) -> None:
         self._mean, self._scale = real.mean(0), real.std(0) + 1e-9
         _, lengths, axes = np.linalg.svd((real - self._mean) / self._scale, full_matrices=False)
-        self._axes = axes[:AXES].T / lengths[:AXES] * len(real) ** 0.5
+        kept = lengths[:AXES] > 1e-6 * lengths[0]  # of few slices there are fewer axes
+        self._axes = axes[:AXES][kept].T / lengths[:AXES][kept] * len(real) ** 0.5
 
     def __call__(self, found: Features) -> Features:
         """(N, features) to (N, at most AXES)."""

@@ -29,7 +29,8 @@ from any2all_eval.study import Study
 DRAWS = "draws"
 ROUNDS = 10
 """Sets of so many slices are drawn at random this often; means are told."""
-BATCH = 16
+BATCH, LEAST = 16, 4
+"""Draws in a file; fewer than LEAST have no covariance worth the name."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,35 @@ class Generation:
     nearer_than_any_held_out: int
 
 
+def check(studies: Sequence[Study], people: People, group: str) -> None:
+    """Raises UserError where a study of nothing known can't be done."""
+    for study in studies:
+        unknown = [not row.known for row in study.rows]
+        if not any(unknown):
+            continue
+        if not all(unknown):
+            raise UserError(
+                f"study {study.name}: rows in which nothing is known, among others; give them a "
+                "study of their own"
+            )
+        if study.draws < LEAST:
+            raise UserError(f"study {study.name}: draws = {study.draws}, expected {LEAST} or more")
+        if len(people.groups.get("train", {})) < 2 or not people.groups.get(group):
+            raise UserError(
+                f"study {study.name}: draws are judged beside two people of train and one of "
+                f"{group} at the least; prepare a cohort with more"
+            )
+
+
 def generate(
-    studies: Sequence[Study], prior: DiffusionPrior, people: People, output: Path, seed: int = 0
+    studies: Sequence[Study],
+    prior: DiffusionPrior,
+    people: People,
+    output: Path,
+    group: str,
+    seed: int = 0,
 ) -> dict[str, Generation]:
-    """{row: figures} of the rows in which nothing is known.
+    """{row: figures} of the rows in which nothing is known, beside ``group``.
 
     The draws are kept in OUTPUT/draws/<sampler>, BATCH in a file, with a sheet of the first.
     """
@@ -57,11 +83,12 @@ def generate(
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
         for row in study.rows:
             if not row.known:
-                folder = output / DRAWS / slug(sampler)
+                folder = output / DRAWS / study.name / slug(sampler)
                 draws = drawn(prior, sampler, study.draws, folder, seed)
                 sheet = contact_sheet(draws[:BATCH], prior.modalities)
                 sheet.save(folder / "sheet.png", optimize=True)
-                found[f"{row.name} ({sampler})"] = judge(draws, *_slices(prior, people))
+                name = f"{study.name}: {row.name} ({sampler})"
+                found[name] = judge(draws, *_slices(prior, people, group))
     return found
 
 
@@ -91,13 +118,18 @@ def drawn(prior: DiffusionPrior, sampler: str, count: int, folder: Path, seed: i
 
 def judge(draws: Tensor, train: Iterable[Tensor], held_out: Iterable[Tensor]) -> Generation:
     """Draws (N, M, H, W) beside the slices of each training person, and of people held out."""
-    others = torch.cat(list(held_out))
+    others = torch.cat([torch.zeros(0, *draws.shape[1:]), *held_out])
     wanted = torch.cat([draws, others])
     best = torch.full((len(wanted),), torch.inf)
     each = []
     for stacks in train:  # a person at a time, as all are too many to hold
         best = torch.minimum(best, nearest(wanted, stacks))
         each.append(features(stacks))
+    if len(each) < 2 or len(others) < 2:
+        raise UserError(
+            f"draws are judged beside two people of train and two slices held out; {len(each)} and "
+            f"{len(others)} have every modality"
+        )
     axes = Axes(np.concatenate(each))
     random = np.random.default_rng(0)
     order = random.permutation(len(each))
@@ -128,11 +160,10 @@ def nearest(stacks: Tensor, train: Tensor) -> Tensor:
     return torch.cdist(stacks.flatten(1), both).amin(1) / both.shape[1] ** 0.5
 
 
-def _slices(prior: DiffusionPrior, people: People) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-    """Of everybody in train, and in test. Raises UserError where nobody is in train."""
-    for group in ("train", "test"):
-        if not people.groups.get(group):
-            raise UserError(f"generation is judged beside the group {group}, in which nobody is")
+def _slices(
+    prior: DiffusionPrior, people: People, held_out: str
+) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
+    """Of everybody in train, and in ``held_out``."""
 
     def of(group: str) -> Iterator[Tensor]:
         for name, path in people.groups[group].items():
@@ -140,7 +171,7 @@ def _slices(prior: DiffusionPrior, people: People) -> tuple[Iterator[Tensor], It
             if patient is not None and patient.places:
                 yield patient.stack
 
-    return of("train"), of("test")
+    return of("train"), of(held_out)
 
 
 def quantiles(values: NDArray[np.float32]) -> tuple[float, float, float]:

@@ -6,7 +6,7 @@ head. Of one slice, what is at least AREA mm² and connected counts as one spot:
 - a **lesion** is a spot of the mask at least half of which is above τ in the truth; it is *lost*
   where less than a fifth of it is above τ in the result;
 - an **invented** spot is one of the result above τ, inside the head, of which no pixel lies within
-  NEAR pixels of one that is above τ in the truth.
+  NEAR pixels of one that is above τ in the truth, or of the mask.
 
 A rule to compare results by, on FLAIR or whatever image shows lesions bright; no reading of one.
 """
@@ -35,12 +35,14 @@ class Spots:
     invented: list[float]
 
 
-def spots(image: Tensor, truth: Tensor, lesion: Tensor, head: Tensor, pixel: float) -> list[Spots]:
-    """Of each slice of (B, H, W); lesion, head: bool. Nothing where no lesion is marked at all."""
+def spots(
+    image: Tensor, truth: Tensor, lesion: Tensor, head: Tensor, pixel: float
+) -> list[Spots] | None:
+    """Of each slice of (B, H, W); lesion, head: bool. None where none is marked: τ is not known."""
     lesion = lesion & head
     rest = head & ~lesion
     if not lesion.any() or not rest.any():
-        return [Spots([], [], []) for _ in image]
+        return None
     level = float(truth[lesion].median() + truth[rest].median()) / 2
     found = []
     for u, x, marked, inside in zip(image, truth, lesion, head, strict=True):

@@ -25,7 +25,7 @@ def scores(
 
     psnr (dB), ssim: data range 1. nmse: ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units where
     [0, 1] is ``width`` of them; inside the head. psnr_head, psnr_lesion: of the mean square error
-    inside; NaN where nothing is. lpips: if ``perceptual`` is there.
+    inside one; NaN where there is none. lpips: if ``perceptual`` is there.
     """
     image = image.clamp(0, 1)
     error = (image - truth).abs()

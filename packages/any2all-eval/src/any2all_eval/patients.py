@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from any2all_core.prior import DiffusionPrior
 from any2all_data.cohort import covered, find_patients
 from any2all_data.inputs import open_patient
 from any2all_data.normalise import fixed_range
-from any2all_data.patient import modality_path, read_volume, to_stack
+from any2all_data.patient import load_nifti, modality_path, oriented, to_stack
 from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 from torch import Tensor
@@ -100,7 +101,7 @@ def read_patient(
         places = [places[k] for k in evenly(len(places), slices)]
     affine = next(iter(patient.volumes.values())).affine
     sides = np.linalg.norm(affine[:3, :2], axis=0)
-    lesion = _lesion(Path(path), stack)
+    lesion = _lesion(Path(path), stack, affine)
     return Patient(
         name,
         seed,
@@ -111,18 +112,31 @@ def read_patient(
     )
 
 
+def has_all(path: str, prior: DiffusionPrior) -> bool:
+    """Whether a patient can be read, has every modality of the prior, and shows a head."""
+    try:
+        patient = read_patient(path, prior, "", 0, 1)
+    except UserError:
+        return False
+    return patient is not None and bool(patient.places)
+
+
 def evenly(count: int, slices: int) -> list[int]:
     """Places of ``slices`` of ``count`` slices, evenly spread and none at an end."""
-    chosen = [round((i + 1) * count / (slices + 1)) for i in range(slices)]
-    return sorted({min(place, count - 1) for place in chosen}) if count else []
+    if slices >= count:
+        return list(range(count))
+    return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
 
 
 def training_slices(
     patients: Sequence[tuple[str, str]], prior: DiffusionPrior, slices: int
 ) -> Tensor:
     """(N, M, H, W): so many slices of each (name, path) who has every modality."""
-    read = (read_patient(path, prior, name, 0, slices) for name, path in patients)
-    return torch.cat([patient.stack for patient in read if patient is not None])
+    read = [read_patient(path, prior, name, 0, slices) for name, path in patients]
+    stacks = [patient.stack for patient in read if patient is not None and patient.places]
+    if not stacks:
+        raise UserError(f"nobody in train has all of {', '.join(prior.modalities)}")
+    return torch.cat(stacks)
 
 
 def units(prior: DiffusionPrior) -> dict[str, tuple[float, str]]:
@@ -132,19 +146,19 @@ def units(prior: DiffusionPrior) -> dict[str, tuple[float, str]]:
     return {m: (r.high - r.low, kept[m]["unit"]) for m, r in ranges.items() if r is not None}
 
 
-def _lesion(folder: Path, stack: Tensor) -> Tensor | None:
+def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:
     """(Z, H, W), bool."""
     for name in LESION:
         path = modality_path(folder, name) if folder.is_dir() else None
         if path is None:
             continue
-        try:
-            mask = torch.from_numpy(read_volume(path).slices > 0)
-        except UserError:  # an empty mask
-            return torch.zeros(len(stack), *stack.shape[2:], dtype=torch.bool)
-        if mask.shape != (len(stack), *stack.shape[2:]):
+        image = oriented(load_nifti(path, str(path)))
+        mask = torch.from_numpy(np.asarray(image.dataobj).transpose(2, 1, 0) > 0)
+        if mask.shape != (len(stack), *stack.shape[2:]) or not np.allclose(
+            image.affine, affine, rtol=1e-3, atol=1e-2
+        ):
             raise UserError(
-                f"{path}: shape {tuple(mask.shape)}, but the images have "
+                f"{path}: shape {tuple(mask.shape)} or affine other than those of the images, "
                 f"{(len(stack), *stack.shape[2:])}; resample it"
             )
         return mask

@@ -24,7 +24,6 @@ from any2all_eval.patients import Patient, People, read_patient, training_slices
 from any2all_eval.study import Row
 
 WEIGHTS = (0.0005, 0.001, 0.002, 0.004, 0.008)
-CG_SENSE_WEIGHT = 0.01
 ITERATIONS = 100
 TRAINING_SLICES, TUNING_SLICES, TUNING_PATIENTS = 6, 2, 6
 """Of each patient: for what is learnt, and tuned on; of so many patients of val."""
@@ -33,11 +32,11 @@ Recon = Callable[[Tensor], Tensor]
 """k-space (B, C, H, W) to images (B, H, W)."""
 
 
-def cg_sense(scan: SenseFourier) -> Recon:
+def cg_sense(scan: SenseFourier, weight: float = 0.01) -> Recon:
     """SigPy's CG-SENSE of each slice."""
     from sigpy.mri.app import SenseRecon
 
-    return _each(scan, lambda k, maps: SenseRecon(k, maps, CG_SENSE_WEIGHT, max_iter=30, **QUIET))
+    return _each(scan, lambda k, maps: SenseRecon(k, maps, weight, max_iter=30, **QUIET))
 
 
 def l1_wavelet(scan: SenseFourier, weight: float) -> Recon:
@@ -61,9 +60,18 @@ def total_variation(scan: SenseFourier, weight: float) -> Recon:
 
 
 QUIET = {"show_pbar": False}
-RECONSTRUCTION = ("zero-filled", "CG-SENSE", "L1-wavelet", "total variation")
+ZERO_FILLED = "zero-filled"
 SYNTHESIS = ("mean image", "regression", "nearest slice")
-TUNED = {"L1-wavelet": l1_wavelet, "total variation": total_variation}
+TUNED: dict[str, Callable[[SenseFourier, float], Recon]] = {
+    "CG-SENSE": cg_sense,
+    "L1-wavelet": l1_wavelet,
+    "total variation": total_variation,
+}
+
+
+RECONSTRUCTION = (ZERO_FILLED, *TUNED)
+FARTHEST = 1000.0
+"""Times the ends of WEIGHTS, at most, that a best weight is looked for."""
 
 
 def tuned(
@@ -72,14 +80,20 @@ def tuned(
     data: Sequence[Tensor],
     truths: Sequence[Tensor],
 ) -> float:
-    """The weight of WEIGHTS with the best mean PSNR over (val) patients."""
+    """The weight with the best mean PSNR over (val) patients: of WEIGHTS, or beyond if better."""
 
     def quality(weight: float) -> float:
         solve = method(scan, weight)
         pairs = zip(data, truths, strict=True)
         return float(np.mean([float(psnr(solve(y).clamp(0, 1), x).mean()) for y, x in pairs]))
 
-    return max(WEIGHTS, key=quality)
+    found = {weight: quality(weight) for weight in WEIGHTS}
+    while (best := max(found, key=found.__getitem__)) in (min(found), max(found)):
+        beyond = best / 2 if best == min(found) else best * 2
+        if not WEIGHTS[0] / FARTHEST < beyond < WEIGHTS[-1] * FARTHEST:
+            break
+        found[beyond] = quality(beyond)
+    return best
 
 
 def polynomial(inputs: Tensor) -> Tensor:
@@ -109,8 +123,11 @@ def regression(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[T
     weights = torch.linalg.lstsq(gram, moment).solution[:, 0]
 
     def predict(stack: Tensor) -> Tensor:
-        given = polynomial(stack[:, chosen].transpose(0, 1).flatten(1).double())
-        return (weights @ given).view(len(stack), *stack.shape[2:]).float()
+        images = []
+        for part in stack.split(100):
+            given = polynomial(part[:, chosen].transpose(0, 1).flatten(1).double())
+            images.append((weights @ given).view(len(part), *part.shape[2:]).float())
+        return torch.cat(images)
 
     return predict
 
@@ -118,9 +135,9 @@ def regression(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[T
 def nearest(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[Tensor], Tensor]:
     """``target`` of the training slice whose images ``inputs`` are nearest in the mean square."""
     chosen = list(inputs)
-    known = train[:, chosen].flatten(1)
 
     def look_up(stack: Tensor) -> Tensor:
+        known = train[:, chosen].flatten(1)
         return train[torch.cdist(stack[:, chosen].flatten(1), known).argmin(1), target]
 
     return look_up
@@ -170,7 +187,7 @@ class References:
         if set(row.scored) == {s.modality for s in row.known} and all(
             isinstance(scan, SenseFourier) for scan in scans
         ):
-            return RECONSTRUCTION
+            return RECONSTRUCTION if self.people.groups.get("val") else (ZERO_FILLED,)
         if row.clean and not row.measured and self.people.groups.get("train"):
             return SYNTHESIS
         return ()
@@ -189,17 +206,29 @@ class References:
         }
 
     def _recon(self, method: str, row: Row, modality: str, scan: SenseFourier) -> Recon:
-        if method == "zero-filled":
+        if method == ZERO_FILLED:
             return scan.adjoint
-        if method == "CG-SENSE":
-            return cg_sense(scan)
-        options = next(s.options for s in row.known if s.modality == modality)
-        key = ":".join([method, modality, *(f"{k}={v}" for k, v in sorted(options.items()))])
-        weights = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-        if key not in weights:
-            weights[key] = tuned(TUNED[method], scan, *self._measured(modality, scan))
+        (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
+        key = f"{method}: {own}"
+        if key not in self.weights():
+            weight = tuned(TUNED[method], scan, *self._measured(modality, scan))
+            weights = {key: weight} | self.weights()  # another process may have been quicker
             write_text(self.kept, json.dumps(weights, indent=2) + "\n")
-        return TUNED[method](scan, weights[key])
+        return TUNED[method](scan, self.weights()[key])
+
+    def weights(self) -> dict[str, float]:
+        """{method and what it reconstructs: weight} of those tuned so far."""
+        found: dict[str, float] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        return found
+
+    def prepare(self, method: str, row: Row, operator: BlockDiagonal) -> None:
+        """Learn or tune what the method needs, once for all patients."""
+        for m in row.scored:
+            scan = operator.operators[m]
+            if method in SYNTHESIS:
+                self._learnt(row.clean, m)
+            elif isinstance(scan, SenseFourier):
+                self._recon(method, row, m, scan)
 
     def _measured(self, modality: str, scan: SenseFourier) -> tuple[list[Tensor], list[Tensor]]:
         """Data and truths of val."""
@@ -215,7 +244,7 @@ class References:
     def _val(self) -> list[Patient]:
         named = list(self.people.groups.get("val", {}).items())[:TUNING_PATIENTS]
         found = (read_patient(p, self.prior, name, 0, TUNING_SLICES) for name, p in named)
-        return [patient for patient in found if patient is not None]
+        return [patient for patient in found if patient is not None and patient.places]
 
     @cached_property
     def _train(self) -> Tensor:

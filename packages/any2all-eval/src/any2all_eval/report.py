@@ -20,8 +20,21 @@ from PIL import Image
 from any2all_eval.claims import Claim, said
 from any2all_eval.evaluate import PARTS, TRUTH, Part
 from any2all_eval.generation import Generation
+from any2all_eval.lesions import SHOWS_LESIONS
+from any2all_eval.patients import evenly
 from any2all_eval.study import Study
-from any2all_eval.tables import METRICS, NOTE, Line, Safety, generation_lines, header_and_cells
+from any2all_eval.tables import (
+    METRICS,
+    NOTE,
+    Line,
+    Safety,
+    generation_lines,
+    header_and_cells,
+    p_of,
+)
+
+SLICES = 8
+"""Shown of a patient."""
 
 
 def report_page(
@@ -37,12 +50,12 @@ def report_page(
     shown: Sequence[str],
 ) -> str:
     """The page; ``shown``: patients whose images are in it."""
-    who = facts["who"]
+    trained = ", trained on virtual people" if facts["prior_is_virtual"] else ""
     body = [
         f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
-        f"<p>{facts['input']['patients']} {who} of {text(facts['input']['group'])}, "
-        f"{facts['slices']} slices; prior {text(facts['prior']['name'])} "
-        f"({facts['prior']['sha256'][:8]}). Research software: not for clinical use.</p>",
+        f"<p>{facts['input']['patients']} in the group {text(facts['input']['group'])}: "
+        f"{text(facts['who'])}; {facts['slices']} slices. Prior {text(facts['prior']['name'])} "
+        f"({facts['prior']['sha256'][:8]}){trained}. Research software: not for clinical use.</p>",
         "<h2>Is it safe to look at?</h2>",
         agreement_table(lines),
         safety_table(safety),
@@ -69,7 +82,7 @@ def report_page(
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     body.append(f"<footer>{text(facts['machine'])}; {text(versions)}</footer>")
     page = resource("report.html")
-    pictures = json.dumps(images(parts, output, shown))
+    pictures = json.dumps(images(parts, output, shown)).replace("<", "\\u003c")
     return page.replace("<!-- body -->", "\n".join(body)).replace("/* images */ {}", pictures)
 
 
@@ -79,15 +92,16 @@ def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[st
     {"mean": [PNG], "std": [PNG]}}}}}}}, PNG as data URLs, one a slice.
     """
     found: dict[str, Any] = {}
-    for patient in shown:
+    for number, patient in enumerate(shown, start=1):
         folder = output / PARTS / patient
         if not (folder / TRUTH).exists():
             continue
         with np.load(folder / TRUTH) as truth:
             names = [n for n in truth.files if n not in ("head", "lesion", "places")]
+            some = evenly(len(truth["places"]), SLICES)
             entry: dict[str, Any] = {
-                "places": truth["places"].tolist(),
-                "truth": {name: pngs(truth[name]) for name in names},
+                "places": truth["places"][some].tolist(),
+                "truth": {name: pngs(truth[name][some]) for name in names},
                 "results": {},
             }
         for part in parts:
@@ -101,8 +115,10 @@ def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[st
                     of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
                     method = of_row.setdefault(part.method, {})
                     is_std = name != image
-                    method["std" if is_std else "mean"] = pngs(arrays[name] * (10 if is_std else 1))
-        found[patient] = entry
+                    method["std" if is_std else "mean"] = pngs(
+                        arrays[name][some] * (10 if is_std else 1)
+                    )
+        found[f"number {number}"] = entry
     return found
 
 
@@ -143,7 +159,10 @@ def verdict(residual: float) -> str:
 def safety_table(safety: Sequence[Safety]) -> str:
     """Lesions lost, spots invented."""
     if not safety:
-        return "<p>No lesion masks: whether lesions are lost or invented is not measured.</p>"
+        return (
+            f"<p>No lesion masks, or no {SHOWS_LESIONS} judged: whether lesions are lost or "
+            "invented is not measured.</p>"
+        )
     cells = [
         [
             entry.key[1],
@@ -169,8 +188,8 @@ def claims_list(claims: Sequence[Claim]) -> str:
     for claim in claims:
         verdict = claim.verdict if claim.steps else "not measured"
         steps = "".join(
-            f"<li>{text(step.what)}: {METRICS[step.metric][0]} {said(step.found.mean)}, "
-            f"p {step.found.p:.3f}</li>"
+            f"<li>{text(step.what)}: {METRICS[step.metric][0]} {said(step.found.mean)}"
+            f"{p_of(step)}</li>"
             for step in claim.steps
         )
         items.append(

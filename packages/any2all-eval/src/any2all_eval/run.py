@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,21 +17,21 @@ from any2all_cli.output import write_text
 from any2all_cli.report import versions
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import prior_folder
-from any2all_data.store import SPLITS
 from any2all_operators import UserError
 from rich.console import Console
 
 from any2all_eval.claims import Results, decide
 from any2all_eval.evaluate import Evaluation, records_in, sampler_of
 from any2all_eval.figures import curves_figure, scatter_figure, write_figures
-from any2all_eval.generation import generate
+from any2all_eval.generation import check, generate
 from any2all_eval.metrics import lpips as load_lpips
-from any2all_eval.patients import find_people
+from any2all_eval.patients import find_people, has_all
 from any2all_eval.references import References
 from any2all_eval.report import report_page
 from any2all_eval.study import Study, read_study
 from any2all_eval.tables import as_csv, latex, lines_of, markdown, safety_of
 
+JUDGED = ("test", "val")
 VIRTUAL = "virtual people, simulated; no such people exist"
 
 
@@ -50,17 +52,18 @@ def run(
     batch_size: int,
     precision: str,
     device: str,
-) -> None:
-    """Do every part that is not there, then write what all of them say."""
-    if group not in SPLITS:
-        raise UserError(f"--group {group}: expected {', '.join(SPLITS)}")
+) -> bool:
+    """Do every part that is not there, write what all of them say; False if some were refused."""
+    if group not in JUDGED:
+        raise UserError(f"--group {group}: expected {' or '.join(JUDGED)}")
     folder = prior_folder(prior_name)
     prior = DiffusionPrior.load(folder, precision, device)
     studies = [_changed(read_study(n, prior.modalities), samplers, draws) for n in study_names]
-    for text in {text for study in studies for text in study.samplers}:
-        sampler_of(text)
+    texts = {text for study in studies for text in study.samplers}
+    samplers_used = {text: vars(sampler_of(text)) for text in sorted(texts)}
     people = find_people(input_, group)
-    named = list(people.groups[group].items())[:limit]
+    named = dict(list(people.groups[group].items())[:limit])
+    check(studies, people, group)
     console = Console(stderr=True)
     perceptual = None
     if with_lpips:
@@ -73,26 +76,41 @@ def run(
         "prior": weights_hash(folder),
         "input": input_,
         "group": group,
+        "people": {g: sorted(members) for g, members in people.groups.items()},
+        "samplers": samplers_used,
         "slices": slices,
         "references": with_references,
         "lpips": perceptual is not None,
+        "precision": str(prior.unet.dtype),
+        "batch_size": batch_size,
+        "versions": versions(),
     }
-    rank, processes = begin(output, identity, resume)
     references = References(prior, people, output / "tuned.json") if with_references else None
     evaluation = Evaluation(studies, prior, references, output, slices, batch_size, perceptual)
-    seeds = {name: (seed, path) for seed, (name, path) in enumerate(named)}
-    evaluation.run({n: seeds[n] for n in list(seeds)[rank::processes]})
-    made = generate(studies, prior, people, output) if rank == 0 else {}
+    parts = evaluation.parts()
+    doubled = [p for p, n in Counter(part.path(Path()).name for part in parts).items() if n > 1]
+    if doubled:
+        raise UserError(
+            f"two rows or studies would both be kept as {doubled[0]}; rename one (letters and "
+            "digits tell names apart)"
+        )
+    if not any(has_all(path, prior) for path in named.values()):
+        raise UserError(
+            f"--input {input_}: nobody of {group} has all of {', '.join(prior.modalities)}"
+        )
+    rank, processes = begin(output, identity, resume)
+    whole = evaluation.run({n: named[n] for n in list(named)[rank::processes]})
+    made = generate(studies, prior, people, output, group) if rank == 0 else {}
     if processes > 1:
         wait_for_all()
     if rank:
-        return
-    parts = evaluation.parts()
-    records = records_in(output, parts, list(seeds))
+        return whole
+    records = records_in(output, parts, list(named))
     lines, claims, safety = lines_of(records), decide(studies, records), safety_of(records)
     facts: dict[str, Any] = {
-        "prior": {"name": prior_name, "sha256": identity["prior"]},
+        "prior": {"name": Path(prior_name).name, "sha256": identity["prior"]},
         "who": VIRTUAL if people.virtual else "patients",
+        "prior_is_virtual": bool(prior.settings.training.get("virtual")),
         "input": {"group": group, "patients": len({r["patient"] for r in records})},
         "slices": len({(r["patient"], r["slice"]) for r in records}),
         "versions": versions(),
@@ -103,12 +121,15 @@ def run(
     write_text(output / "results.csv", as_csv(records))
     report: dict[str, Any] = {
         **facts,
+        "samplers": samplers_used,
+        "tuned_on_val": references.weights() if references else {},
         "results": [asdict(line) for line in lines],
         "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in claims],
         "lesions": [asdict(entry) for entry in safety],
         "generation": {name: asdict(found) for name, found in made.items()},
     }
-    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
+    text = json.dumps(finite(report), indent=2, allow_nan=False)
+    write_text(output / "report.json", text + "\n")
     write_text(output / "tables.md", markdown(studies, lines, claims, safety, made))
     write_text(output / "tables.tex", latex(studies, lines))
     figures = {}
@@ -119,19 +140,30 @@ def run(
         figures[f"{study.name}-scatter"] = scatter_figure(own)
     if records:
         write_figures(parts, figures, output, records[0]["patient"], facts["who"])
+    pictured = list(dict.fromkeys(record["patient"] for record in records))[:shown]
     page = report_page(
-        parts, studies, facts, figures, lines, claims, safety, made, output, list(seeds)[:shown]
+        parts, studies, facts, figures, lines, claims, safety, made, output, pictured
     )
     write_text(output / "report.html", page)
     for claim in claims:
         if claim.steps:
             console.print(f"{claim.text}: {claim.verdict}", highlight=False)
     console.print(f"report.html, results.csv, tables in {output}", soft_wrap=True)
+    return whole
+
+
+def finite(value: Any) -> Any:
+    """With None for what is not a number, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _changed(study: Study, samplers: Sequence[str], draws: int | None) -> Study:
-    """With the command line's samplers and draws, where rows have something to go by."""
-    if not any(row.known for row in study.rows):
+    """With the command line's samplers and draws; those of stacks from nothing are another's."""
+    if not all(row.known for row in study.rows):
         return study
     study = replace(study, samplers=tuple(samplers) or study.samplers)
     return replace(study, draws=draws or study.draws)

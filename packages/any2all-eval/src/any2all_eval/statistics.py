@@ -33,11 +33,16 @@ def key_of(record: Mapping[str, Any]) -> Key:
 
 
 def by_patient(records: Records, metric: str) -> dict[Key, dict[str, float]]:
-    """{key: {patient: mean over slices}}; slices where the metric is not a number do not count."""
+    """{key: {patient: mean over slices}}.
+
+    Slices without a head or a lesion don't count in what is measured inside one; a result that is
+    not finite makes the mean not a number.
+    """
+    inside = metric.startswith("mae") or metric.endswith(("_head", "_lesion"))
     values: dict[Key, dict[str, list[float]]] = {}
     for record in records:
         value = record.get(metric)
-        if value is not None and not math.isnan(value):
+        if value is not None and not (inside and math.isnan(value)):
             values.setdefault(key_of(record), {}).setdefault(record["patient"], []).append(value)
     return {
         key: {patient: float(np.mean(slices)) for patient, slices in patients.items()}

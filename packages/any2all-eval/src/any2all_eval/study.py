@@ -8,7 +8,8 @@ A study is a TOML file::
 
     [[rows]]
     name = "T1+y(FLAIR), R = {R}"
-    known = "T1=clean,FLAIR=kspace:acceleration={R}"   # as --modalities; *: all others
+    known = "T1=clean,FLAIR=kspace:acceleration={R}"   # as --modalities; *: all others; MR: all
+                                            # others without a physical unit
     scored = "FLAIR"                        # comma-separated; *: all that are not clean
     R = [2, 4, 8]                           # one row for each
 
@@ -30,11 +31,18 @@ from pathlib import Path
 from typing import Any
 
 from any2all_cli.parsing import ModalitySpec, modality_specs
+from any2all_data.store import UNITS
 from any2all_operators import UserError
 
 SHIPPED = ("reconstruction", "synthesis", "mixed", "generation")
-KEYS = {"title": str, "samplers": list, "draws": int, "rows": list, "growing": list}
-CLEAN = "clean"
+KEYS: dict[str, type] = {
+    "title": str,
+    "samplers": list,
+    "draws": int,
+    "rows": list,
+    "growing": list,
+}
+CLEAN, MISSING = "clean", "missing"
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,11 @@ class Row:
 
     @property
     def clean(self) -> tuple[str, ...]:
-        return tuple(s.modality for s in self.known if s.operator == CLEAN)
+        return tuple(s.modality for s in self.known if is_clean(s))
 
     @property
     def measured(self) -> tuple[str, ...]:
-        return tuple(s.modality for s in self.known if s.operator != CLEAN)
+        return tuple(s.modality for s in self.known if not is_clean(s))
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,9 @@ def read_study(name: str, modalities: Sequence[str]) -> Study:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"study {name}: not TOML ({error}); mend it") from None
     for key, value in asked.items():
-        if key not in KEYS or not isinstance(value, KEYS[key]):
+        entries = value if key in ("rows", "growing") and isinstance(value, list) else []
+        fits = key in KEYS and type(value) is KEYS[key]
+        if not fits or not all(isinstance(entry, dict) for entry in entries):
             kinds = ", ".join(f"{k} ({kind.__name__})" for k, kind in KEYS.items())
             raise UserError(f"study {name}: {key} = {value!r}; expected {kinds}")
     rows: dict[str, Row] = {}
@@ -105,12 +115,17 @@ def read_study(name: str, modalities: Sequence[str]) -> Study:
             continue
         if entry["name"] in rows:
             raise UserError(f"study {name}: two rows are called {entry['name']!r}; rename one")
-        clean = [s.modality for s in specs if s.operator == CLEAN]
+        clean = [s.modality for s in specs if is_clean(s)]
         judged = target or [m for m in modalities if m not in clean]
         if fixed := [m for m in judged if m in clean]:
             raise UserError(
                 f"study {name}, row {entry['name']!r}: {', '.join(fixed)} is given clean, so there "
                 "is nothing to judge; name another in scored"
+            )
+        if not judged:
+            raise UserError(
+                f"study {name}, row {entry['name']!r}: everything is given clean, so there is "
+                "nothing to judge"
             )
         rows[entry["name"]] = Row(entry["name"], tuple(specs), tuple(judged))
     if not rows:
@@ -120,6 +135,8 @@ def read_study(name: str, modalities: Sequence[str]) -> Study:
     if draws < 1:
         raise UserError(f"study {name}: draws = {draws}, expected at least 1")
     samplers = tuple(asked.get("samplers", ["mds"]))
+    if not samplers or not all(isinstance(text, str) for text in samplers):
+        raise UserError(f'study {name}: samplers = {list(samplers)}; expected texts, as ["mds"]')
     title = asked.get("title", Path(name).stem)
     return Study(Path(name).stem, title, samplers, draws, tuple(rows.values()), left_out)
 
@@ -131,7 +148,8 @@ def _entries(
     for row in asked.get("rows", []):
         texts = {"scored": "*"} | {k: v for k, v in row.items() if isinstance(v, str)}
         lists = {k: v for k, v in row.items() if isinstance(v, list)}
-        if set(texts) != {"name", "known", "scored"} or len(texts) + len(lists) > 4:
+        odd = set(row) - set(texts) - set(lists)
+        if set(texts) != {"name", "known", "scored"} or len(lists) > 1 or odd:
             raise UserError(
                 f"study {study}: row {row}; expected name, known, scored, and at most one list"
             )
@@ -156,13 +174,19 @@ def _entries(
 
 
 def _specs(known: str, modalities: Sequence[str]) -> list[ModalitySpec]:
-    """Of ``known``, ``*`` written out as every modality that is not named; in the prior's order."""
+    """Of ``known``, ``*`` and ``MR`` written out, nothing said of what is missing; in order."""
     if not known:
         return []
     named = {s.modality: s for s in modality_specs(known)}
-    rest = named.pop("*", None)
-    if rest:
-        others = {m: ModalitySpec(m, rest.operator, rest.options) for m in modalities}
-        named = others | named
+    for wildcard, covered in (("MR", [m for m in modalities if m not in UNITS]), ("*", modalities)):
+        if rest := named.pop(wildcard, None):
+            others = {m: ModalitySpec(m, rest.operator, rest.options) for m in covered}
+            named = others | named
     place = {m: k for k, m in enumerate(modalities)}
-    return sorted(named.values(), key=lambda s: place.get(s.modality, len(place)))
+    given = (s for s in named.values() if s.operator != MISSING)
+    return sorted(given, key=lambda s: place.get(s.modality, len(place)))
+
+
+def is_clean(spec: ModalitySpec) -> bool:
+    """An image as it is, without noise."""
+    return spec.operator == CLEAN and not spec.options

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from any2all_eval.claims import Claim, said
+from any2all_eval.claims import Claim, Step, said
 from any2all_eval.generation import Generation
 from any2all_eval.statistics import Key, Mean, Records, by_patient, difference, key_of, mean_of
 from any2all_eval.study import Study
@@ -26,6 +26,14 @@ METRICS = {
     "lpips": ("LPIPS", 3),
 }
 """{metric: (what it is called, decimals)}"""
+LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": "$<$",
+    ">": "$>$",
+    "²": "$^2$",
+}
 SHOWN = ("psnr", "ssim", "mae", "psnr_lesion", "lpips")
 
 
@@ -65,7 +73,7 @@ def lines_of(records: Records) -> list[Line]:
         reference = first.setdefault((study, row, image), key)
         p = None
         if key != reference:
-            p = difference(figures["psnr"][key], figures["psnr"][reference]).p
+            p = difference(*(figures["psnr"].get(k, {}) for k in (key, reference))).p
         residuals = [r["residual"] for r in group if "residual" in r]
         lines.append(
             Line(
@@ -130,8 +138,10 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
 def figure(line: Line, metric: str) -> str:
     """33.91 [33.02, 34.71]"""
     mean = line.means.get(metric)
-    if mean is None or math.isnan(mean.value):
+    if mean is None:
         return ""
+    if math.isnan(mean.value):
+        return "not finite"
     decimals = METRICS[metric][1]
     if metric == "mae" and line.unit != "of [0, 1]":
         decimals = 2
@@ -179,7 +189,8 @@ def markdown(
 
 
 def markdown_table(header: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *cells)]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in cells)
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
 def counts(entry: Safety) -> list[str]:
@@ -215,10 +226,13 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
         found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
         for step in claim.steps:
             name, unit = METRICS[step.metric][0], " dB" if step.metric == "psnr" else ""
-            found.append(
-                f"  - {step.what}: {name} {said(step.found.mean)}{unit}, p {step.found.p:.3f}"
-            )
+            found.append(f"  - {step.what}: {name} {said(step.found.mean)}{unit}{p_of(step)}")
     return found
+
+
+def p_of(step: Step) -> str:
+    """, p 0.003"""
+    return "" if math.isnan(step.found.p) else f", p {step.found.p:.3f}"
 
 
 def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
@@ -243,6 +257,4 @@ def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
 
 def escaped(text: str) -> str:
     """For LaTeX."""
-    for mark in "&%_#":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return "".join(LATEX.get(mark, mark) for mark in text)

@@ -43,7 +43,7 @@ class MMPS:
     SDE-DPM-Solver++(2M).
     """
 
-    steps: int = 50
+    steps: int = 25
     iterations: int = 5
     spacing: Spacing = "sigma"
 
