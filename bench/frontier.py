@@ -27,7 +27,7 @@ from reconstruction import SCAN, k_space, read, score
 OURS = ("mds:steps=5", "mds:steps=10", "mds", "mds:steps=50", "mps")
 OURS += ("mds:steps=150:start=20:average=0", "mmps:steps=20:iterations=3")
 THEIRS = ("deepinv-diffpir:steps=10", "deepinv-diffpir:steps=20", "deepinv-diffpir")
-THEIRS += ("deepinv-dps", "deepinv-dps:steps=250")
+THEIRS += ("deepinv-dps",)
 GRID = {
     "deepinv-diffpir": [
         f"lambda_={weight}:zeta={zeta}" for weight in (1, 2, 3, 7, 25) for zeta in (0.3, 1)

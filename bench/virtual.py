@@ -16,10 +16,11 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-from any2all_core import load_prior, make_sampler, reconstruct
+from any2all_core import load_prior, reconstruct
 from any2all_data.cohort import covered
 from any2all_data.normalise import fixed_range
 from any2all_data.store import CohortStore
+from any2all_eval.evaluate import sampler_of
 from any2all_eval.references import l1_wavelet, regression
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import (
@@ -121,7 +122,7 @@ def main() -> None:
     train = store.slices(training, names)[::3]
     for row in ROWS:
         start = time.perf_counter()
-        chosen = make_sampler(arguments.sampler, {})
+        chosen = sampler_of(arguments.sampler)
         every: list[Tensor] = []
         for patient in group:
             truth = dict(zip(names, patient.stack.unbind(1), strict=True))

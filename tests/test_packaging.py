@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = Path(__file__).parents[1] / "packages"
-NAMES = ("operators", "core", "samplers", "data", "cli", "demo")
+NAMES = ("operators", "core", "samplers", "data", "cli", "demo", "eval")
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,9 @@ def test_each_wheel_is_whole(wheels: dict[str, Path]) -> None:
         for sibling in (text for text in requires if text.startswith("any2all")):
             assert ">=" in sibling
             assert "<" in sibling
+    with zipfile.ZipFile(wheels["eval"]) as archive:
+        names = set(archive.namelist())
+        assert {"any2all_eval/page/report.html", "any2all_eval/studies/mixed.toml"} <= names
     with zipfile.ZipFile(wheels["demo"]) as archive:
         for prior in ("lgg", "virtual"):
             weights = archive.getinfo(f"any2all_demo/{prior}/diffusion_pytorch_model.safetensors")

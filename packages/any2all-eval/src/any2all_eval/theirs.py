@@ -30,7 +30,7 @@ class DeepinvDiffPIR:
     """DiffPIR (Zhu 2023, arXiv 2305.08995); its answer keeps the noise of its last step, 0.005."""
 
     steps: int = 50
-    lambda_: float = 7.0
+    lambda_: float = 3.0
     zeta: float = 1.0
 
     def __call__(
@@ -61,7 +61,7 @@ class DeepinvDPS:
     """DPS (Chung 2023, arXiv 2209.14687)."""
 
     steps: int = 100
-    weight: float = 300.0
+    weight: float = 1000.0
     guidance: Literal["default", "annealed"] = "default"
 
     def __call__(
