@@ -90,6 +90,8 @@ class Evaluation:
         whole = True
         console = Console(stderr=True)
         parts = self.parts()
+        if not parts:
+            return whole
         with progress_bar(console, "{task.description}", "parts") as bar:
             bar.speed_estimate_period = 3600
             task = bar.add_task("evaluating", total=len(patients) * len(parts))

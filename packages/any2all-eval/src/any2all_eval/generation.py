@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from any2all_cli.output import progress_bar
 from any2all_cli.preview import contact_sheet
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import reconstruct
 from any2all_operators import BlockDiagonal, UserError
 from numpy.typing import NDArray
+from rich.console import Console
 from torch import Tensor
 
 from any2all_eval.evaluate import sampler_of, slug, write_npz
@@ -77,7 +79,7 @@ def generate(
 ) -> dict[str, Generation]:
     """{row: figures} of the rows in which nothing is known, beside ``group``.
 
-    The draws are kept in OUTPUT/draws/<sampler>, BATCH in a file, with a sheet of the first.
+    The draws are kept in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
     """
     found = {}
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
@@ -96,21 +98,26 @@ def drawn(prior: DiffusionPrior, sampler: str, count: int, folder: Path, seed: i
     """(count, M, H, W) from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, *prior.settings.image_size)
-    stacks = []
-    for first in range(0, count, BATCH):
-        path = folder / f"{first:05d}.npz"
-        if not path.exists():
+    algorithm = sampler_of(sampler)
+    paths = {first: folder / f"{first:05d}.npz" for first in range(0, count, BATCH)}
+    left = {first: path for first, path in paths.items() if not path.exists()}
+    with progress_bar(Console(stderr=True), "drawing", "network calls") as bar:
+        task = bar.add_task("", total=algorithm.steps * len(left))
+        for first, path in left.items():
             made = reconstruct(
                 prior,
                 BlockDiagonal({}),
                 {},
-                sampler_of(sampler),
+                algorithm,
                 shape=shape,
                 draws=min(BATCH, count - first),
                 batch_size=BATCH,
                 seed=seed + first,
+                progress=lambda: bar.advance(task),
             )
             write_npz(path, {"draws": made[:, 0].half().numpy()})
+    stacks = []
+    for path in paths.values():
         with np.load(path) as kept:
             stacks.append(torch.from_numpy(kept["draws"]).float())
     return torch.cat(stacks)
