@@ -79,7 +79,7 @@ def generate(
 ) -> dict[str, Generation]:
     """{row: figures} of the rows in which nothing is known, beside ``group``.
 
-    The draws are kept in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
+    Draws are kept in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
     """
     found = {}
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
