@@ -68,7 +68,7 @@ def test_a_broken_plugin_is_named_and_stops_no_other(install) -> None:  # type: 
     install("lab-broken", "broken", "import a_module_that_is_not_there")
     with pytest.raises(UserError, match=r"'broken' of lab-broken 1.2 fails to import .*uninstall"):
         make_sampler("broken")
-    assert make_sampler("mds").steps == 50
+    assert make_sampler("mds").steps == 20
 
 
 def test_two_plugins_of_one_name_need_the_qualified_one(install) -> None:  # type: ignore[no-untyped-def]
@@ -89,6 +89,9 @@ def test_every_option_type_is_read() -> None:
     assert (vars(mds)["weight"], vars(mds)["spacing"], mds.steps) == (2.5, "uniform", 9)
     assert vars(make_sampler("mds", {"weight": "noise"}))["weight"] == "noise"
     paper = vars(make_sampler("mds", {"steps": "9"}, preset="paper"))
-    assert paper == {"steps": 9, "eta": 0.85, "weight": 5.0, "spacing": "uniform"}
+    assert paper == {
+        "steps": 9, "start": "auto", "average": 0.0, "eta": 0.85, "weight": 5.0, "spacing": "uniform"
+    }  # fmt: skip
+    assert vars(make_sampler("mds", {"start": "3"}))["start"] == 3.0
     with pytest.raises(UserError, match=r"spacing=even is not of type sigma \| uniform"):
         make_sampler("mds", {"spacing": "even"})
