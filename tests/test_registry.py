@@ -89,9 +89,8 @@ def test_every_option_type_is_read() -> None:
     assert (vars(mds)["weight"], vars(mds)["spacing"], mds.steps) == (2.5, "uniform", 9)
     assert vars(make_sampler("mds", {"weight": "noise"}))["weight"] == "noise"
     paper = vars(make_sampler("mds", {"steps": "9"}, preset="paper"))
-    assert paper == {
-        "steps": 9, "start": "auto", "average": 0.0, "eta": 0.85, "weight": 5.0, "spacing": "uniform"
-    }  # fmt: skip
+    changed = {"steps": 9, "average": 0.0, "eta": 0.85, "weight": 5.0, "spacing": "uniform"}
+    assert paper == {"start": "auto", **changed}
     assert vars(make_sampler("mds", {"start": "3"}))["start"] == 3.0
     with pytest.raises(UserError, match=r"spacing=even is not of type sigma \| uniform"):
         make_sampler("mds", {"spacing": "even"})
