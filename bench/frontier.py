@@ -1,7 +1,7 @@
 """Quality against time: our samplers beside deepinv's DiffPIR and DPS with the same prior, one run.
 
     pip install deepinv
-    python bench/frontier.py --data LGG/test [--prior lgg] [--patients 4] [--slices 3] [--plot PNG]
+    python bench/frontier.py --data LGG/test [--prior lgg] [--patients 4] [--slices 1] [--plot PNG]
     python bench/frontier.py --data LGG/val --tune       # what deepinv's options were chosen by
 
 FLAIR from its k-space (R = 4, 8 coils, as in reconstruction.py) with T1 clean; the same data,
@@ -50,7 +50,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--prior", default="lgg")
     arguments.add_argument("--patients", type=int, default=4)
-    arguments.add_argument("--slices", type=int, default=3, help="of each patient")
+    arguments.add_argument("--slices", type=int, default=1, help="of each patient")
     arguments.add_argument("--tune", action="store_true")
     arguments.add_argument("--methods", help="NAME[:OPTION=VALUE...],...")
     arguments.add_argument("--plot", type=Path)
