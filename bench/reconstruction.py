@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from any2all_data import KSpace, read_patient, to_stack
 from any2all_data.cohort import covered, find_patients, read_slices
 from any2all_data.metrics import psnr, ssim
 from any2all_eval.evaluate import sampler_of
-from any2all_eval.references import WEIGHTS, cg_sense, l1_wavelet, regression, tuned
+from any2all_eval.references import cg_sense, l1_wavelet, regression, tuned
 from any2all_operators import BlockDiagonal, Identity, SenseFourier
 from torch import Tensor
 
@@ -82,14 +81,6 @@ def k_space(patient: Patient, modalities: tuple[str, ...], scan: SenseFourier) -
     return simulate(BlockDiagonal({m: scan for m in modalities}), patient.stack, patient.seed)
 
 
-def tune_l1_wavelet(data: list[Tensor], truths: list[Tensor], scan: SenseFourier) -> float:
-    """The λ with the best mean PSNR on the given (val) k-space."""
-    best = tuned(l1_wavelet, scan, data, truths)
-    if best in (WEIGHTS[0], WEIGHTS[-1]):
-        print(f"best λ {best} is at the edge of {WEIGHTS}: widen it", file=sys.stderr)
-    return best
-
-
 class Table:
     """Prints a line as soon as it is known, and keeps it."""
 
@@ -120,9 +111,8 @@ def references(
     """Zero-filled, CG-SENSE and L1-wavelet of each modality; mean image and regressions."""
     val = read(data / "val", modalities, 12, None)
     for m, name in enumerate(modalities):
-        weight = tune_l1_wavelet(
-            [k_space(p, modalities, scan)[name] for p in val], [p.stack[:, m] for p in val], scan
-        )
+        data_of_val = [k_space(p, modalities, scan)[name] for p in val]
+        weight = tuned(l1_wavelet, scan, data_of_val, [p.stack[:, m] for p in val])
         measured = [k_space(p, modalities, scan)[name] for p in patients]
         methods: dict[str, Callable[[Tensor], Tensor]] = {
             "zero-filled": scan.adjoint,

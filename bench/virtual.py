@@ -18,10 +18,10 @@ from collections.abc import Mapping
 import numpy as np
 from any2all_core import load_prior, reconstruct
 from any2all_data.cohort import covered
-from any2all_data.normalise import fixed_range
 from any2all_data.store import CohortStore
 from any2all_eval.evaluate import sampler_of
-from any2all_eval.references import l1_wavelet, regression
+from any2all_eval.patients import units
+from any2all_eval.references import l1_wavelet, regression, tuned
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import (
     SCAN,
@@ -29,7 +29,6 @@ from reconstruction import (
     Row,
     k_space,
     score,
-    tune_l1_wavelet,
 )
 from torch import Tensor
 
@@ -98,20 +97,16 @@ def main() -> None:
     names = prior.modalities
     store = CohortStore.open(arguments.data)
     scan = SCAN.build(*prior.settings.image_size)
-    kept = prior.settings.normalisation
-    ranges = {name: fixed_range(kept[name]) for name in names}
-    units = {n: (r.high - r.low, kept[n]["unit"]) for n, r in ranges.items() if r is not None}
     group = people(store, arguments.group, names, arguments.every)
     heads = [(p.stack > HEAD).any(1) for p in group]
     count = sum(len(p.stack) for p in group)
     print(f"{count} slices of {len(group)} virtual people of {arguments.group}\n")
-    lines = Lines(units)
+    lines = Lines(units(prior))
 
     val = people(store, "val", names, 12)
     flair = names.index("FLAIR")
-    weight = tune_l1_wavelet(
-        [k_space(p, names, scan)["FLAIR"] for p in val], [p.stack[:, flair] for p in val], scan
-    )
+    data_of_val = [k_space(p, names, scan)["FLAIR"] for p in val]
+    weight = tuned(l1_wavelet, scan, data_of_val, [p.stack[:, flair] for p in val])
     measured = [k_space(p, names, scan)["FLAIR"] for p in group]
     truths = [p.stack[:, flair] for p in group]
     start = time.perf_counter()

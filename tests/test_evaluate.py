@@ -22,7 +22,7 @@ from any2all_core import simulate
 from any2all_core.noise import generator
 from any2all_data import KSpace
 from any2all_eval import references
-from any2all_eval.claims import decide
+from any2all_eval.claims import Results, decide
 from any2all_eval.frechet import features, frechet
 from any2all_eval.generation import judge
 from any2all_eval.lesions import spots
@@ -234,7 +234,7 @@ def test_claims_are_decided_by_patients(
         one = [first + s for s in spread[:patients]]
         two = [a + second - s for a, s in zip(one, spread[::-1], strict=False)]
         gains = {"y(FLAIR)": [0.0] * patients, "y(FLAIR)+T1": one, "y(FLAIR)+T1&T1Gd": two}
-        claims = {claim.text: claim for claim in decide([study], list(records(gains)))}
+        claims = {claim.text: claim for claim in decide(Results([study], list(records(gains))))}
         found = [claims[text].verdict for text in CLAIMED]
         assert found == ([grows, first_most] if patients == 9 else ["not decidable"] * 2)
         assert not claims["MDS beats MPS in PSNR for reconstruction"].steps
@@ -244,7 +244,7 @@ def test_mixed_claims_compare_what_they_say() -> None:
     study = read_study("mixed", MODALITIES)
     values = {row.name: [float(k), k + 0.1] for k, row in enumerate(study.rows)}
     rows = [{**r, "study": "mixed"} for r in records(values)]
-    claims = {claim.text: claim for claim in decide([study], rows)}
+    claims = {claim.text: claim for claim in decide(Results([study], rows))}
     gains = [step.what for step in claims["mixed inputs gain with each measurement"].steps]
     assert "y(T1)+y(FLAIR), R = 4 (mds) over y(FLAIR), R = 4 (mds)" in gains
     assert "y(all MR), R = 4 (mds) over y(T1)+y(FLAIR), R = 4 (mds)" in gains

@@ -33,15 +33,22 @@ def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
     return pairs
 
 
+def name_and_options(text: str) -> tuple[str, list[str]]:
+    """``kspace:coils=8`` as ("kspace", ["coils=8"]).
+
+    A plugin's qualified name, distribution:name, has a colon of its own.
+    """
+    first, *others = text.split(":")
+    options = [part for part in others if "=" in part]
+    return ":".join([first, *others][: 1 + len(others) - len(options)]), options
+
+
 def modality_specs(text: str) -> list[ModalitySpec]:
     """``T1=clean,FLAIR=kspace:acceleration=4`` as one spec a modality, in the order given."""
     specs: list[ModalitySpec] = []
     for part in text.split(","):
         modality, equals, rest = part.strip().partition("=")
-        parts = rest.split(":")
-        # an operator's qualified name, distribution:name, has a colon of its own
-        options = [text for text in parts[1:] if "=" in text]
-        operator = ":".join(parts[: len(parts) - len(options)])
+        operator, options = name_and_options(rest)
         if not (modality and equals and operator):
             raise UserError(
                 f"--modalities {part.strip()!r}: expected MODALITY=OPERATOR[:OPTION=VALUE...], "

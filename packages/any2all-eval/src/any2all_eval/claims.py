@@ -179,9 +179,8 @@ CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
 }
 
 
-def decide(studies: Sequence[Study], records: Records) -> list[Claim]:
+def decide(results: Results) -> list[Claim]:
     """Every claim on what was measured."""
-    results = Results(studies, records)
     return [Claim(text, tuple(steps(results))) for text, steps in CLAIMS.items()]
 
 

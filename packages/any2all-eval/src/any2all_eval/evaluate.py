@@ -1,12 +1,13 @@
-"""A study's run: each patient, row and method is a part of its own, whole or not there.
+"""The run of studies: each patient, row and method is a part of its own, whole or not there.
 
 OUTPUT/
-  run.json                              what was asked for
-  tuned.json                            weights of the references, tuned on val
-  parts/<patient>/<row>--<method>.json  a record a slice and image
-  parts/<patient>/<row>--<method>.npz   the images (B, H, W) by modality, float16
-  parts/<patient>/truth.npz             of every modality; head and lesion
-  results.csv, report.json, tables.md, tables.tex, report.html     of all parts, at the end
+  run.json                  what was asked for
+  tuned.json                weights of the references, tuned on val
+  parts/<patient>/
+    truth.npz               every modality (B, H, W), float16; head and lesion; places
+    <study>--<row>--<method>.json, .npz     a record a slice and image; the images
+  draws/<study>/<sampler>/  stacks from nothing
+  results.csv, report.json, tables.md, tables.tex, report.html, figures/    of all, at the end
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from any2all_cli.known import build_operator
 from any2all_cli.output import progress_bar, write_text
-from any2all_cli.parsing import name_values
+from any2all_cli.parsing import name_and_options, name_values
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
@@ -234,9 +235,7 @@ def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, l
 
 def sampler_of(text: str) -> Sampler:
     """The sampler of NAME[:OPTION=VALUE...] or NAME:preset=PRESET; deepinv's, too."""
-    # a sampler's qualified name, distribution:name, has a colon of its own
-    options = [part for part in text.split(":") if "=" in part]
-    name = ":".join(part for part in text.split(":") if "=" not in part)
+    name, options = name_and_options(text)
     settings = name_values(options, f"--sampler {text}")
     if name in THEIRS:
         theirs: Sampler = THEIRS[name](**parse_options(THEIRS[name], settings, f"sampler {name}"))

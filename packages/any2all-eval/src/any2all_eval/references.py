@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,8 +67,6 @@ TUNED: dict[str, Callable[[SenseFourier, float], Recon]] = {
     "L1-wavelet": l1_wavelet,
     "total variation": total_variation,
 }
-
-
 RECONSTRUCTION = (ZERO_FILLED, *TUNED)
 FARTHEST = 1000.0
 """Times the ends of WEIGHTS, at most, that a best weight is looked for."""
@@ -179,7 +177,7 @@ class References:
 
     def __init__(self, prior: DiffusionPrior, people: People, kept: Path) -> None:
         self.prior, self.people, self.kept = prior, people, kept
-        self._learnt = lru_cache(None)(self._learn)
+        self._learnt = cache(self._learn)
 
     def methods(self, row: Row, operator: BlockDiagonal) -> tuple[str, ...]:
         """Those that a row has: of k-space alone, or of clean images alone; others have none."""

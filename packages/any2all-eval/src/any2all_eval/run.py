@@ -106,14 +106,15 @@ def run(
     if rank:
         return whole
     records = records_in(output, parts, list(named))
-    lines, claims, safety = lines_of(records), decide(studies, records), safety_of(records)
+    results = Results(studies, records)
+    lines, claims, safety = lines_of(records), decide(results), safety_of(records)
     facts: dict[str, Any] = {
         "prior": {"name": Path(prior_name).name, "sha256": identity["prior"]},
         "who": VIRTUAL if people.virtual else "patients",
         "prior_is_virtual": bool(prior.settings.training.get("virtual")),
         "input": {"group": group, "patients": len({r["patient"] for r in records})},
         "slices": len({(r["patient"], r["slice"]) for r in records}),
-        "versions": versions(),
+        "versions": identity["versions"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "not_for_clinical_use": True,
@@ -133,7 +134,6 @@ def run(
     write_text(output / "tables.md", markdown(studies, lines, claims, safety, made))
     write_text(output / "tables.tex", latex(studies, lines))
     figures = {}
-    results = Results(studies, records)
     for study in studies:
         own = [line for line in lines if line.key[0] == study.name]
         figures[f"{study.name}-curves"] = curves_figure(results, study)

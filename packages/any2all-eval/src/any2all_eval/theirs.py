@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from any2all_core import Noise, Prior
@@ -20,8 +20,6 @@ from any2all_operators import BlockDiagonal, Identity, Measurement, UserError
 from any2all_samplers.mmps import flatten, unflatten
 from torch import Tensor
 
-if TYPE_CHECKING:
-    Physics = Any
 CLEAN_NOISE_STD = 0.01
 
 
@@ -119,7 +117,7 @@ def as_denoiser(prior: Prior) -> Any:
     return Denoiser()
 
 
-def as_physics(measurement: Measurement) -> tuple[float, Tensor, Physics]:
+def as_physics(measurement: Measurement) -> tuple[float, Tensor, Any]:
     """The noise level, all data as one real vector a slice, (B, N), and deepinv's forward model."""
     deepinv = imported()
     blocks = measurement.operator.operators
