@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,29 @@ def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> No
     (tmp_path / "run/prior.json").unlink()
     assert run(tmp_path / "run", resume=True) == []
     assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6
+
+
+def test_the_last_steps_are_for_those_who_lack_nothing(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Watched(InMemory):
+        def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            seen.append(list(indices))
+            return super().read(indices)
+
+    present = torch.ones(12, 3, dtype=torch.bool)
+    present[::2, 1] = False
+    x = slices() * present[:, :, None, None]
+    recipe = replace(TINY, steps=6, decay=0.5)
+    train(Watched(x, present), x[1:4:2], SETTINGS, recipe, tmp_path / "run", precision="float32")
+    odd = [all(k % 2 for k in indices) for indices in seen]
+    assert odd == [False] * 3 + [True] * 3
+    seen.clear()
+    present[:, 1] = False  # nobody is whole: all along
+    examples = Watched(x * present[:, :, None, None], present)
+    train(examples, slices()[:2], SETTINGS, recipe, tmp_path / "second", precision="float32")
+    assert sorted(k for indices in seen[:3] for k in indices) == list(range(12))
+    assert any(k % 2 == 0 for indices in seen[3:] for k in indices)
 
 
 def test_what_cannot_be_trained_is_told_first(tmp_path: Path) -> None:

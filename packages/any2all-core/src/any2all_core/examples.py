@@ -12,7 +12,12 @@ from torch import Tensor
 
 
 class Examples(Protocol):
-    """Slices of patients, some of whom may lack modalities."""
+    """Slices of patients, some of whom may lack modalities.
+
+    ``whole``: the indices of those who lack none.
+    """
+
+    whole: Sequence[int]
 
     def __len__(self) -> int: ...
 
@@ -29,6 +34,7 @@ class InMemory:
         self.present = (
             torch.ones(slices.shape[:2], dtype=torch.bool) if present is None else present
         )
+        self.whole: Sequence[int] = self.present.all(1).nonzero().flatten().tolist()
 
     def __len__(self) -> int:
         return len(self.slices)

@@ -69,7 +69,8 @@ def train(
 ) -> DiffusionPrior:
     """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
 
-    examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1], of patients who lack
+    examples: see :class:`Examples`; all of them until the learning rate falls, from then on those
+    who lack nothing, if there are any. validation: (N, M, H, W) in [0, 1], of patients who lack
     nothing. ``output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
     prior of the least validation loss in ``best/``; ``resume`` goes on from it with the very losses
     an uninterrupted run would have had, because example b of step k draws all its randomness from
@@ -133,8 +134,11 @@ def train(
 
     def own(step: int) -> list[int]:
         """This process' part of a step's examples."""
-        everyone = places(len(examples), batch, step, recipe.seed)
-        return everyone[rank * share : (rank + 1) * share]
+        pool: Sequence[int] = range(len(examples))
+        if falls(recipe, step) and examples.whole:
+            pool = examples.whole
+        everyone = places(len(pool), batch, step, recipe.seed)
+        return [pool[place] for place in everyone[rank * share : (rank + 1) * share]]
 
     def save(step: int, figures: dict[str, float]) -> None:
         entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
@@ -209,6 +213,11 @@ def train(
             clock = time.perf_counter()
     accelerator.wait_for_everyone()
     return weights.ema()
+
+
+def falls(recipe: Recipe, step: int) -> bool:
+    """Whether the learning rate is in its linear decay."""
+    return recipe.steps - step <= recipe.decay * recipe.steps
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -282,6 +282,8 @@ class CohortSlices:
             advance()
         if not self.places:
             raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")
+        complete = {p for p, names in self.owned.items() if len(names) == len(self.modalities)}
+        self.whole: Sequence[int] = [k for k, (p, _) in enumerate(self.places) if p in complete]
 
     def __len__(self) -> int:
         return len(self.places)
