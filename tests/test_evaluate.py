@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -21,12 +22,12 @@ from any2all_cli.parsing import modality_specs
 from any2all_core import simulate
 from any2all_core.noise import generator
 from any2all_data import KSpace
-from any2all_eval import references
+from any2all_eval import metrics, references
 from any2all_eval.claims import Results, decide
 from any2all_eval.frechet import features, frechet
 from any2all_eval.generation import judge
 from any2all_eval.lesions import spots
-from any2all_eval.metrics import scores
+from any2all_eval.metrics import fid, scores
 from any2all_eval.statistics import by_patient, difference, mean_of
 from any2all_eval.study import SHIPPED, Row, read_study
 from any2all_operators import BlockDiagonal, UserError
@@ -291,6 +292,39 @@ def test_copies_are_found() -> None:
     found = judge(copies, train.split(2), [others])
     assert found.nearest_draws[0] < 1e-4 < found.nearest_held_out[0]
     assert found.nearer_than_any_held_out == 2
+
+
+def test_fid_takes_the_standard_weights_alone(tmp_path: Path) -> None:
+    other = tmp_path / "inception.pth"
+    with pytest.raises(UserError, match=r"inception\.pth: No such file"):
+        fid(other)
+    torch.save({}, other)
+    with pytest.raises(UserError, match=r"SHA-256 begins with \w{8}, not 6726825d"):
+        fid(other)
+
+
+def test_fid_by_the_inception_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network itself, with random weights in place of those that are not at hand."""
+    inception = pytest.importorskip(
+        "torch_fidelity.feature_extractor_inceptionv3", exc_type=ImportError
+    )
+    torch.manual_seed(0)
+    monkeypatch.setattr(inception, "load_state_dict_from_url", lambda *_, **__: None)
+    network = object.__new__(inception.FeatureExtractorInceptionV3)
+    monkeypatch.setattr(network.__class__, "load_state_dict", lambda *_, **__: None)
+    network.__init__("inception-v3-compat", ["2048"])
+    monkeypatch.undo()
+    weights = tmp_path / "inception.pth"
+    torch.save(network.state_dict(), weights)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    monkeypatch.setattr(metrics, "INCEPTION", digest[:8])
+    distance = fid(weights)
+    images = torch.rand(6, 32, 32, generator=generator(0))
+    assert distance(images, images) == pytest.approx(0, abs=1e-3)
+    stacks = torch.stack([images, images], 1)
+    found = judge(stacks, [stacks[:3], stacks[3:]], [stacks / 2], ("T1", "FLAIR"), distance)
+    assert found.fid["T1"] == found.fid["FLAIR"]
+    assert found.fid["T1"][1] > found.fid["T1"][2]  # darker ones are farther than the same
 
 
 def test_a_run_is_whole(evaluated: Path) -> None:

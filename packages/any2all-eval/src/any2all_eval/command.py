@@ -43,6 +43,10 @@ def evaluate(
     lpips: Annotated[
         bool, typer.Option("--lpips", help="Also LPIPS, whose network torchvision fetches")
     ] = False,
+    inception: Annotated[
+        Path | None,
+        typer.Option(help="Also FID of generation: torch-fidelity's pt_inception-2015-12-05 file"),
+    ] = None,
     shown: Annotated[
         int, typer.Option(min=0, help="Patients whose images are in report.html, unnamed")
     ] = 3,
@@ -71,6 +75,7 @@ def evaluate(
         slices,
         references,
         lpips,
+        inception,
         shown,
         resume,
         batch_size,

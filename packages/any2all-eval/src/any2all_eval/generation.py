@@ -3,13 +3,14 @@
 Fréchet distance on features without weights (``frechet``), between sets of as many slices: draws,
 or people held out, to one half of the training people, beside the other half. Nearest neighbour:
 the least root mean square difference of a stack to any training slice, or its mirror image, in
-[0, 1]; copies would lie nearer to the training slices than other people's do.
+[0, 1]; copies would lie nearer to the training slices than other people's do. FID, where its
+network's weights are given: of each modality by itself, between sets of as many slices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from torch import Tensor
 
 from any2all_eval.evaluate import sampler_of, slug, write_npz
 from any2all_eval.frechet import Axes, features, frechet
-from any2all_eval.patients import People, read_patient
+from any2all_eval.metrics import FID
+from any2all_eval.patients import People, evenly, read_patient
 from any2all_eval.study import Study
 
 DRAWS = "draws"
@@ -33,11 +35,16 @@ ROUNDS = 10
 """Sets of so many slices are drawn at random this often; means are told."""
 BATCH, LEAST = 16, 4
 """Draws in a file; fewer than LEAST have no covariance worth the name."""
+FID_SLICES = 4
+"""Of each training person, for FID."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Of draws; the distances are means, ``nearest_*``: (least, 5 %, median)."""
+    """Of draws; the distances are means, ``nearest_*``: (least, 5 %, median).
+
+    fid: {modality: of (the other half, people held out, draws)}, to one half.
+    """
 
     draws: int
     slices: int
@@ -47,6 +54,7 @@ class Generation:
     nearest_draws: tuple[float, float, float]
     nearest_held_out: tuple[float, float, float]
     nearer_than_any_held_out: int
+    fid: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def check(studies: Sequence[Study], people: People, group: str) -> None:
@@ -73,13 +81,16 @@ def generate(
     studies: Sequence[Study],
     prior: DiffusionPrior,
     people: People,
+    held_out: Mapping[str, str],
+    slices: int | None,
     output: Path,
-    group: str,
+    distance: FID | None = None,
     seed: int = 0,
 ) -> dict[str, Generation]:
-    """{row: figures} of the rows in which nothing is known, beside ``group``.
+    """{row: figures} of the rows in which nothing is known, beside everybody in train.
 
-    Draws are kept in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
+    held_out: {name: path} of others, of whom ``slices`` are looked at (all if None). Draws are kept
+    in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
     """
     found = {}
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
@@ -90,7 +101,9 @@ def generate(
                 sheet = contact_sheet(draws[:BATCH], prior.modalities)
                 sheet.save(folder / "sheet.png", optimize=True)
                 name = f"{study.name}: {row.name} ({sampler})"
-                found[name] = judge(draws, *_slices(prior, people, group))
+                train = stacks_of(people.groups["train"], prior)
+                others = stacks_of(held_out, prior, slices)
+                found[name] = judge(draws, train, others, prior.modalities, distance)
     return found
 
 
@@ -123,15 +136,23 @@ def drawn(prior: DiffusionPrior, sampler: str, count: int, folder: Path, seed: i
     return torch.cat(stacks)
 
 
-def judge(draws: Tensor, train: Iterable[Tensor], held_out: Iterable[Tensor]) -> Generation:
+def judge(
+    draws: Tensor,
+    train: Iterable[Tensor],
+    held_out: Iterable[Tensor],
+    modalities: Sequence[str] = (),
+    distance: FID | None = None,
+) -> Generation:
     """Draws (N, M, H, W) beside the slices of each training person, and of people held out."""
     others = torch.cat([torch.zeros(0, *draws.shape[1:]), *held_out])
     wanted = torch.cat([draws, others])
     best = torch.full((len(wanted),), torch.inf)
-    each = []
+    each, kept = [], []
     for stacks in train:  # a person at a time, as all are too many to hold
         best = torch.minimum(best, nearest(wanted, stacks))
         each.append(features(stacks))
+        if distance is not None:
+            kept.append(stacks[evenly(len(stacks), FID_SLICES)])
     if len(each) < 2 or len(others) < 2:
         raise UserError(
             f"draws are judged beside two people of train and two slices held out; {len(each)} and "
@@ -148,6 +169,14 @@ def judge(draws: Tensor, train: Iterable[Tensor], held_out: Iterable[Tensor]) ->
         a, *rest = (s[random.permutation(len(s))[:count]] for s in sets)
         rounds.append([frechet(b, a) for b in rest])
     between, of_draws, of_others = np.mean(rounds, 0)
+    inception = {}
+    if distance is not None:
+        sides = [torch.cat([kept[i] for i in order[k::2]]) for k in range(2)]
+        sizes = min(map(len, (*sides, others, draws)))
+        real, *compared = (x[evenly(len(x), sizes)] for x in (*sides, others, draws))
+        for m, name in enumerate(modalities):
+            half, out, ours = (distance(x[:, m], real[:, m]) for x in compared)
+            inception[name] = half, out, ours
     copies, people = best[: len(draws)].numpy(), best[len(draws) :].numpy()
     return Generation(
         len(draws),
@@ -158,6 +187,7 @@ def judge(draws: Tensor, train: Iterable[Tensor], held_out: Iterable[Tensor]) ->
         quantiles(copies),
         quantiles(people),
         int((copies < people.min()).sum()),
+        inception,
     )
 
 
@@ -167,18 +197,14 @@ def nearest(stacks: Tensor, train: Tensor) -> Tensor:
     return torch.cdist(stacks.flatten(1), both).amin(1) / both.shape[1] ** 0.5
 
 
-def _slices(
-    prior: DiffusionPrior, people: People, held_out: str
-) -> tuple[Iterator[Tensor], Iterator[Tensor]]:
-    """Of everybody in train, and in ``held_out``."""
-
-    def of(group: str) -> Iterator[Tensor]:
-        for name, path in people.groups[group].items():
-            patient = read_patient(path, prior, name, 0)
-            if patient is not None and patient.places:
-                yield patient.stack
-
-    return of("train"), of(held_out)
+def stacks_of(
+    people: Mapping[str, str], prior: DiffusionPrior, slices: int | None = None
+) -> Iterator[Tensor]:
+    """The slices (B, M, H, W) of each of {name: path} who has every modality."""
+    for name, path in people.items():
+        patient = read_patient(path, prior, name, 0, slices)
+        if patient is not None and patient.places:
+            yield patient.stack
 
 
 def quantiles(values: NDArray[np.float32]) -> tuple[float, float, float]:

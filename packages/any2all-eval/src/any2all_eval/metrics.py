@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from any2all_data.metrics import psnr, ssim
@@ -11,6 +13,9 @@ from any2all_operators import UserError
 from torch import Tensor
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
+FID = Callable[[Tensor, Tensor], float]
+INCEPTION = "6726825d"
+"""How the SHA-256 of the standard weights begins: pt_inception-2015-12-05-6726825d.pth."""
 
 
 def scores(
@@ -79,3 +84,41 @@ def lpips() -> Perceptual:
         return result.reshape(len(image))
 
     return compare
+
+
+def fid(weights: Path) -> FID:
+    """The Fréchet Inception distance (Heusel 2017) of grey images (N, H, W) in [0, 1] to others.
+
+    weights: those of the TensorFlow network, as torch-fidelity publishes them. By torchmetrics.
+    Raises UserError where the file is another, or what reads it is not at hand.
+    """
+    try:
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"--inception {weights}: {error.strerror}; give a file") from None
+    if not digest.startswith(INCEPTION):
+        raise UserError(
+            f"--inception {weights}: its SHA-256 begins with {digest[:8]}, not {INCEPTION}; FID is "
+            "defined by torch-fidelity's pt_inception-2015-12-05-6726825d.pth alone"
+        )
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        metric = FrechetInceptionDistance(
+            normalize=True, feature_extractor_weights_path=str(weights)
+        )
+    except Exception as error:  # torchvision's, too
+        raise UserError(
+            f"FID left out: its network can't be loaded ({type(error).__name__}: "
+            f"{str(error).strip().splitlines()[0]}); pip install 'any2all-eval[perceptual]'"
+        ) from None
+
+    @torch.no_grad()
+    def distance(images: Tensor, real: Tensor) -> float:
+        metric.reset()
+        for stack, is_real in ((images, False), (real, True)):
+            for part in stack.split(32):
+                metric.update(part[:, None].repeat(1, 3, 1, 1), real=is_real)
+        return float(metric.compute())
+
+    return distance

@@ -31,6 +31,7 @@ from any2all_eval.tables import (
     generation_lines,
     header_and_cells,
     p_of,
+    times,
 )
 
 SLICES = 8
@@ -79,6 +80,8 @@ def report_page(
     for name, found in made.items():
         header, cells = generation_lines(found)
         body += [f"<h2>Stacks from {text(name)}</h2>", table(header, cells)]
+    if lines:
+        body += ["<h2>Time</h2>", table(*times(lines))]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     body.append(f"<footer>{text(facts['machine'])}; {text(versions)}</footer>")
     page = resource("report.html")

@@ -24,6 +24,7 @@ from any2all_eval.claims import Results, decide
 from any2all_eval.evaluate import Evaluation, records_in, sampler_of
 from any2all_eval.figures import curves_figure, scatter_figure, write_figures
 from any2all_eval.generation import check, generate
+from any2all_eval.metrics import fid
 from any2all_eval.metrics import lpips as load_lpips
 from any2all_eval.patients import find_people, has_all
 from any2all_eval.references import References
@@ -47,6 +48,7 @@ def run(
     slices: int | None,
     with_references: bool,
     with_lpips: bool,
+    inception: Path | None,
     shown: int,
     resume: bool,
     batch_size: int,
@@ -71,6 +73,7 @@ def run(
             perceptual = load_lpips()
         except UserError as error:
             console.print(str(error), soft_wrap=True, markup=False)
+    distance = None if inception is None else fid(inception)
     identity = {
         "studies": [asdict(study) for study in studies],
         "prior": weights_hash(folder),
@@ -100,7 +103,9 @@ def run(
         )
     rank, processes = begin(output, identity, resume)
     whole = evaluation.run({n: named[n] for n in list(named)[rank::processes]})
-    made = generate(studies, prior, people, output, group) if rank == 0 else {}
+    made = {}
+    if rank == 0:
+        made = generate(studies, prior, people, named, slices, output, distance)
     if processes > 1:
         wait_for_all()
     if rank:

@@ -124,15 +124,24 @@ def as_csv(records: Records) -> str:
 def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """Of the metrics in SHOWN that were measured."""
     metrics = [m for m in SHOWN if any(m in line.means for line in lines)]
-    header = ["input", "image", "method", *(METRICS[m][0] for m in metrics), "p", "residual", "s"]
+    header = ["input", "image", "method", *(METRICS[m][0] for m in metrics), "p", "residual"]
     cells = []
     for line in lines:
         _, row, method, image = line.key
         figures = [figure(line, metric) for metric in metrics]
         p = "" if line.p is None or math.isnan(line.p) else f"{line.p:.3f}"
         residual = "" if line.residual is None else f"{line.residual:.2f}"
-        cells.append([row, image, method, *figures, p, residual, f"{line.seconds:.2f}"])
+        cells.append([row, image, method, *figures, p, residual])
     return header, cells
+
+
+def times(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Of each method: seconds a slice and image, the mean over the rows."""
+    found: dict[str, list[float]] = {}
+    for line in lines:
+        found.setdefault(line.key[2], []).append(line.seconds)
+    cells = [[method, f"{np.mean(seconds):.2f}"] for method, seconds in found.items()]
+    return ["method", "seconds a slice"], cells
 
 
 def figure(line: Line, metric: str) -> str:
@@ -155,7 +164,7 @@ NOTE = (
     "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
     "p: Wilcoxon signed-rank of PSNR against the first method of the same input. residual: RMS of "
     "y - A x over the standard deviation of the noise; about 1 where a result agrees with its "
-    "measurement. s: seconds a slice."
+    "measurement."
 )
 
 
@@ -166,7 +175,7 @@ def markdown(
     safety: Sequence[Safety],
     made: Mapping[str, Generation],
 ) -> str:
-    """Every table of the report."""
+    """Every table of the report; last the times, which no two runs share."""
     parts = []
     for study in studies:
         own = [line for line in lines if line.key[0] == study.name]
@@ -185,6 +194,8 @@ def markdown(
         ]
     for name, found in made.items():
         parts += [f"## Stacks from {name}\n", *markdown_table(*generation_lines(found)), ""]
+    if lines:
+        parts += ["## Time\n", *markdown_table(*times(lines)), ""]
     return "\n".join(parts)
 
 
@@ -211,12 +222,15 @@ def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
         f"{found.slices} slices a set",
         "Fréchet distance (not FID)",
         "nearest training slice",
+        *(f"FID, {m}" for m in found.fid),
     ]
-    return header, [
+    lines = [
         ["other half of the training people", f"{found.frechet_halves:.2f}", ""],
         ["people held out", f"{found.frechet_held_out:.2f}", near[1]],
         [f"{found.draws} draws", f"{found.frechet_draws:.2f}", near[0]],
     ]
+    inception = [[f"{distances[k]:.1f}" for distances in found.fid.values()] for k in range(3)]
+    return header, [line + more for line, more in zip(lines, inception, strict=True)]
 
 
 def claim_lines(claims: Sequence[Claim]) -> list[str]:

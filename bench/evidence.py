@@ -1,0 +1,170 @@
+"""docs/evidence.md: what the shipped priors do, on virtual people and on real patients.
+
+    python bench/evidence.py --lgg LGG [--people COHORT] [--output runs/evidence] [--processes N]
+
+LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz; COHORT is the one that `virtual`
+was trained on, which is drawn anew if it is not given:
+
+    any2all prepare --virtual 225 --size 112,96 --spacing 2,2,3 COHORT
+
+In both, people of ``test`` are judged, whom the prior has never seen; references are tuned on
+``val``. Interrupted, it goes on where it was. Every process computes on one thread in float32, and
+each patient by itself, so that any number of processes gives the same digits on the same kind of
+processor. What stands in the document outside its two marks is left as it is; of real patients no
+picture is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from any2all_eval.tables import markdown_table
+
+DOCS = Path(__file__).parent.parent / "docs"
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+SAMPLERS = ("--sampler", "mds", "--sampler", "mps:steps=50")
+RUNS: dict[str, tuple[str, ...]] = {
+    "given": ("reconstruction", "synthesis", *SAMPLERS),
+    "mixed": ("mixed", "generation"),
+}
+"""{run: its studies and options}: MPS, which costs most, where the paper's claims compare it."""
+PEOPLE = {"virtual": 8, "lgg": 10}
+SLICES = 1
+COLUMNS = {"virtual": "virtual people, simulated", "lgg": "real patients"}
+
+
+def evaluated(prior: str, people: Path, output: Path, asked: Sequence[str], processes: int) -> None:
+    """``any2all evaluate``, begun or gone on with."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(f"--nproc_per_node={processes}", "-m", "any2all_cli", "evaluate", *asked),
+        *("--prior", prior, "--input", people, "--output", output, "--precision", "float32"),
+        *("--patients", PEOPLE[prior], "--slices", SLICES, "--batch-size", 1),
+        *(("--resume",) if (output / "run.json").exists() else ()),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([str(word) for word in command], check=True, env=environment)
+
+
+def sections(output: Path) -> dict[str, str]:
+    """{heading: text} of a run's tables."""
+    parts = (output / "tables.md").read_text().split("## ")[1:]
+    return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
+
+
+def of_prior(prior: str, output: Path) -> list[str]:
+    """Its part of the document; pictures go to docs/evidence."""
+    reports = {run: report_of(output, prior, run) for run in RUNS}
+    facts = reports["given"]
+    text = [
+        f"## `{prior}`: {facts['who']}\n",
+        f"{facts['input']['patients']} of {facts['input']['group']}, {facts['slices']} slices.\n",
+    ]
+    pictures: dict[str, tuple[Path, str]] = {}
+    for run in RUNS:
+        folder = output / f"{prior}-{run}"
+        for heading, table in sections(folder).items():
+            if heading == "The paper's claims":
+                text += ["<details><summary>Every difference behind the claims</summary>\n"]
+                text += [table, "\n</details>\n"]
+            elif heading != "Time":
+                text += [f"### {heading}\n", table, ""]
+        for sheet in folder.glob("draws/*/*/sheet.png"):
+            pictures["draws"] = sheet, "drawn from nothing: synthetic images, nobody's"
+        for figure in sorted((folder / "figures").glob("*.png")):
+            plot = figure.stem.endswith(("-curves", "-scatter"))
+            if plot or facts["who"].startswith("virtual"):
+                pictures[figure.stem] = figure, figure.stem.replace("-", ": ", 1)
+    target = DOCS / "evidence"
+    for name, (path, caption) in pictures.items():
+        shutil.copy(path, target / f"{prior}-{name}.png")
+        text += [f"![{caption}](evidence/{prior}-{name}.png)\n", f"*{caption}*\n"]
+    return text
+
+
+def claims(output: Path, priors: Sequence[str]) -> list[str]:
+    """A line a claim: its verdict on each prior's people."""
+    verdicts: dict[str, list[str]] = {}
+    for prior in priors:
+        found: dict[str, dict[str, Any]] = {}
+        for run in RUNS:
+            for claim in report_of(output, prior, run)["claims"]:
+                if claim["steps"] or claim["text"] not in found:
+                    found[claim["text"]] = claim
+        for text, claim in found.items():
+            verdicts.setdefault(text, []).append(verdict(claim))
+    header = ["the paper's claim", *(f"`{p}`: {COLUMNS[p]}" for p in priors)]
+    return markdown_table(header, [[text, *cells] for text, cells in verdicts.items()])
+
+
+def verdict(claim: dict[str, Any]) -> str:
+    """**holds** (12 of 12 differences above 0, 11 of them with p < 0.05; 0 below 0 so)."""
+    if not claim["steps"]:
+        return "not measured"
+    found = [(step["found"]["mean"]["value"], step["found"]["p"]) for step in claim["steps"]]
+    above = sum(value > 0 for value, _ in found)
+    sure = [sum(sign * v > 0 and p is not None and p < 0.05 for v, p in found) for sign in (1, -1)]
+    return (
+        f"**{claim['verdict']}**: {above} of {len(found)} differences above 0, {sure[0]} with "
+        f"p < 0.05; {sure[1]} below 0 with p < 0.05"
+    )
+
+
+def report_of(output: Path, prior: str, run: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((output / f"{prior}-{run}" / "report.json").read_text())
+    return found
+
+
+def written(document: Path, text: str) -> None:
+    """``text`` between the document's marks."""
+    before, _, rest = document.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--lgg", type=Path, help="left out: virtual people alone")
+    arguments.add_argument("--people", type=Path, help="[default: drawn into OUTPUT/people]")
+    arguments.add_argument("--output", type=Path, default=Path("runs/evidence"))
+    arguments.add_argument("--processes", type=int, default=os.cpu_count())
+    arguments.add_argument("--only", choices=[*PEOPLE], help="compute this one, write nothing")
+    options = arguments.parse_args()
+    people = options.people or options.output / "people"
+    inputs = {"virtual": people} | ({"lgg": options.lgg} if options.lgg else {})
+    if options.only in (None, "virtual") and not options.people:
+        grid = ("--size", "112,96", "--spacing", "2,2,3")
+        command = [sys.executable, "-m", "any2all_cli", "prepare", "--virtual", "225", *grid]
+        subprocess.run([*command, str(people)], check=True)
+    for prior in [options.only] if options.only else inputs:
+        for run, asked in RUNS.items():
+            folder = options.output / f"{prior}-{run}"
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            evaluated(prior, inputs[prior], folder, asked, min(options.processes, PEOPLE[prior]))
+    if options.only:
+        return
+    shutil.rmtree(DOCS / "evidence", ignore_errors=True)
+    (DOCS / "evidence").mkdir()
+    text = ["## The claims\n", *claims(options.output, list(inputs)), ""]
+    for prior in inputs:
+        text += of_prior(prior, options.output)
+    facts = report_of(options.output, next(iter(inputs)), "given")
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    text += ["## Time\n", f"{facts['machine']} in each process; {versions}\n"]
+    for prior in inputs:
+        for run in RUNS:
+            if time := sections(options.output / f"{prior}-{run}").get("Time"):
+                text += [f"`{prior}`, {run}:\n", time, ""]
+    written(DOCS / "evidence.md", "\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
