@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -26,7 +27,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from any2all_eval.claims import SIGNIFICANT, Claim, Step
+from any2all_eval.statistics import Difference, Mean
 from any2all_eval.tables import markdown_table
+from PIL import Image
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
@@ -85,36 +89,49 @@ def of_prior(prior: str, output: Path) -> list[str]:
                 pictures[figure.stem] = figure, figure.stem.replace("-", ": ", 1)
     target = DOCS / "evidence"
     for name, (path, caption) in pictures.items():
-        shutil.copy(path, target / f"{prior}-{name}.png")
+        few = Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(target / f"{prior}-{name}.png", optimize=True)
         text += [f"![{caption}](evidence/{prior}-{name}.png)\n", f"*{caption}*\n"]
     return text
 
 
 def claims(output: Path, priors: Sequence[str]) -> list[str]:
-    """A line a claim: its verdict on each prior's people."""
-    verdicts: dict[str, list[str]] = {}
+    """A line a claim: its verdict on each prior's people, over both runs."""
+    lines: dict[str, list[str]] = {}
     for prior in priors:
-        found: dict[str, dict[str, Any]] = {}
+        steps: dict[str, list[Step]] = {}
         for run in RUNS:
             for claim in report_of(output, prior, run)["claims"]:
-                if claim["steps"] or claim["text"] not in found:
-                    found[claim["text"]] = claim
-        for text, claim in found.items():
-            verdicts.setdefault(text, []).append(verdict(claim))
+                steps.setdefault(claim["text"], []).extend(map(step_of, claim["steps"]))
+        for text, found in steps.items():
+            lines.setdefault(text, []).append(told(Claim(text, tuple(found))))
     header = ["the paper's claim", *(f"`{p}`: {COLUMNS[p]}" for p in priors)]
-    return markdown_table(header, [[text, *cells] for text, cells in verdicts.items()])
+    return markdown_table(header, [[text, *cells] for text, cells in lines.items()])
 
 
-def verdict(claim: dict[str, Any]) -> str:
-    """**holds** (12 of 12 differences above 0, 11 of them with p < 0.05; 0 below 0 so)."""
-    if not claim["steps"]:
+def step_of(kept: dict[str, Any]) -> Step:
+    """As a report keeps it."""
+    found = kept["found"]
+    value, low, high = (number(found["mean"][k]) for k in ("value", "low", "high"))
+    mean = Mean(value, low, high, found["mean"]["patients"])
+    return Step(kept["what"], kept["metric"], Difference(mean, number(found["p"])))
+
+
+def number(kept: float | None) -> float:
+    """JSON has no word for what is not one."""
+    return math.nan if kept is None else kept
+
+
+def told(claim: Claim) -> str:
+    """**holds**: of 12 differences 12 are above 0 (11 with p < 0.05), 0 below (0)."""
+    if not claim.steps:
         return "not measured"
-    found = [(step["found"]["mean"]["value"], step["found"]["p"]) for step in claim["steps"]]
-    above = sum(value > 0 for value, _ in found)
-    sure = [sum(sign * v > 0 and p is not None and p < 0.05 for v, p in found) for sign in (1, -1)]
+    found = [step.found for step in claim.steps]
+    above, below = ([f for f in found if sign * f.mean.value > 0] for sign in (1, -1))
+    sure = [sum(f.p < SIGNIFICANT for f in side) for side in (above, below)]
     return (
-        f"**{claim['verdict']}**: {above} of {len(found)} differences above 0, {sure[0]} with "
-        f"p < 0.05; {sure[1]} below 0 with p < 0.05"
+        f"**{claim.verdict}**: of {len(found)} differences {len(above)} are above 0 ({sure[0]} "
+        f"with p < {SIGNIFICANT:g}), {len(below)} below ({sure[1]})"
     )
 
 

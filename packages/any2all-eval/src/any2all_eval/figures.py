@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from any2all_eval.claims import Results
 from any2all_eval.evaluate import PARTS, TRUTH, Part, slug
@@ -17,6 +19,9 @@ from any2all_eval.tables import METRICS, Line
 
 ERROR = 0.2
 """Where the colour of an error ends, of the image's range: one scale for all."""
+MARKS, LINES = "os^Dv*PX", ("-", "--", ":", "-.")
+Groups = dict[tuple[str, str], list[tuple[float, float]]]
+"""{(image, method): points}"""
 
 
 def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> Figure | None:
@@ -39,68 +44,85 @@ def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> F
     methods, rows = (list(dict.fromkeys(k[n] for k in cells)) for n in (0, 1))
     height = truth.shape[1] / truth.shape[2]
     shape = (2 * len(methods), 1 + len(rows))
-    figure = Figure(figsize=(1.5 * shape[1], 1.5 * height * shape[0] + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.3 * shape[1], 1.3 * height * shape[0] + 0.7), layout="constrained")
     axes = figure.subplots(*shape, squeeze=False)
     for panel in axes.flat:
-        panel.axis("off")
+        panel.set(xticks=[], yticks=[], frame_on=False)
     axes[0, 0].imshow(truth[z], cmap="gray", vmin=0, vmax=1)
     axes[0, 0].set_title(f"{image}, truth", fontsize=7)
+    for column, row in enumerate(rows, start=1):
+        axes[0, column].set_title(folded(row), fontsize=7)
+        for k, method in enumerate(methods):
+            if (method, row) in cells:
+                result = cells[method, row][z]
+                error = np.abs(result - truth[z])
+                axes[2 * k, column].imshow(result, cmap="gray", vmin=0, vmax=1)
+                axes[2 * k + 1, column].imshow(error, cmap="inferno", vmin=0, vmax=ERROR)
     for k, method in enumerate(methods):
-        axes[2 * k + 1, 0].text(0.5, 0.5, method, ha="center", fontsize=7)
-        for column, row in enumerate(rows, start=1):
-            if (method, row) not in cells:
-                continue
-            result = cells[method, row][z]
-            axes[2 * k, column].imshow(result, cmap="gray", vmin=0, vmax=1)
-            axes[2 * k, column].set_title(row, fontsize=7)
-            error = np.abs(result - truth[z])
-            axes[2 * k + 1, column].imshow(error, cmap="inferno", vmin=0, vmax=ERROR)
-    figure.suptitle(f"{study.title}; error to {ERROR:g}; {who}", fontsize=7)
+        axes[2 * k, 1].set_ylabel(method, fontsize=7)
+        axes[2 * k + 1, 1].set_ylabel(f"error, 0 to {ERROR:g}", fontsize=7)
+    figure.suptitle(f"{study.title}; {who}", fontsize=7)
     return figure
+
+
+def folded(name: str, width: int = 18) -> str:
+    """A row's name in lines of about so many letters."""
+    lines = [""]
+    for part in re.split(r"(?<=[&+,])", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def curves_figure(results: Results, study: Study) -> Figure | None:
     """PSNR against the number of clean images, a line a target and sampler."""
-    lines: list[tuple[str, list[tuple[float, float]]]] = []
+    groups: Groups = {}
     for of_study, target, rows in results.growing():
         if of_study is not study:
             continue
         for sampler in study.samplers:
             keys = [(study.name, row.name, sampler, target) for row in rows]
             found = [results.metrics["psnr"].get(key) for key in keys]
-            points = [
-                (float(len(row.clean)), float(np.mean(list(values.values()))))
-                for row, values in zip(rows, found, strict=True)
-                if values
-            ]
-            lines.append((f"{target} ({sampler})", points))
-    return plot([line for line in lines if line[1]], "clean images", "PSNR (dB)", "o-")
+            for row, values in zip(rows, found, strict=True):
+                if values:
+                    point = float(len(row.clean)), float(np.mean(list(values.values())))
+                    groups.setdefault((target, sampler), []).append(point)
+    figure = plot(groups, "clean images", "PSNR (dB)", lines=True)
+    if figure is not None:
+        figure.axes[0].locator_params(axis="x", integer=True)
+    return figure
 
 
 def scatter_figure(lines: Sequence[Line]) -> Figure | None:
     """Distortion against perception, a point a line of the table."""
     perception = "lpips" if any("lpips" in line.means for line in lines) else "ssim"
-    groups: dict[str, list[tuple[float, float]]] = {}
+    groups: Groups = {}
     for line in lines:
         pair = [line.means[m].value for m in ("psnr", perception) if m in line.means]
         if len(pair) == 2 and not any(map(math.isnan, pair)):
-            groups.setdefault(line.key[2], []).append((pair[0], pair[1]))
-    return plot(list(groups.items()), "PSNR (dB)", METRICS[perception][0], "o")
+            groups.setdefault((line.key[3], line.key[2]), []).append((pair[0], pair[1]))
+    return plot(groups, "PSNR (dB)", METRICS[perception][0], lines=False)
 
 
-def plot(
-    lines: Sequence[tuple[str, list[tuple[float, float]]]], x: str, y: str, mark: str
-) -> Figure | None:
-    """Named lines of points."""
-    if not lines:
+def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
+    """A colour an image, a mark and kind of line a method; the legend beside."""
+    if not groups:
         return None
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    images, methods = (list(dict.fromkeys(key[n] for key in groups)) for n in (0, 1))
+    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    for name, points in lines:
-        axes.plot(*zip(*points, strict=True), mark, label=name)
+    styles: dict[str, dict[str, Any]] = {}
+    for k, method in enumerate(methods):
+        line = LINES[k % len(LINES)] if lines else ""
+        styles[method] = {"marker": MARKS[k % len(MARKS)], "linestyle": line, "markersize": 4}
+    for (image, method), points in groups.items():
+        color = f"C{images.index(image)}"
+        axes.plot(*zip(*points, strict=True), color=color, **styles[method])
     axes.set(xlabel=x, ylabel=y)
-    axes.locator_params(axis="x", integer=mark == "o-")
-    axes.legend(fontsize="x-small")
+    shown = [Line2D([], [], color=f"C{k}", linewidth=4, label=m) for k, m in enumerate(images)]
+    shown += [Line2D([], [], color="grey", label=m, **style) for m, style in styles.items()]
+    figure.legend(handles=shown, fontsize="x-small", loc="outside right upper")
     return figure
 
 

@@ -30,6 +30,7 @@ from any2all_eval.tables import (
     Safety,
     generation_lines,
     header_and_cells,
+    overview,
     p_of,
     times,
 )
@@ -70,9 +71,10 @@ def report_page(
         if not own:
             continue
         body.append(f"<h2>{text(study.title)}</h2>")
+        body += ["<p>PSNR (dB) / SSIM:</p>", table(*overview(own))]
         body += [as_svg(figures[f"{study.name}-{kind}"]) for kind in ("curves", "scatter")]
-        header, cells = header_and_cells(own)
-        body.append(table(header, cells))
+        body.append("<details><summary>All metrics</summary>")
+        body += [table(*header_and_cells(own)), "</details>"]
         if study.left_out:
             names = "; ".join(f"{row} ({why})" for row, why in study.left_out.items())
             body.append(f"<p>Left out, as the prior does not know them: {text(names)}.</p>")

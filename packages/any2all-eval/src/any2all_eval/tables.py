@@ -135,6 +135,18 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
     return header, cells
 
 
+def overview(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """PSNR / SSIM: a line an input and image, a column a method."""
+    methods = list(dict.fromkeys(line.key[2] for line in lines))
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        _, row, method, image = line.key
+        pair = [line.means[m].value for m in ("psnr", "ssim")]
+        found.setdefault((row, image), {})[method] = f"{pair[0]:.2f} / {pair[1]:.3f}"
+    cells = [[*key, *(of.get(m, "") for m in methods)] for key, of in found.items()]
+    return ["input", "image", *methods], cells
+
+
 def times(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """Of each method: seconds a slice and image, the mean over the rows."""
     found: dict[str, list[float]] = {}
@@ -181,8 +193,9 @@ def markdown(
         own = [line for line in lines if line.key[0] == study.name]
         if not own:
             continue
-        header, cells = header_and_cells(own)
-        parts += [f"## {study.title}\n", *markdown_table(header, cells), ""]
+        parts += [f"## {study.title}\n", "PSNR (dB) / SSIM:\n", *markdown_table(*overview(own)), ""]
+        parts += ["<details><summary>All metrics</summary>\n"]
+        parts += [*markdown_table(*header_and_cells(own)), "\n</details>\n"]
     if lines:
         parts += [f"{NOTE}\n", "## The paper's claims\n", *claim_lines(claims), ""]
     if safety:
