@@ -110,7 +110,7 @@ def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
     if not groups:
         return None
     images, methods = (list(dict.fromkeys(key[n] for key in groups)) for n in (0, 1))
-    figure = Figure(figsize=(6.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.4), layout="constrained")
     axes = figure.subplots()
     styles: dict[str, dict[str, Any]] = {}
     for k, method in enumerate(methods):
@@ -122,7 +122,7 @@ def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
     axes.set(xlabel=x, ylabel=y)
     shown = [Line2D([], [], color=f"C{k}", linewidth=4, label=m) for k, m in enumerate(images)]
     shown += [Line2D([], [], color="grey", label=m, **style) for m, style in styles.items()]
-    figure.legend(handles=shown, fontsize="x-small", loc="outside right upper")
+    figure.legend(handles=shown, fontsize="small", loc="outside right upper")
     return figure
 
 

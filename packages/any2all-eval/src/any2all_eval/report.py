@@ -24,10 +24,13 @@ from any2all_eval.lesions import SHOWS_LESIONS
 from any2all_eval.patients import evenly
 from any2all_eval.study import Study
 from any2all_eval.tables import (
+    AGREEMENT,
     METRICS,
     NOTE,
+    RESIDUAL,
     Line,
     Safety,
+    agreement,
     generation_lines,
     header_and_cells,
     overview,
@@ -139,19 +142,12 @@ def pngs(stack: NDArray[Any]) -> list[str]:
 
 def agreement_table(lines: Sequence[Line]) -> str:
     """How far each reconstruction is from its own measurement."""
-    found = [line for line in lines if line.residual is not None]
-    if not found:
+    residuals = [line.residual for line in lines if line.residual is not None]
+    if not residuals:
         return "<p>No result here has a noisy measurement of its own image to agree with.</p>"
-    cells = [
-        [line.key[1], line.key[3], line.key[2], f"{line.residual:.2f}", verdict(line.residual)]
-        for line in found
-        if line.residual is not None
-    ]
-    what = (
-        "<p>Agreement with its own measurement: RMS of y − A x over the standard deviation of the "
-        "noise.</p>"
-    )
-    return what + table(["input", "image", "method", "residual", ""], cells)
+    judged = [verdict(residual) for residual in residuals]
+    count = "; ".join(f"{v}: {judged.count(v)} of {len(judged)}" for v in dict.fromkeys(judged))
+    return f"<p>{AGREEMENT} – {count}. {text(RESIDUAL)}</p>" + table(*agreement(lines))
 
 
 def verdict(residual: float) -> str:

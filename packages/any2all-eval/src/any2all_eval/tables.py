@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
     ">": "$>$",
     "²": "$^2$",
 }
+PAIR = {"psnr": ".2f", "ssim": ".3f"}
 SHOWN = ("psnr", "ssim", "mae", "psnr_lesion", "lpips")
 
 
@@ -136,15 +138,30 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
 
 
 def overview(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """PSNR / SSIM: a line an input and image, a column a method."""
+    """PSNR / SSIM."""
+    return pivot(
+        lines, lambda line: " / ".join(f"{line.means[m].value:{f}}" for m, f in PAIR.items())
+    )
+
+
+def agreement(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
+    """Residuals of what was measured with noise."""
+    return pivot([n for n in lines if n.residual is not None], lambda line: f"{line.residual:.2f}")
+
+
+def pivot(lines: Sequence[Line], cell: Callable[[Line], str]) -> tuple[list[str], list[list[str]]]:
+    """A line an input (and image, where several are judged), a column a method."""
     methods = list(dict.fromkeys(line.key[2] for line in lines))
     found: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
         _, row, method, image = line.key
-        pair = [line.means[m].value for m in ("psnr", "ssim")]
-        found.setdefault((row, image), {})[method] = f"{pair[0]:.2f} / {pair[1]:.3f}"
-    cells = [[*key, *(of.get(m, "") for m in methods)] for key, of in found.items()]
-    return ["input", "image", *methods], cells
+        found.setdefault((row, image), {})[method] = cell(line)
+    judged = Counter(row for row, _ in found)
+    cells = [
+        [row if judged[row] == 1 else f"{row}: {image}", *(of.get(m, "") for m in methods)]
+        for (row, image), of in found.items()
+    ]
+    return ["input", *methods], cells
 
 
 def times(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -174,9 +191,12 @@ def figure(line: Line, metric: str) -> str:
 
 NOTE = (
     "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
-    "p: Wilcoxon signed-rank of PSNR against the first method of the same input. residual: RMS of "
-    "y - A x over the standard deviation of the noise; about 1 where a result agrees with its "
-    "measurement."
+    "p: Wilcoxon signed-rank of PSNR against the first method of the same input."
+)
+AGREEMENT = "Agreement with the measurement"
+RESIDUAL = (
+    "RMS of y - A x over the standard deviation of the noise: about 1 where a result agrees with "
+    "its measurement, less where it fits the noise, too."
 )
 
 
@@ -189,15 +209,8 @@ def markdown(
 ) -> str:
     """Every table of the report; last the times, which no two runs share."""
     parts = []
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        if not own:
-            continue
-        parts += [f"## {study.title}\n", "PSNR (dB) / SSIM:\n", *markdown_table(*overview(own)), ""]
-        parts += ["<details><summary>All metrics</summary>\n"]
-        parts += [*markdown_table(*header_and_cells(own)), "\n</details>\n"]
-    if lines:
-        parts += [f"{NOTE}\n", "## The paper's claims\n", *claim_lines(claims), ""]
+    if any(line.residual is not None for line in lines):
+        parts += [f"## {AGREEMENT}\n", f"{RESIDUAL}\n", *markdown_table(*agreement(lines)), ""]
     if safety:
         header = ["input", "image", "method", "lesions", "lost", "mm² of each", "invented", "mm²"]
         parts += [
@@ -205,6 +218,15 @@ def markdown(
             *markdown_table(header, map(counts, safety)),
             "",
         ]
+    if lines:
+        parts += ["## The paper's claims\n", *claim_lines(claims), ""]
+    for study in studies:
+        own = [line for line in lines if line.key[0] == study.name]
+        if not own:
+            continue
+        parts += [f"## {study.title}\n", "PSNR (dB) / SSIM:\n", *markdown_table(*overview(own)), ""]
+        parts += ["<details><summary>All metrics</summary>\n"]
+        parts += [*markdown_table(*header_and_cells(own)), f"\n{NOTE}\n\n</details>\n"]
     for name, found in made.items():
         parts += [f"## Stacks from {name}\n", *markdown_table(*generation_lines(found)), ""]
     if lines:
