@@ -35,23 +35,28 @@ from PIL import Image
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 SAMPLERS = ("--sampler", "mds", "--sampler", "mps:steps=50")
+SCENE = str(Path(__file__).parent / "scene.toml")
 RUNS: dict[str, tuple[str, ...]] = {
     "given": ("reconstruction", "synthesis", *SAMPLERS),
-    "mixed": ("mixed", "generation"),
+    "mixed": ("mixed", SCENE),
+    "drawn": ("generation",),
 }
 """{run: its studies and options}: MPS, which costs most, where the paper's claims compare it."""
 PEOPLE = {"virtual": 8, "lgg": 10}
 SLICES = 1
+"""Of each of so many people, but for ``drawn``, which looks at everybody."""
 COLUMNS = {"virtual": "virtual people, simulated", "lgg": "real patients"}
 
 
-def evaluated(prior: str, people: Path, output: Path, asked: Sequence[str], processes: int) -> None:
+def evaluated(prior: str, run: str, people: Path, output: Path, processes: int) -> None:
     """``any2all evaluate``, begun or gone on with."""
+    processes = 1 if run == "drawn" else min(processes, PEOPLE[prior])
+    limits = () if run == "drawn" else ("--patients", PEOPLE[prior], "--slices", SLICES)
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *(f"--nproc_per_node={processes}", "-m", "any2all_cli", "evaluate", *asked),
+        *(f"--nproc_per_node={processes}", "-m", "any2all_cli", "evaluate", *RUNS[run], *limits),
         *("--prior", prior, "--input", people, "--output", output, "--precision", "float32"),
-        *("--patients", PEOPLE[prior], "--slices", SLICES, "--batch-size", 1),
+        *("--batch-size", 1),
         *(("--resume",) if (output / "run.json").exists() else ()),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -162,10 +167,10 @@ def main() -> None:
         command = [sys.executable, "-m", "any2all_cli", "prepare", "--virtual", "225", *grid]
         subprocess.run([*command, str(people)], check=True)
     for prior in [options.only] if options.only else inputs:
-        for run, asked in RUNS.items():
+        for run in RUNS:
             folder = options.output / f"{prior}-{run}"
             folder.parent.mkdir(parents=True, exist_ok=True)
-            evaluated(prior, inputs[prior], folder, asked, min(options.processes, PEOPLE[prior]))
+            evaluated(prior, run, inputs[prior], folder, options.processes)
     if options.only:
         return
     shutil.rmtree(DOCS / "evidence", ignore_errors=True)
