@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from any2all_eval.claims import SIGNIFICANT, Claim, Step
+from any2all_eval.run import VIRTUAL
 from any2all_eval.statistics import Difference, Mean
 from any2all_eval.tables import markdown_table
 from PIL import Image
@@ -71,8 +72,7 @@ def sections(output: Path) -> dict[str, str]:
 
 def of_prior(prior: str, output: Path) -> list[str]:
     """Its part of the document; pictures go to docs/evidence."""
-    reports = {run: report_of(output, prior, run) for run in RUNS}
-    facts = reports["given"]
+    facts = report_of(output, prior, "given")
     text = [
         f"## `{prior}`: {facts['who']}\n",
         f"{facts['input']['patients']} of {facts['input']['group']}, {facts['slices']} slices.\n",
@@ -90,7 +90,7 @@ def of_prior(prior: str, output: Path) -> list[str]:
             pictures["draws"] = sheet, "drawn from nothing: synthetic images, nobody's"
         for figure in sorted((folder / "figures").glob("*.png")):
             plot = figure.stem.endswith(("-curves", "-scatter"))
-            if plot or facts["who"].startswith("virtual"):
+            if plot or facts["who"] == VIRTUAL:
                 pictures[figure.stem] = figure, figure.stem.replace("-", ": ", 1)
     target = DOCS / "evidence"
     for name, (path, caption) in pictures.items():
@@ -101,7 +101,7 @@ def of_prior(prior: str, output: Path) -> list[str]:
 
 
 def claims(output: Path, priors: Sequence[str]) -> list[str]:
-    """A line a claim: its verdict on each prior's people, over both runs."""
+    """A line a claim: its verdict on each prior's people, over all runs."""
     lines: dict[str, list[str]] = {}
     for prior in priors:
         steps: dict[str, list[Step]] = {}

@@ -3,7 +3,7 @@
     python bench/incomplete.py --data LGG --output runs/incomplete [--size 64] [--steps 4000]
                                [--patients N]
 
-LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. Three priors are trained with the
+LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. Four priors are trained with the
 same recipe and number of steps: on everything; on what complete-case training leaves (the patients
 who still have every modality); with --incomplete, on all who are left; and on all who are left,
 once what they lack has been drawn (MDS, one draw) by the complete-case prior, as one step of
@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_cli.parsing import name_values
+from any2all_cli.train import VALIDATION_SLICES
 from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
 from any2all_core.examples import InMemory
 from any2all_core.objective import validate
@@ -101,9 +102,14 @@ def cohort_of(data: Path, output: Path, size: int, left: dict[str, list[str]], n
     return store
 
 
-def trained(data: Path, output: Path, steps: int, *options: str) -> Path:
+def finished(output: Path, steps: int) -> bool:
+    """Whether the run in ``output`` has taken all its steps."""
     log = output / "log.jsonl"
-    if log.exists() and json.loads(log.read_text().splitlines()[-1])["step"] == steps:
+    return log.exists() and json.loads(log.read_text().splitlines()[-1])["step"] == steps
+
+
+def trained(data: Path, output: Path, steps: int, *options: str) -> Path:
+    if finished(output, steps):
         return output
     resume = ["--resume"] if (output / "checkpoint.pt").exists() else []
     any2all(
@@ -135,13 +141,12 @@ def trained_on_filled(
     output: Path, start: Path, thinned: Path, whole: Path, steps: int, changes: list[str]
 ) -> Path:
     """As ``any2all train`` would, on what :func:`filled` gives."""
-    log = output / "log.jsonl"
-    if log.exists() and json.loads(log.read_text().splitlines()[-1])["step"] == steps:
+    if finished(output, steps):
         return output
     prior, everybody = load_prior(start / "best"), CohortStore.open(str(whole))
     names = prior.modalities
     check = everybody.slices(everybody.having(names, "val"), names)
-    few = torch.linspace(0, len(check) - 1, min(64, len(check))).round().long()
+    few = torch.linspace(0, len(check) - 1, min(VALIDATION_SLICES, len(check))).round().long()
     options = parse_options(Recipe, name_values(changes, "--set"), "recipe small")
     recipe = dataclasses.replace(Recipe(), **(options | {"steps": steps}))
     examples = InMemory(filled(prior, CohortStore.open(str(thinned))))

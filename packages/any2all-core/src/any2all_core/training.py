@@ -224,7 +224,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, plateau, linear decay to zero."""
     rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     tail = recipe.decay * recipe.steps
-    fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
+    fall = (recipe.steps - step) / tail if falls(recipe, step) else 1.0
     return recipe.learning_rate * min(rise, fall)
 
 

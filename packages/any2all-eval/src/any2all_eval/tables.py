@@ -35,7 +35,6 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
     ">": "$>$",
     "²": "$^2$",
 }
-PAIR = {"psnr": ".2f", "ssim": ".3f"}
 SHOWN = ("psnr", "ssim", "mae", "psnr_lesion", "lpips")
 
 
@@ -140,7 +139,10 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
 def overview(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
     """PSNR / SSIM."""
     return pivot(
-        lines, lambda line: " / ".join(f"{line.means[m].value:{f}}" for m, f in PAIR.items())
+        lines,
+        lambda line: " / ".join(
+            f"{line.means[m].value:.{METRICS[m][1]}f}" for m in ("psnr", "ssim")
+        ),
     )
 
 
@@ -152,14 +154,14 @@ def agreement(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
 def pivot(lines: Sequence[Line], cell: Callable[[Line], str]) -> tuple[list[str], list[list[str]]]:
     """A line an input (and image, where several are judged), a column a method."""
     methods = list(dict.fromkeys(line.key[2] for line in lines))
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
     for line in lines:
-        _, row, method, image = line.key
-        found.setdefault((row, image), {})[method] = cell(line)
-    judged = Counter(row for row, _ in found)
+        study, row, method, image = line.key
+        found.setdefault((study, row, image), {})[method] = cell(line)
+    judged = Counter((study, row) for study, row, _ in found)
     cells = [
-        [row if judged[row] == 1 else f"{row}: {image}", *(of.get(m, "") for m in methods)]
-        for (row, image), of in found.items()
+        [row if judged[study, row] == 1 else f"{row}: {image}", *(of.get(m, "") for m in methods)]
+        for (study, row, image), of in found.items()
     ]
     return ["input", *methods], cells
 
