@@ -3,13 +3,12 @@
     python bench/incomplete.py --data LGG --output runs/incomplete [--size 64] [--steps 4000]
                                [--patients N]
 
-LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. Four priors are trained with the
+LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. Three priors are trained with the
 same recipe and number of steps: on everything; on what complete-case training leaves (the patients
-who still have every modality); with --incomplete, on all who are left; and on all who are left,
-once what they lack has been drawn (MDS, one draw) by the complete-case prior, as one step of
-expectation maximisation does (Rozet 2024, arXiv 2405.13712). Of each, the prior of the least loss
-on val is judged on test, where nobody lacks anything. --patients: so many of train, evenly spread.
-Interrupted, it goes on where it was. Four trainings of a quarter of an hour on two cores.
+who still have every modality); and on all who are left, once ``any2all fill`` has drawn what they
+lack by the complete-case prior. Of each, the prior of the least loss on val is judged on test,
+where nobody lacks anything. --patients: so many of train, evenly spread. Interrupted, it goes on
+where it was. Three trainings of a quarter of an hour on two cores.
 
 ``lost``: the difference to training on everything, as a share of what complete-case training loses.
 """
@@ -17,7 +16,6 @@ Interrupted, it goes on where it was. Four trainings of a quarter of an hour on 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -25,17 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_cli.parsing import name_values
-from any2all_cli.train import VALIDATION_SLICES
-from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
-from any2all_core.examples import InMemory
+from any2all_core import load_prior, make_sampler, reconstruct, simulate
 from any2all_core.objective import validate
-from any2all_core.options import parse_options
-from any2all_core.recipe import Recipe
-from any2all_core.training import train
 from any2all_data import KSpace
-from any2all_data.augment import augment
-from any2all_data.cohort import covered
 from any2all_data.metrics import psnr
 from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity, Operator
@@ -102,14 +92,9 @@ def cohort_of(data: Path, output: Path, size: int, left: dict[str, list[str]], n
     return store
 
 
-def finished(output: Path, steps: int) -> bool:
-    """Whether the run in ``output`` has taken all its steps."""
-    log = output / "log.jsonl"
-    return log.exists() and json.loads(log.read_text().splitlines()[-1])["step"] == steps
-
-
 def trained(data: Path, output: Path, steps: int, *options: str) -> Path:
-    if finished(output, steps):
+    log = output / "log.jsonl"
+    if log.exists() and json.loads(log.read_text().splitlines()[-1])["step"] == steps:
         return output
     resume = ["--resume"] if (output / "checkpoint.pt").exists() else []
     any2all(
@@ -117,42 +102,6 @@ def trained(data: Path, output: Path, steps: int, *options: str) -> Path:
         *options,
         *resume,
     )
-    return output
-
-
-def filled(prior: DiffusionPrior, store: CohortStore) -> Tensor:
-    """Everybody's slices in train, (N, M, H, W), what is missing drawn by ``prior``."""
-    names, stacks = prior.modalities, []
-    for seed, (patient, entry) in enumerate(store.patients().items()):
-        there = [m for m in names if m in entry.present]
-        if entry.split != "train" or not there:
-            continue
-        stack = store.stack(patient, entry, there)
-        stack = stack[covered(stack)]
-        if len(stack) and len(there) < len(names):
-            known = {m: stack[:, k] for k, m in enumerate(there)}
-            operator = BlockDiagonal({m: Identity() for m in there})
-            stack = reconstruct(prior, operator, known, "mds", seed=seed, batch_size=32)[0]
-        stacks.append(stack)
-    return torch.cat(stacks).float()
-
-
-def trained_on_filled(
-    output: Path, start: Path, thinned: Path, whole: Path, steps: int, changes: list[str]
-) -> Path:
-    """As ``any2all train`` would, on what :func:`filled` gives."""
-    if finished(output, steps):
-        return output
-    prior, everybody = load_prior(start / "best"), CohortStore.open(str(whole))
-    names = prior.modalities
-    check = everybody.slices(everybody.having(names, "val"), names)
-    few = torch.linspace(0, len(check) - 1, min(VALIDATION_SLICES, len(check))).round().long()
-    options = parse_options(Recipe, name_values(changes, "--set"), "recipe small")
-    recipe = dataclasses.replace(Recipe(), **(options | {"steps": steps}))
-    examples = InMemory(filled(prior, CohortStore.open(str(thinned))))
-    settings = dataclasses.replace(prior.settings, training={})
-    resume = (output / "checkpoint.pt").exists()
-    train(examples, check[few], settings, recipe, output, augment=augment, resume=resume)
     return output
 
 
@@ -205,31 +154,23 @@ def main() -> None:
     print(f"{len(left)} training patients, with 1, 2, 3 modalities left: {counts}")
     recipe = [f"--set={change}" for change in options.set]
     runs = {
-        name: trained(data, options.output / f"run-{name}", options.steps, *recipe, *more)
-        for name, data, more in (
-            ("everything", whole, ()),
-            ("complete-case", thinned, ()),
-            ("incomplete", thinned, ("--incomplete",)),
-        )
+        name: trained(data, options.output / f"run-{name}", options.steps, *recipe)
+        for name, data in (("everything", whole), ("complete-case", thinned))
     }
-    runs["filled"] = trained_on_filled(
-        options.output / "run-filled",
-        runs["complete-case"],
-        thinned,
-        whole,
-        options.steps,
-        options.set,
+    any2all("fill", thinned, "--prior", runs["complete-case"] / "best")
+    runs["filled"] = trained(
+        thinned, options.output / "run-filled", options.steps, *recipe, "--incomplete"
     )
     store = CohortStore.open(str(whole))
     names = load_prior(runs["everything"]).modalities
     test = [store.slices({p: e}, names) for p, e in store.having(names, "test").items()]
     figures = {name: judge(folder, test) for name, folder in runs.items()}
-    print("\n| | everything | complete-case | incomplete | lost | filled | lost |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| | everything | complete-case | filled | lost |\n|---|---|---|---|---|")
     for row in figures["everything"]:
-        full, cut, *kept = (figures[name][row] for name in runs)
-        cells = [f"{value:.4g} | {(full - value) / (full - cut):.2f}" for value in kept]
-        print(f"| {row} | {full:.4g} | {cut:.4g} | {' | '.join(cells)} |")
+        full, cut, kept = (figures[name][row] for name in runs)
+        print(
+            f"| {row} | {full:.4g} | {cut:.4g} | {kept:.4g} | {(full - kept) / (full - cut):.2f} |"
+        )
     (options.output / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 

@@ -54,7 +54,7 @@ def whole_step(examples: CohortSlices, settings: PriorSettings, precision: str) 
 
     recipe = dataclasses.replace(Recipe(), steps=STEPS + 1)
     with tempfile.TemporaryDirectory() as folder:
-        validation = examples.read(range(2))[0]
+        validation = examples.read(range(2))
         options = {"augment": augment, "precision": precision, "report": report}
         train(examples, validation, settings, recipe, folder, **options)
     # the last step also validates and saves

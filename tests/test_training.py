@@ -12,8 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,29 +176,6 @@ def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> No
     (tmp_path / "run/prior.json").unlink()
     assert run(tmp_path / "run", resume=True) == []
     assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6
-
-
-def test_the_last_steps_are_for_those_who_lack_nothing(tmp_path: Path) -> None:
-    seen: list[list[int]] = []
-
-    class Watched(InMemory):
-        def read(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            seen.append(list(indices))
-            return super().read(indices)
-
-    present = torch.ones(12, 3, dtype=torch.bool)
-    present[::2, 1] = False
-    x = slices() * present[:, :, None, None]
-    recipe = replace(TINY, steps=6, decay=0.5)
-    train(Watched(x, present), x[1:4:2], SETTINGS, recipe, tmp_path / "run", precision="float32")
-    odd = [all(k % 2 for k in indices) for indices in seen]
-    assert odd == [False] * 3 + [True] * 3
-    seen.clear()
-    present[:, 1] = False  # nobody is whole: all along
-    examples = Watched(x * present[:, :, None, None], present)
-    train(examples, slices()[:2], SETTINGS, recipe, tmp_path / "second", precision="float32")
-    assert sorted(k for indices in seen[:3] for k in indices) == list(range(12))
-    assert any(k % 2 == 0 for indices in seen[3:] for k in indices)
 
 
 def test_what_cannot_be_trained_is_told_first(tmp_path: Path) -> None:
@@ -419,9 +395,8 @@ def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> Non
     random = torch.Generator().manual_seed(0)
     x_0, noise, wrong = (torch.randn(6, 2, 8, 8, generator=random) for _ in range(3))
     alpha_bar = torch.tensor([0.999, 0.9, 0.7, 0.5, 0.1, 0.01])
-    present = torch.ones(6, 2, dtype=torch.bool)
     signal_, spread = (a[:, None, None, None] for a in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
-    x_t = noised(x_0, present, noise, alpha_bar)
+    x_t = noised(x_0, noise, alpha_bar)
     x_0_hat = x_0 + 0.1 * wrong
     epsilon_hat = (x_t - signal_ * x_0_hat) / spread
     out = {
@@ -431,42 +406,8 @@ def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> Non
     }[prediction]
     snr = alpha_bar / (1 - alpha_bar)
     expected = (snr.clamp(max=5) * (0.1 * wrong).square().mean((1, 2, 3))).mean()
-    found = loss(out, x_0, present, noise, alpha_bar, prediction, min_snr=5.0)
+    found = loss(out, x_0, noise, alpha_bar, prediction, min_snr=5.0)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_what_is_absent_is_noise_and_costs_nothing() -> None:
-    random = torch.Generator().manual_seed(0)
-    x_0, noise = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
-    present = torch.tensor([[True, True, True], [True, False, True]])
-    alpha_bar = torch.tensor([0.9, 0.9])
-    x_t = noised(x_0, present, noise, alpha_bar)
-    assert torch.equal(x_t[1, 1], noise[1, 1])
-    mixed = 0.9**0.5 * x_0[0, 1] + 0.1**0.5 * noise[0, 1]
-    assert torch.allclose(x_t[0, 1], mixed, atol=1e-6)
-    out = torch.zeros_like(x_0).requires_grad_()
-    loss(out, x_0, present, noise, alpha_bar, "epsilon").backward()
-    assert out.grad is not None
-    assert not out.grad[1, 1].any()
-    assert out.grad[1, 0].any()
-    # a patient counts once, whatever it has
-    whole, less = (
-        loss(torch.zeros(1, 3, 8, 8), x_0[:1], p, torch.ones(1, 3, 8, 8), alpha_bar[:1], "epsilon")
-        for p in (present[:1], present[1:])
-    )
-    assert float(whole) == float(less) == 1.0
-
-
-def test_incomplete_patients_are_trained_on(tmp_path: Path) -> None:
-    x = slices()
-    present = torch.ones(12, 3, dtype=torch.bool)
-    present[::2, 1] = False
-    examples = InMemory(torch.where(present[:, :, None, None], x, torch.nan), present)
-    with pytest.raises(UserError, match="the loss is nan"):  # NaN must not hide in what is absent
-        train(examples, x[:4], SETTINGS, TINY, tmp_path / "nan", precision="float32")
-    examples = InMemory(x * present[:, :, None, None], present)
-    train(examples, x[:4], SETTINGS, TINY, tmp_path / "run", augment=augment, precision="float32")
-    assert DiffusionPrior.load(tmp_path / "run").settings.training["steps"] == 6
 
 
 def test_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
                 if name in entry.aside:
                     cells.append(f"aside {entry.aside[name]:.2f}")
                 elif name not in entry.present:
-                    cells.append("–")
+                    cells.append("drawn" if name in entry.drawn else "–")
                 else:
                     cells.append(f"{entry.quality[name]:.2f}" if name in entry.quality else "yes")
             told = [note for note in entry.notes if "defaced" not in note and "virtual" not in note]

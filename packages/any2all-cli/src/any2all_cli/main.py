@@ -56,7 +56,10 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
     incomplete: Annotated[
-        bool, typer.Option("--incomplete", help="Also train on patients who lack modalities")
+        bool,
+        typer.Option(
+            "--incomplete", help="Also train on patients whose gaps any2all fill has filled"
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Also write curves and samples for TensorBoard")
@@ -190,6 +193,40 @@ def cohort(
     from any2all_cli.cohort import run
 
     run(url, qc, accept or [], json_)
+
+
+@app.command()
+def fill(
+    url: Annotated[str, typer.Argument(metavar="COHORT", help="Made by any2all prepare")],
+    prior: Annotated[
+        str,
+        typer.Option(
+            help="Trained on those of its patients who lack nothing: folder, name, or hf:"
+        ),
+    ],
+    sampler: Annotated[str, typer.Option(help="An installed sampler's name")] = "mds",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one of the sampler's options: NAME=VALUE"),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="A named setting of the sampler")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers")] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Draw anew what another prior has drawn")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 32,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
+    ] = "auto",
+) -> None:
+    """Draw what training patients lack, for train --incomplete.
+
+    Goes on where it was interrupted; patients are shared among the processes of torchrun.
+    """
+    from any2all_cli.fill import run
+
+    run(url, prior, sampler, set_ or [], preset, seed, replace, batch_size, precision, device)
 
 
 @app.command()

@@ -39,13 +39,18 @@ def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
     return {path.name: str(path) for path in patients} or None
 
 
+def share() -> tuple[int, int]:
+    """This process' number, and of how many, as ``torchrun`` and ``accelerate launch`` say."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int, int]:
     """Open the folder of a run; this process' number, and of how many.
 
-    ``torchrun`` and ``accelerate launch`` say so; the first of them checks the folder. Raises
-    UserError where it holds something else, or a run with other settings.
+    The first of them checks the folder. Raises UserError where it holds something else, or a run
+    with other settings.
     """
-    rank, processes = (int(os.environ.get(n, d)) for n, d in (("RANK", 0), ("WORLD_SIZE", 1)))
+    rank, processes = share()
     if rank == 0:
         _claim(output, json.loads(json.dumps(dict(identity), default=str)), resume)
     if processes > 1:

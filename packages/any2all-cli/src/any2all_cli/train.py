@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +21,13 @@ from any2all_core.weights import engine
 from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, find_patients, read_slices
 from any2all_data.normalise import MR_NORMALISATION, fixed_range
-from any2all_data.store import CohortSlices, CohortStore, is_cohort
+from any2all_data.store import CohortSlices, CohortStore, Entry, is_cohort
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor
 
+from any2all_cli.fill import with_gaps
 from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
@@ -187,16 +189,14 @@ def _of_cohort(
         raise UserError(
             f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
         )
+    filled = _filled(store, names) if incomplete else {}
     patients, held_out = store.having(names, "train"), store.having(names, "val")
     if not held_out:
         count = max(1, len(patients) // 10)
         held_out = dict(list(patients.items())[-count:])
         patients = {p: e for p, e in patients.items() if p not in held_out}
         console.print(f"no val patient in the cohort: {count} of train held out to validate")
-    if incomplete:
-        patients |= {
-            p: e for p, e in store.patients().items() if e.split == "train" and p not in held_out
-        }
+    patients |= filled
     if not patients:
         raise UserError(
             f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
@@ -214,9 +214,31 @@ def _of_cohort(
         "reference": store.settings.reference,
         "bias_correct": any(corrected),
     }
-    made_of = {"grid": grid} | ({"virtual": True} if store.settings.virtual else {})
+    made_of: dict[str, Any] = {"grid": grid}
+    if store.settings.virtual:
+        made_of["virtual"] = True
+    if filled:
+        console.print(f"{len(filled)} patients of train with images drawn by a prior: synthetic")
+        by = [entry.drawn_by for entry in filled.values()]
+        made_of["drawn"] = {
+            "patients": len(filled),
+            "by": [entry for k, entry in enumerate(by) if entry not in by[:k]],
+        }
     settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
     return examples, check, settings
+
+
+def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
+    """The patients of train whose gaps are filled, which all of them have to be."""
+    lacking = with_gaps(store, names)
+    filled = {p: e for p, (e, missing) in lacking.items() if set(missing) <= set(e.drawn)}
+    if len(filled) < len(lacking):
+        raise UserError(
+            f"--incomplete: {len(lacking) - len(filled)} of the {len(lacking)} patients of train "
+            f"who lack some of {', '.join(names)} have no draws of it; run any2all fill "
+            f"{store.url} --prior PRIOR, of these modalities"
+        )
+    return filled
 
 
 def _size(slices: Tensor) -> tuple[int, int]:

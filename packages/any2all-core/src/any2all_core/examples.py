@@ -12,36 +12,27 @@ from torch import Tensor
 
 
 class Examples(Protocol):
-    """Slices of patients, some of whom may lack modalities.
-
-    ``whole``: the indices of those who lack none.
-    """
-
-    whole: Sequence[int]
+    """Slices of patients, every modality of them."""
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Stacks (B, M, H, W) in [0, 1], and (B, M): which of their images are there."""
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Stacks (B, M, H, W) in [0, 1]."""
         ...
 
 
 class InMemory:
-    """Examples of a tensor (N, M, H, W) in [0, 1]; ``present`` (N, M), all if it is left out."""
+    """Examples of a tensor (N, M, H, W) in [0, 1]."""
 
-    def __init__(self, slices: Tensor, present: Tensor | None = None) -> None:
+    def __init__(self, slices: Tensor) -> None:
         self.slices = slices
-        self.present = (
-            torch.ones(slices.shape[:2], dtype=torch.bool) if present is None else present
-        )
-        self.whole: Sequence[int] = self.present.all(1).nonzero().flatten().tolist()
 
     def __len__(self) -> int:
         return len(self.slices)
 
-    def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        chosen = torch.as_tensor(indices)
-        return self.slices[chosen], self.present[chosen]
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Stacks (B, M, H, W)."""
+        return self.slices[torch.as_tensor(indices)]
 
 
 def places(count: int, batch: int, step: int, seed: int) -> list[int]:
@@ -61,9 +52,9 @@ class Ahead:
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
         self._pool = ThreadPoolExecutor(1)
-        self._next: tuple[list[int], Future[tuple[Tensor, Tensor]]] | None = None
+        self._next: tuple[list[int], Future[Tensor]] | None = None
 
-    def read(self, indices: list[int], following: list[int]) -> tuple[Tensor, Tensor]:
+    def read(self, indices: list[int], following: list[int]) -> Tensor:
         """The batch, and what follows it, if anything, begun; as ``examples.read(indices)``."""
         if self._next is not None and self._next[0] == indices:
             batch = self._next[1].result()

@@ -11,26 +11,20 @@ VALIDATION_TIMES = (150, 300, 500, 700)
 VALIDATION_BATCH = 16
 
 
-def noised(x_0: Tensor, present: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x_t = √ᾱ x_0 + √(1−ᾱ) ε (B, M, H, W) of the images that are there, ε of those that are not.
-
-    ``alpha_bar``: ᾱ_t (B,). An absent image is noise and nothing else at every t, so the network
-    learns to leave it aside.
-    """
-    signal, spread = _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
-    return torch.where(present[:, :, None, None], signal * x_0 + spread * noise, noise)
+def noised(x_0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t = √ᾱ x_0 + √(1−ᾱ) ε, (B, M, H, W); ``alpha_bar``: ᾱ_t (B,)."""
+    return _column(alpha_bar.sqrt()) * x_0 + _column((1 - alpha_bar).sqrt()) * noise
 
 
 def loss(
     out: Tensor,
     x_0: Tensor,
-    present: Tensor,
     noise: Tensor,
     alpha_bar: Tensor,
     prediction: Prediction,
     min_snr: float = 0.0,
 ) -> Tensor:
-    """Mean over the batch of w_t ‖target − out‖² / pixels, over the images that are there.
+    """Mean over the batch of w_t ‖target − out‖² / pixels.
 
     target = ε, x_0, or v = √ᾱ ε − √(1−ᾱ) x_0. With SNR = ᾱ/(1−ᾱ) and γ = ``min_snr`` the weight
     is min(SNR, γ) on x_0's error, which is min(SNR, γ)/SNR on ε's and min(SNR, γ)/(SNR + 1) on v's
@@ -38,8 +32,7 @@ def loss(
     """
     signal, spread = _column(alpha_bar.sqrt()), _column((1 - alpha_bar).sqrt())
     target = {"epsilon": noise, "sample": x_0, "v": signal * noise - spread * x_0}[prediction]
-    errors = (out - target).square().mean((2, 3)) * present
-    each = errors.sum(1) / present.sum(1)
+    each = (out - target).square().mean((1, 2, 3))
     if min_snr:
         snr = alpha_bar / (1 - alpha_bar)
         capped = snr.clamp(max=min_snr)
@@ -53,7 +46,7 @@ def loss(
 def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     """Held-out loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1).
 
-    slices: (N, M, H, W) in [0, 1] of patients who lack nothing.
+    slices: (N, M, H, W) in [0, 1].
     """
     device = prior.device
     random = torch.Generator().manual_seed(0)
@@ -62,13 +55,12 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     x_0 = 2 * slices - 1
     t = torch.linspace(0, steps - 1, len(x_0)).round().long()
     noise = torch.randn(x_0.shape, generator=random)
-    whole = torch.ones(x_0.shape[:2], dtype=torch.bool)
     total = 0.0
-    for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, whole, noise, t)), strict=True):
-        x, there, z, time = (a.to(device) for a in part)
+    for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, noise, t)), strict=True):
+        x, z, time = (a.to(device) for a in part)
         level = alpha_bar.to(device)[time]
-        out = prior.predict(noised(x, there, z, level), time)
-        value = loss(out, x, there, z, level, prior.settings.prediction)
+        out = prior.predict(noised(x, z, level), time)
+        value = loss(out, x, z, level, prior.settings.prediction)
         total += float(value) * len(x)
     figures = {"validation_loss": total / len(x_0)}
     for time_ in VALIDATION_TIMES:

@@ -69,12 +69,11 @@ def train(
 ) -> DiffusionPrior:
     """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
 
-    examples: see :class:`Examples`; all of them until the learning rate falls, from then on those
-    who lack nothing, if there are any. validation: (N, M, H, W) in [0, 1], of patients who lack
-    nothing. ``output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
-    prior of the least validation loss in ``best/``; ``resume`` goes on from it with the very losses
-    an uninterrupted run would have had, because example b of step k draws all its randomness from
-    (seed, k, b). ``start_from``: a prior of the same network (float32) that shares a modality.
+    examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior
+    folder at every checkpoint, with ``log.jsonl``, and with the prior of the least validation loss
+    in ``best/``; ``resume`` goes on from it with the very losses an uninterrupted run would have
+    had, because example b of step k draws all its randomness from (seed, k, b). ``start_from``: a
+    prior of the same network (float32) that shares a modality.
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
     the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
@@ -118,6 +117,7 @@ def train(
         "image_size": settings.image_size,
         "normalisation": settings.normalisation,
         "slices": len(examples),
+        **settings.training,  # what the slices are, and how they were made
         "precision": str(dtype),
         "start_from": None if start_from is None else _name(start_from),
     }
@@ -134,11 +134,8 @@ def train(
 
     def own(step: int) -> list[int]:
         """This process' part of a step's examples."""
-        pool: Sequence[int] = range(len(examples))
-        if falls(recipe, step) and examples.whole:
-            pool = examples.whole
-        everyone = places(len(pool), batch, step, recipe.seed)
-        return [pool[place] for place in everyone[rank * share : (rank + 1) * share]]
+        everyone = places(len(examples), batch, step, recipe.seed)
+        return everyone[rank * share : (rank + 1) * share]
 
     def save(step: int, figures: dict[str, float]) -> None:
         entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
@@ -158,7 +155,7 @@ def train(
         wanted = own(start)
         for step in range(start, recipe.steps):
             following = own(step + 1) if step + 1 < recipe.steps else []
-            x_0, present = ahead.read(wanted, following)
+            x_0 = ahead.read(wanted, following)
             wanted = following
             random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
             if augment is not None:
@@ -169,14 +166,11 @@ def train(
             )
             noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
             total = 0.0
-            for part in zip(
-                *(a.to(device).split(recipe.batch_size) for a in (x_0, present, noise, t)),
-                strict=True,
-            ):
-                x, there, z, time_ = part
+            parts = (a.to(device).split(recipe.batch_size) for a in (x_0, noise, t))
+            for x, z, time_ in zip(*parts, strict=True):
                 level = alpha_bar[time_]
-                out = weights.predict(noised(x, there, z, level), time_)
-                value = loss(out, x, there, z, level, recipe.prediction, recipe.min_snr)
+                out = weights.predict(noised(x, z, level), time_)
+                value = loss(out, x, z, level, recipe.prediction, recipe.min_snr)
                 (value / recipe.accumulate).backward()
                 total += float(value.detach()) / recipe.accumulate
                 weights.hand_over()
@@ -215,16 +209,11 @@ def train(
     return weights.ema()
 
 
-def falls(recipe: Recipe, step: int) -> bool:
-    """Whether the learning rate is in its linear decay."""
-    return recipe.steps - step <= recipe.decay * recipe.steps
-
-
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, plateau, linear decay to zero."""
     rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     tail = recipe.decay * recipe.steps
-    fall = (recipe.steps - step) / tail if falls(recipe, step) else 1.0
+    fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
     return recipe.learning_rate * min(rise, fall)
 
 

@@ -5,16 +5,18 @@
       <patient>/               a salted hash
         zarr.json              attributes: see Entry; written last, which makes the patient complete
         images/                float32 (Z, M, H, W) in physical units; chunks (1, M, H, W)
+        drawn/                 likewise, of the modalities ``Entry.drawn``; synthetic; not always
 
 A patient whose attributes are not there was cut short, and is prepared again. Modalities that a
-patient lacks are 0 in ``images`` and absent from ``present``.
+patient lacks are 0 in ``images`` and absent from ``present``; a prior may have drawn them from
+those that are there (``any2all fill``), which ``drawn`` keeps apart, MR as a share of full scale.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -64,7 +66,8 @@ class Entry:
     of those whose registration is doubtful, kept for a human's look and not used; left_out:
     {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
     sources: SHA-256 of the files each modality was made of; preparation: the options it was
-    prepared with; notes: what else is worth saying.
+    prepared with; notes: what else is worth saying; drawn: absent modalities of which there are
+    synthetic images, drawn_by: what drew them (prior, sampler, seed).
     """
 
     split: Split
@@ -78,6 +81,8 @@ class Entry:
     sources: dict[str, str] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)
+    drawn_by: dict[str, Any] = field(default_factory=dict)
 
 
 class CohortStore:
@@ -138,15 +143,32 @@ class CohortStore:
 
     def write(self, patient: str, images: Array, entry: Entry) -> None:
         """Add a patient, whole or not at all: images (Z, M, H, W) in physical units."""
-        expected = (len(self.settings.modalities), *self.settings.size)
-        if images.shape[1:] != expected:
-            raise ValueError(f"images {images.shape}, expected (Z, {expected})")
         group = self._group.create_group(patient, overwrite=True)
+        self._keep(group, "images", images, self.settings.modalities)
+        group.update_attributes(asdict(entry))
+
+    def write_drawn(self, patient: str, images: Array, entry: Entry) -> None:
+        """Add what was drawn of a patient, (Z, M, H, W) of ``entry.drawn``; all of it or nothing.
+
+        In physical units; MR in [0, 1]. What was drawn of it before is replaced.
+        """
+        self.update(patient, replace(entry, drawn=[], drawn_by={}))
+        group = self._group[patient]
+        self._keep(group, "drawn", images, entry.drawn)  # type: ignore[arg-type]
+        self.update(patient, entry)
+
+    def _keep(self, group: zarr.Group, name: str, images: Array, modalities: Sequence[str]) -> None:
+        expected = (len(modalities), *self.settings.size)
+        if images.shape[1:] != expected:
+            raise ValueError(f"{name} {images.shape}, expected (Z, {expected})")
         array = group.create_array(
-            "images", shape=images.shape, chunks=(1, *images.shape[1:]), dtype="float32"
+            name,
+            shape=images.shape,
+            chunks=(1, *images.shape[1:]),
+            dtype="float32",
+            overwrite=True,
         )
         array[:] = images
-        group.update_attributes(asdict(entry))
 
     def patients(self) -> dict[str, Entry]:
         """The complete patients, sorted."""
@@ -168,9 +190,9 @@ class CohortStore:
         """Change what is said of a patient, not its images."""
         self._group[patient].update_attributes(asdict(entry))
 
-    def array(self, patient: str) -> Any:
-        """(Z, M, H, W) in physical units, read as it is indexed; 0 where a modality is absent."""
-        return self._group[f"{patient}/images"]
+    def array(self, patient: str, name: str = "images") -> Any:
+        """``images`` or ``drawn``, (Z, M, H, W) in physical units, read as it is indexed."""
+        return self._group[f"{patient}/{name}"]
 
     def images(self, patient: str) -> Array:
         """(Z, M, H, W) in physical units; 0 where a modality is absent."""
@@ -219,12 +241,8 @@ class CohortStore:
         return {m: kept.get(m, MR_NORMALISATION) for m in self.settings.modalities}
 
     def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
-        """(Z, M, H, W) in [0, 1] of the given modalities, all of which the patient must have."""
-        ranges, images = self.ranges(entry, self.fixed()), self.images(patient)
-        channels = [
-            ranges[m].normalise(images[:, self.settings.modalities.index(m)]) for m in modalities
-        ]
-        return torch.from_numpy(np.stack(channels, 1))
+        """(Z, M, H, W) in [0, 1] of modalities that the patient has, or that were drawn of it."""
+        return PatientStack(self, patient, entry, modalities)[:]
 
     def having(self, modalities: Sequence[str], split: Split) -> dict[str, Entry]:
         """The split's patients that have all of these modalities."""
@@ -255,11 +273,35 @@ class CohortStore:
         return slices
 
 
-class CohortSlices:
-    """The covered slices of patients, read from the cohort when they are asked for.
+class PatientStack:
+    """A patient's images in [0, 1], measured or drawn, read as they are indexed by slice."""
 
-    Patients may lack some of the modalities; their images are 0 and not ``present``. A slice counts
-    where every image that is there shows a head. Memory does not grow with the cohort.
+    def __init__(
+        self, store: CohortStore, patient: str, entry: Entry, modalities: Sequence[str]
+    ) -> None:
+        fixed = store.fixed()
+        ranges = store.ranges(entry, fixed)
+        self._parts: list[tuple[str, int, Range]] = []
+        for m in modalities:
+            if m in entry.present:
+                place = store.settings.modalities.index(m)
+                self._parts.append(("images", place, ranges[m]))
+            else:
+                full_scale = Range(0.0, 1.0)
+                self._parts.append(("drawn", entry.drawn.index(m), fixed.get(m, full_scale)))
+        self._arrays = {name: store.array(patient, name) for name, _, _ in self._parts}
+
+    def __getitem__(self, z: int | slice) -> Tensor:
+        """(M, H, W) of one slice, (Z, M, H, W) of many."""
+        values = {name: array[z] for name, array in self._arrays.items()}
+        images = [r.normalise(values[name][..., k, :, :]) for name, k, r in self._parts]
+        return torch.from_numpy(np.stack(images, -3))
+
+
+class CohortSlices:
+    """The covered slices of patients who lack nothing, or for whom it was drawn.
+
+    Read from the cohort when they are asked for: memory does not grow with it.
     """
 
     def __init__(
@@ -269,37 +311,22 @@ class CohortSlices:
         modalities: Sequence[str],
         advance: Callable[[], None] = lambda: None,
     ) -> None:
-        self.store, self.modalities = store, tuple(modalities)
-        self.owned = {p: [m for m in modalities if m in e.present] for p, e in patients.items()}
-        self.places: list[tuple[str, int]] = []
-        fixed = store.fixed()
-        self._ranges = {p: store.ranges(e, fixed) for p, e in patients.items()}
-        self._arrays = {p: store.array(p) for p in patients}
-        for patient, names in self.owned.items():
-            if names:
-                stack = store.stack(patient, patients[patient], names)
-                self.places += [(patient, int(z)) for z in covered(stack).nonzero()]
+        self._stacks: list[PatientStack] = []
+        self._places: list[tuple[int, int]] = []
+        for k, (patient, entry) in enumerate(patients.items()):
+            stack = PatientStack(store, patient, entry, modalities)
+            self._stacks.append(stack)
+            self._places += [(k, int(z)) for z in covered(stack[:]).nonzero()]
             advance()
-        if not self.places:
+        if not self._places:
             raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")
-        complete = {p for p, names in self.owned.items() if len(names) == len(self.modalities)}
-        self.whole: Sequence[int] = [k for k, (p, _) in enumerate(self.places) if p in complete]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self._places)
 
-    def read(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Stacks (B, M, H, W) in [0, 1], and (B, M): which of their images are there."""
-        stacks = torch.zeros(len(indices), len(self.modalities), *self.store.settings.size)
-        present = torch.zeros(stacks.shape[:2], dtype=torch.bool)
-        for b, index in enumerate(indices):
-            patient, z = self.places[index]
-            images = self._arrays[patient][z]
-            for name in self.owned[patient]:
-                m, kept = self.modalities.index(name), self.store.settings.modalities.index(name)
-                stacks[b, m] = torch.from_numpy(self._ranges[patient][name].normalise(images[kept]))
-                present[b, m] = True
-        return stacks, present
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Stacks (B, M, H, W) in [0, 1]."""
+        return torch.stack([self._stacks[k][z] for k, z in (self._places[i] for i in indices)])
 
 
 def is_cohort(url: str) -> bool:

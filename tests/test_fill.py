@@ -1,0 +1,183 @@
+"""What training patients lack: drawn beside their images, trained on, never taken for a scan."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from any2all_cli.fill import Drawing
+from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct
+from any2all_core.network import build_prior
+from any2all_data.normalise import Range, constants
+from any2all_data.store import CohortSettings, CohortStore, Entry
+from any2all_operators import BlockDiagonal, Identity
+from conftest import MODALITIES, TINY, Run, phantom
+from test_cohort import TINY_RUN
+
+STEPS = ("--set", "steps=3")
+PRESENT = {
+    "p-1": ["T1", "FLAIR", "T1Gd"],
+    "p-2": ["T1", "FLAIR", "T1Gd"],
+    "p-3": ["T1", "T1Gd"],
+    "p-4": ["FLAIR"],
+    "p-5": [],
+    "p-6": ["T1"],
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CohortStore:
+    """Four slices a patient, of which the lowest shows no head; p-6 is a test patient."""
+    made = CohortStore.create(str(tmp_path / "c"), CohortSettings(MODALITIES, (32, 32)))
+    for seed, (patient, present) in enumerate(PRESENT.items()):
+        images = np.stack([phantom(seed=10 * seed + k).transpose(2, 1, 0) for k in range(3)], 1)
+        images[0] = 0
+        for k, m in enumerate(MODALITIES):
+            images[:, k] *= m in present
+        split = "test" if patient == "p-6" else "train"
+        scale = dict.fromkeys(present, 200.0)
+        made.write(patient, images, Entry(split, np.eye(4).tolist(), present, scale=scale))  # type: ignore[arg-type]
+    return made
+
+
+def drawn(store: CohortStore) -> dict[str, torch.Tensor]:
+    """What was drawn of each patient, MR in [0, 1]."""
+    return {
+        p: torch.from_numpy(store.array(p, "drawn")[:])
+        for p, e in store.patients().items()
+        if e.drawn
+    }
+
+
+def test_gaps_are_filled_and_trained_on(
+    store: CohortStore, any2all: Run, prior_folder: Path, tmp_path: Path
+) -> None:
+    measured = {p: store.images(p) for p in PRESENT}
+    train = ("train", "--data", "c", *TINY_RUN, "--output")
+    refused = any2all(*train, "run", "--incomplete")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "2 of the 2 patients of train who lack some" in refused.stderr
+    assert "any2all fill c --prior PRIOR" in refused.stderr
+    (tmp_path / "run").rmdir()
+
+    fill = ("fill", "c", "--prior", prior_folder, *STEPS)
+    done = any2all(*fill)
+    assert done.returncode == 0, done.stderr
+    assert "2 patients filled: their drawn images are synthetic" in done.stderr
+    entries, first = store.patients(), drawn(store)
+    assert {p: e.drawn for p, e in entries.items() if e.drawn} == {
+        "p-3": ["FLAIR"],
+        "p-4": ["T1", "T1Gd"],
+    }
+    assert entries["p-3"].drawn_by["sampler"]["steps"] == 3
+    for patient, images in measured.items():  # what was measured stays as it was
+        assert np.array_equal(store.images(patient), images)
+        assert entries[patient].present == PRESENT[patient]
+    assert not first["p-3"][0].any()  # of a slice without a head nothing is drawn
+    stack = store.stack("p-4", entries["p-4"], MODALITIES)
+    assert torch.equal(stack[:, ::2], first["p-4"])
+    assert torch.equal(stack[:, 1], torch.from_numpy(measured["p-4"][:, 1] / 200).clamp(0, 1))
+    assert re.search(r"p-4 .* drawn .* yes .* drawn", any2all("cohort", "c").stdout)
+
+    trained = any2all(*train, "run", "--incomplete")
+    assert trained.returncode == 0, trained.stderr
+    told = [any2all(*train, "whole").stderr, trained.stderr]
+    counts = [int(re.search(r"trained on (\d+)", text)[1]) for text in told]  # type: ignore[index]
+    assert counts == [3, 9]  # one whole patient of two is held out; a slice less each
+    assert "2 patients of train with images drawn by a prior" in trained.stderr
+    card = json.loads((tmp_path / "run/prior.json").read_text())["training"]["drawn"]
+    assert card == {"patients": 2, "by": [entries["p-3"].drawn_by]}
+    resume = ("run", "--incomplete", "--resume")
+    assert any2all(*train, *resume).returncode == 0
+
+    again = any2all(*fill)  # nothing is drawn anew
+    assert again.returncode == 0
+    assert all(torch.equal(first[p], images) for p, images in drawn(store).items())
+    other = any2all(*fill, "--seed", 1)
+    assert (other.returncode, other.stderr.count("\n")) == (2, 1)
+    assert "2 patients have images drawn by another prior, sampler or seed" in other.stderr
+    assert any2all(*fill, "--seed", 1, "--replace").returncode == 0
+    assert not torch.equal(first["p-3"], drawn(store)["p-3"])
+    other = any2all(*train, *resume)
+    assert other.returncode == 2
+    assert "its run has drawn = {" in other.stderr
+
+    for arguments, said in {
+        ("fill", "c", "--prior", "virtual"): "--prior virtual: of 112 x 96, but c has slices of 32",
+        ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
+        (*fill, "--batch-size", 0): "expected at least 1",
+    }.items():
+        refused = any2all(*arguments)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert said in refused.stderr
+
+
+def test_draws_are_those_of_reconstruct_and_of_any_number_of_processes(
+    store: CohortStore, prior_folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "any2all_cli", "fill", str(tmp_path / "c"), "--prior", str(prior_folder)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *STEPS], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    prior, sampler = DiffusionPrior.load(prior_folder), make_sampler("mds", {"steps": "3"})
+    kept = Drawing(prior, sampler, 2)
+    alone = {
+        p: kept(f"{tmp_path}/c/{p}", [m for m in MODALITIES if m not in PRESENT[p]], 0)
+        for p in ("p-3", "p-4")
+    }
+    for patient, images in drawn(store).items():
+        assert np.allclose(images, alone[patient], atol=1e-5)
+    x = store.stack("p-3", store.patients()["p-3"], ("T1", "T1Gd"))[1:]
+    operator = BlockDiagonal({"T1": Identity(), "T1Gd": Identity()})
+    expected = reconstruct(prior, operator, {"T1": x[:, 0], "T1Gd": x[:, 1]}, sampler)
+    assert expected[0, :, 1].shape == drawn(store)["p-3"][1:, 0].shape
+    # two patients' noise is not alike, nor two slices'
+    assert not torch.allclose(expected[0, :, 1], drawn(store)["p-3"][1:, 0])
+
+
+def test_a_write_that_is_cut_short_leaves_nothing_drawn(
+    store: CohortStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = store.patients()["p-3"]
+    told = Entry(**(vars(entry) | {"drawn": ["FLAIR"], "drawn_by": {"prior": "a"}}))
+    store.write_drawn("p-3", np.ones((4, 1, 32, 32), np.float32), told)
+    assert store.patients()["p-3"] == told
+    with monkeypatch.context() as patch:
+        patch.setattr(CohortStore, "_keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.write_drawn("p-3", np.zeros((4, 1, 32, 32), np.float32), told)
+    assert store.patients()["p-3"] == entry
+
+
+def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
+    """A prior with another range of HU than the cohort's: what it draws keeps its HU."""
+    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    images = np.stack([phantom(seed=k).transpose(2, 1, 0) for k in range(2)], 1)
+    store.write("p-1", images, Entry("train", np.eye(4).tolist(), ["T1", "CT"], scale={"T1": 200}))
+    lacking = Entry("train", np.eye(4).tolist(), ["T1"], scale={"T1": 200})
+    store.write("p-2", images * [[[[1]], [[0]]]], lacking)
+    store.fit()
+    torch.manual_seed(0)
+    kept = {"CT": constants(Range(-1000.0, 3000.0), "HU")}
+    settings = PriorSettings(("T1", "CT"), (32, 32), normalisation=kept)
+    prior = build_prior(TINY, settings).eval().requires_grad_(False)
+    hounsfield = Drawing(prior, make_sampler("mds", {"steps": "3"}), 8)(
+        f"{tmp_path}/c/p-2", ["CT"], 0
+    )
+    assert hounsfield.shape == (4, 1, 32, 32)
+    assert hounsfield.min() < -500
+    assert hounsfield.max() > 500
+    store.write_drawn("p-2", hounsfield, Entry(**(vars(lacking) | {"drawn": ["CT"]})))
+    stack = store.stack("p-2", store.patients()["p-2"], ("T1", "CT"))
+    expected = store.fixed()["CT"].normalise(hounsfield[:, 0])
+    assert torch.equal(stack[:, 1], torch.from_numpy(expected))
