@@ -261,22 +261,23 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
         has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
         if has != wanted:
             raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+    misfit = UserError(
+        "the prior to start from has a network of another size; give its recipe's channels, "
+        "blocks, attention_levels and norm_groups"
+    )
+    for name in ("norm_num_groups", "attention_head_dim"):  # which change no weight's shape
+        if getattr(start.unet, "config", {}).get(name) != prior.unet.config.get(name):
+            raise misfit
     state = start.state_dict()
     own, theirs = (_channels(p, shared) for p in (prior, start))
     try:
-        for name in ("norm_num_groups", "attention_head_dim"):  # which change no weight's shape
-            if start.unet.config.get(name) != prior.unet.config.get(name):
-                raise RuntimeError(name)
         if start.modalities != prior.modalities:
             for name, axis in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
                 old, new = state[f"unet.{name}"], torch.zeros_like(prior.unet.get_parameter(name))
                 state[f"unet.{name}"] = new.index_copy(axis, own, old.index_select(axis, theirs))
         prior.load_state_dict(state)
-    except (RuntimeError, AttributeError, KeyError):
-        raise UserError(
-            "the prior to start from has a network of another size; give its recipe's channels, "
-            "blocks, attention_levels and norm_groups"
-        ) from None
+    except (RuntimeError, KeyError):
+        raise misfit from None
 
 
 def _channels(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
