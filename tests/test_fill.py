@@ -19,6 +19,7 @@ from any2all_data.normalise import Range, constants
 from any2all_data.store import CohortSettings, CohortStore, Entry
 from any2all_operators import BlockDiagonal, Identity
 from conftest import MODALITIES, TINY, Run, phantom
+from PIL import Image
 from test_cohort import TINY_RUN
 
 STEPS = ("--set", "steps=3")
@@ -85,6 +86,13 @@ def test_gaps_are_filled_and_trained_on(
     assert torch.equal(stack[:, ::2], first["p-4"])
     assert torch.equal(stack[:, 1], torch.from_numpy(measured["p-4"][:, 1] / 200).clamp(0, 1))
     assert re.search(r"p-4 .* drawn .* yes .* drawn", any2all("cohort", "c").stdout)
+
+    assert any2all("cohort", "c", "--qc", "qc").returncode == 0
+    heights = {}
+    for patient in ("p-1", "p-4", "p-6"):
+        with Image.open(tmp_path / f"qc/{patient}.png") as sheet:
+            heights[patient] = sheet.height
+    assert heights["p-1"] == heights["p-4"] == 3 * heights["p-6"]
 
     trained = any2all(*train, "run", "--incomplete")
     assert trained.returncode == 0, trained.stderr

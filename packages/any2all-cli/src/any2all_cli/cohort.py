@@ -65,8 +65,11 @@ def _sheets(store: CohortStore, folder: Path) -> None:
     for patient, entry in store.patients().items():
         there = (*entry.present, *entry.aside)
         shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
-        whole = replace(entry, present=shown)
-        stacks[patient] = (shown, store.stack(patient, whole, shown))
-        alignment_sheet(patient, entry, shown, stacks[patient][1]).save(folder / f"{patient}.png")
+        if not shown:
+            continue
+        drawn = [m for m in entry.drawn if m not in shown]
+        stack = store.stack(patient, replace(entry, present=shown), [*shown, *drawn])
+        alignment_sheet(patient, entry, [*shown, *drawn], stack).save(folder / f"{patient}.png")
+        stacks[patient] = (shown, stack[:, : len(shown)])
     histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
     Console(stderr=True).print(f"{len(stacks)} contact sheets and histograms.png in {folder}")

@@ -40,6 +40,8 @@ def alignment_sheet(
             said += f"  registration {entry.quality[name]:.2f}"
         if name in entry.aside:
             said += "  SET ASIDE"
+        elif name not in entry.present:
+            said += "  DRAWN: SYNTHETIC"
         draw.text((4, top + 2), said, fill="white", font=font)
     return sheet
 
