@@ -35,13 +35,12 @@ def alignment_sheet(
             if m:
                 picture[_edges(stack[z, 0])] = torch.tensor([255, 40, 40], dtype=torch.uint8)
             sheet.paste(Image.fromarray(picture.numpy()), (k * width, top + MARGIN))
-        said = f"{patient}  {name}"
+        drawn = name not in (*entry.present, *entry.aside)
+        said = f"{name}  DRAWN: SYNTHETIC  {patient}" if drawn else f"{patient}  {name}"
         if name in entry.quality:
             said += f"  registration {entry.quality[name]:.2f}"
         if name in entry.aside:
             said += "  SET ASIDE"
-        elif name not in entry.present:
-            said += "  DRAWN: SYNTHETIC"
         draw.text((4, top + 2), said, fill="white", font=font)
     return sheet
 
