@@ -157,7 +157,7 @@ def main() -> None:
         name: trained(data, options.output / f"run-{name}", options.steps, *recipe)
         for name, data in (("everything", whole), ("complete-case", thinned))
     }
-    any2all("fill", thinned, "--prior", runs["complete-case"] / "best")
+    any2all("fill", thinned, "--prior", runs["complete-case"] / "best", "--replace")
     runs["filled"] = trained(
         thinned, options.output / "run-filled", options.steps, *recipe, "--incomplete"
     )

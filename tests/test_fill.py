@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +74,7 @@ def test_gaps_are_filled_and_trained_on(
     fill = ("fill", "c", "--prior", prior_folder, *STEPS)
     done = any2all(*fill)
     assert done.returncode == 0, done.stderr
-    assert "2 patients filled: their drawn images are synthetic" in done.stderr
+    assert "2 patients with gaps: what is drawn of them is synthetic" in done.stderr
     entries, first = store.patients(), drawn(store)
     assert {p: e.drawn for p, e in entries.items() if e.drawn} == {
         "p-3": ["FLAIR"],
@@ -127,44 +130,86 @@ def test_gaps_are_filled_and_trained_on(
         assert said in refused.stderr
 
 
-def test_draws_are_those_of_reconstruct_and_of_any_number_of_processes(
+def test_draws_are_those_of_reconstruct_on_any_number_of_processes(
     store: CohortStore, prior_folder: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += ["-m", "any2all_cli", "fill", str(tmp_path / "c"), "--prior", str(prior_folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, *STEPS], capture_output=True, text=True, timeout=300, env=environment
+        [*command, *STEPS, "--precision", "float32"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
-    prior, sampler = DiffusionPrior.load(prior_folder), make_sampler("mds", {"steps": "3"})
-    kept = Drawing(prior, sampler, 2)
-    alone = {
-        p: kept(f"{tmp_path}/c/{p}", [m for m in MODALITIES if m not in PRESENT[p]], 0)
-        for p in ("p-3", "p-4")
-    }
+    prior, sampler = (
+        DiffusionPrior.load(prior_folder, "float32"),
+        make_sampler("mds", {"steps": "3"}),
+    )
     for patient, images in drawn(store).items():
-        assert np.allclose(images, alone[patient], atol=1e-5)
-    x = store.stack("p-3", store.patients()["p-3"], ("T1", "T1Gd"))[1:]
-    operator = BlockDiagonal({"T1": Identity(), "T1Gd": Identity()})
-    expected = reconstruct(prior, operator, {"T1": x[:, 0], "T1Gd": x[:, 1]}, sampler)
-    assert expected[0, :, 1].shape == drawn(store)["p-3"][1:, 0].shape
-    # two patients' noise is not alike, nor two slices'
-    assert not torch.allclose(expected[0, :, 1], drawn(store)["p-3"][1:, 0])
+        entry, known = store.patients()[patient], PRESENT[patient]
+        x = store.stack(patient, entry, known)[1:]
+        seed = int.from_bytes(hashlib.sha256(f"0 {patient}".encode()).digest()[:8])
+        expected = reconstruct(
+            prior,
+            BlockDiagonal({m: Identity() for m in known}),
+            {m: x[:, k] for k, m in enumerate(known)},
+            sampler,
+            slice_ids=[1, 2, 3],
+            seed=seed,
+        )[0]
+        missing = [k for k, m in enumerate(MODALITIES) if m not in known]
+        assert torch.allclose(images[1:], expected[:, missing], atol=1e-5)
+    assert len(drawn(store)) == 2
 
 
 def test_a_write_that_is_cut_short_leaves_nothing_drawn(
     store: CohortStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = store.patients()["p-3"]
-    told = Entry(**(vars(entry) | {"drawn": ["FLAIR"], "drawn_by": {"prior": "a"}}))
-    store.write_drawn("p-3", np.ones((4, 1, 32, 32), np.float32), told)
+    images, entry = np.ones((4, 1, 32, 32), np.float32), store.patients()["p-3"]
+    store.update("p-3", replace(entry, notes=["of another process"]))
+    store.write_drawn("p-3", images, ["FLAIR"], {"prior": "a"})
+    told = replace(entry, notes=["of another process"], drawn=["FLAIR"], drawn_by={"prior": "a"})
     assert store.patients()["p-3"] == told
+    with pytest.raises(ValueError, match="expected"):
+        store.write_drawn("p-3", images[:, :, :8], ["FLAIR"], {})
+    assert np.array_equal(store.array("p-3", "drawn")[:], images)
     with monkeypatch.context() as patch:
-        patch.setattr(CohortStore, "_keep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("any2all_data.store._keep", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
-            store.write_drawn("p-3", np.zeros((4, 1, 32, 32), np.float32), told)
-    assert store.patients()["p-3"] == entry
+            store.write_drawn("p-3", images, ["FLAIR"], {"prior": "b"})
+    assert store.patients()["p-3"].drawn == []
+
+
+def test_what_is_accepted_was_not_known_to_the_draws(store: CohortStore, any2all: Run) -> None:
+    entry = store.patients()["p-4"]
+    store.update("p-4", replace(entry, aside={"T1": 0.4}, scale={"FLAIR": 200.0, "T1": 200.0}))
+    store.write_drawn("p-4", np.ones((4, 2, 32, 32), np.float32), ["T1", "T1Gd"], {"prior": "a"})
+    assert any2all("cohort", "c", "--qc", "qc").returncode == 0
+    with Image.open("qc/p-4.png") as sheet, Image.open("qc/p-1.png") as whole:
+        # FLAIR, T1 as it is set aside, T1 and T1Gd as they were drawn
+        assert 3 * sheet.height == 4 * whole.height
+        row = sheet.height // 4
+        set_aside, synthetic = (sheet.crop((0, k * row, 160, k * row + 18)) for k in (1, 2))
+        assert set_aside.tobytes() != synthetic.tobytes()
+    assert any2all("cohort", "c", "--accept", "p-4:T1").returncode == 0
+    kept = store.patients()["p-4"]
+    assert (kept.present, kept.drawn, kept.drawn_by) == (["T1", "FLAIR"], [], {})
+
+
+def test_units_have_to_be_the_cohorts(any2all: Run, tmp_path: Path) -> None:
+    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    images = np.stack([phantom(seed=k).transpose(2, 1, 0) for k in range(2)], 1)
+    store.write("p-1", images, Entry("train", np.eye(4).tolist(), ["T1", "CT"], scale={"T1": 200}))
+    store.write("p-2", images, Entry("train", np.eye(4).tolist(), ["CT"]))
+    store.fit()
+    torch.manual_seed(0)
+    build_prior(TINY, PriorSettings(("T1", "CT"), (32, 32))).save(tmp_path / "prior")
+    refused = any2all("fill", "c", "--prior", "prior")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "--prior prior: its CT is in other units than the cohort's" in refused.stderr
 
 
 def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
@@ -185,7 +230,7 @@ def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
     assert hounsfield.shape == (4, 1, 32, 32)
     assert hounsfield.min() < -500
     assert hounsfield.max() > 500
-    store.write_drawn("p-2", hounsfield, Entry(**(vars(lacking) | {"drawn": ["CT"]})))
+    store.write_drawn("p-2", hounsfield, ["CT"], {})
     stack = store.stack("p-2", store.patients()["p-2"], ("T1", "CT"))
     expected = store.fixed()["CT"].normalise(hounsfield[:, 0])
     assert torch.equal(stack[:, 1], torch.from_numpy(expected))

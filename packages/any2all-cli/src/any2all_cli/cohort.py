@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from rich.console import Console
@@ -28,6 +29,8 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
                 entry,
                 present=sorted([*entry.present, name], key=order),
                 aside={m: q for m, q in entry.aside.items() if m != name},
+                drawn=[],  # without knowing it
+                drawn_by={},
                 notes=[*entry.notes, f"{name} accepted by hand, quality {entry.aside[name]}"],
             ),
         )
@@ -67,9 +70,11 @@ def _sheets(store: CohortStore, folder: Path) -> None:
         shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
         if not shown:
             continue
-        drawn = [m for m in entry.drawn if m not in shown]
-        stack = store.stack(patient, replace(entry, present=shown), [*shown, *drawn])
-        alignment_sheet(patient, entry, [*shown, *drawn], stack).save(folder / f"{patient}.png")
-        stacks[patient] = (shown, stack[:, : len(shown)])
+        stacks[patient] = (shown, store.stack(patient, replace(entry, present=shown), shown))
+        rows = [stacks[patient][1]]
+        if entry.drawn:
+            rows.append(store.stack(patient, replace(entry, present=[]), entry.drawn))
+        sheet = alignment_sheet(patient, entry, shown, torch.cat(rows, 1))
+        sheet.save(folder / f"{patient}.png")
     histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
     Console(stderr=True).print(f"{len(stacks)} contact sheets and histograms.png in {folder}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from any2all_core.prior import DiffusionPrior, weights_hash
@@ -59,6 +59,13 @@ def run(
             f"{url}: no patient of train has one of {', '.join(prior.modalities)} and lacks "
             "another; there is nothing to fill"
         )
+    kept, fixed = prior.settings.normalisation, store.fixed()
+    both = [m for m in prior.modalities if m in store.settings.modalities]
+    if other := [m for m in both if (fixed_range(kept.get(m)) is None) != (m not in fixed)]:
+        raise UserError(
+            f"--prior {prior_name}: its {', '.join(other)} is in other units than the cohort's; "
+            "train one on this cohort"
+        )
     by = {"prior": weights_hash(folder), "seed": seed}
     by |= {"sampler": json.loads(json.dumps({"name": sampler_name, **vars(sampler)}, default=str))}
     others = [p for p, (entry, _) in lacking.items() if entry.drawn and entry.drawn_by != by]
@@ -77,12 +84,13 @@ def run(
             entry, missing = lacking[patient]
             if entry.drawn_by != by or not set(missing) <= set(entry.drawn):
                 images = drawing(f"{url.rstrip('/')}/{patient}", missing, seed)
-                store.write_drawn(patient, images, replace(entry, drawn=missing, drawn_by=by))
+                store.write_drawn(patient, images, missing, by)
             bar.advance(task)
-    console.print(
-        f"{len(own)} patients filled: their drawn images are synthetic, and for train --incomplete "
-        "alone"
-    )
+    if rank == 0:
+        console.print(
+            f"{len(lacking)} patients with gaps: what is drawn of them is synthetic, and for train "
+            "--incomplete alone"
+        )
 
 
 def with_gaps(store: CohortStore, modalities: Sequence[str]) -> dict[str, tuple[Entry, list[str]]]:

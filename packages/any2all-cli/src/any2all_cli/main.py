@@ -212,7 +212,12 @@ def fill(
     preset: Annotated[str | None, typer.Option(help="A named setting of the sampler")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers")] = 0,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Draw anew what another prior has drawn")
+        bool,
+        typer.Option(
+            "--replace",
+            help="Draw anew what another prior, sampler or seed has drawn; not while it is "
+            "trained on",
+        ),
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 32,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",

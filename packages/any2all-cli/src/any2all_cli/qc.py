@@ -23,24 +23,29 @@ BINS = 100
 def alignment_sheet(
     patient: str, entry: Entry, modalities: Sequence[str], stack: Tensor
 ) -> Image.Image:
-    """Rows: modalities; columns: slices (Z, M, H, W in [0, 1]); in red the first one's edges."""
+    """Rows: modalities, then those drawn; columns: slices; in red the first one's edges.
+
+    stack: (Z, M, H, W) in [0, 1].
+    """
     depth, count, height, width = stack.shape
     chosen = [round((k + 1) * (depth - 1) / (COLUMNS + 1)) for k in range(COLUMNS)]
     sheet = Image.new("RGB", (COLUMNS * width, count * (height + MARGIN)))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for m, name in enumerate(modalities):
+    for m, name in enumerate([*modalities, *entry.drawn]):
         top = m * (height + MARGIN)
         for k, z in enumerate(chosen):
             picture = (255 * stack[z, m]).byte()[..., None].repeat(1, 1, 3)
             if m:
                 picture[_edges(stack[z, 0])] = torch.tensor([255, 40, 40], dtype=torch.uint8)
             sheet.paste(Image.fromarray(picture.numpy()), (k * width, top + MARGIN))
-        drawn = name not in (*entry.present, *entry.aside)
-        said = f"{name}  DRAWN: SYNTHETIC  {patient}" if drawn else f"{patient}  {name}"
-        if name in entry.quality:
-            said += f"  registration {entry.quality[name]:.2f}"
-        if name in entry.aside:
-            said += "  SET ASIDE"
+        if m >= len(modalities):
+            said = f"{name}  DRAWN: SYNTHETIC  {patient}"
+        else:
+            said = f"{patient}  {name}"
+            if name in entry.quality:
+                said += f"  registration {entry.quality[name]:.2f}"
+            if name in entry.aside:
+                said += "  SET ASIDE"
         draw.text((4, top + 2), said, fill="white", font=font)
     return sheet
 

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -117,7 +117,7 @@ def train(
         "image_size": settings.image_size,
         "normalisation": settings.normalisation,
         "slices": len(examples),
-        **settings.training,  # what the slices are, and how they were made
+        "drawn": settings.training.get("drawn"),
         "precision": str(dtype),
         "start_from": None if start_from is None else _name(start_from),
     }
@@ -265,8 +265,9 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
         "the prior to start from has a network of another size; give its recipe's channels, "
         "blocks, attention_levels and norm_groups"
     )
+    config = getattr(start.unet, "config", None)
     for name in ("norm_num_groups", "attention_head_dim"):  # which change no weight's shape
-        if getattr(start.unet, "config", {}).get(name) != prior.unet.config.get(name):
+        if not isinstance(config, Mapping) or config.get(name) != prior.unet.config.get(name):
             raise misfit
     state = start.state_dict()
     own, theirs = (_channels(p, shared) for p in (prior, start))

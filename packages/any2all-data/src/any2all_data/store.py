@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -143,32 +143,28 @@ class CohortStore:
 
     def write(self, patient: str, images: Array, entry: Entry) -> None:
         """Add a patient, whole or not at all: images (Z, M, H, W) in physical units."""
+        self._check(images, self.settings.modalities)
         group = self._group.create_group(patient, overwrite=True)
-        self._keep(group, "images", images, self.settings.modalities)
+        _keep(group, "images", images)
         group.update_attributes(asdict(entry))
 
-    def write_drawn(self, patient: str, images: Array, entry: Entry) -> None:
-        """Add what was drawn of a patient, (Z, M, H, W) of ``entry.drawn``; all of it or nothing.
+    def write_drawn(
+        self, patient: str, images: Array, modalities: Sequence[str], by: Mapping[str, Any]
+    ) -> None:
+        """Add what ``by`` has drawn of a patient, (Z, M, H, W); all of it or nothing.
 
         In physical units; MR in [0, 1]. What was drawn of it before is replaced.
         """
-        self.update(patient, replace(entry, drawn=[], drawn_by={}))
+        self._check(images, modalities)
         group = self._group[patient]
-        self._keep(group, "drawn", images, entry.drawn)  # type: ignore[arg-type]
-        self.update(patient, entry)
+        group.update_attributes({"drawn": [], "drawn_by": {}})
+        _keep(group, "drawn", images)  # type: ignore[arg-type]
+        group.update_attributes({"drawn": list(modalities), "drawn_by": dict(by)})
 
-    def _keep(self, group: zarr.Group, name: str, images: Array, modalities: Sequence[str]) -> None:
+    def _check(self, images: Array, modalities: Sequence[str]) -> None:
         expected = (len(modalities), *self.settings.size)
         if images.shape[1:] != expected:
-            raise ValueError(f"{name} {images.shape}, expected (Z, {expected})")
-        array = group.create_array(
-            name,
-            shape=images.shape,
-            chunks=(1, *images.shape[1:]),
-            dtype="float32",
-            overwrite=True,
-        )
-        array[:] = images
+            raise ValueError(f"images {images.shape}, expected (Z, {expected})")
 
     def patients(self) -> dict[str, Entry]:
         """The complete patients, sorted."""
@@ -191,7 +187,7 @@ class CohortStore:
         self._group[patient].update_attributes(asdict(entry))
 
     def array(self, patient: str, name: str = "images") -> Any:
-        """``images`` or ``drawn``, (Z, M, H, W) in physical units, read as it is indexed."""
+        """(Z, M, H, W) in physical units, read as it is indexed; of ``drawn`` MR is in [0, 1]."""
         return self._group[f"{patient}/{name}"]
 
     def images(self, patient: str) -> Array:
@@ -353,6 +349,13 @@ def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
     except Exception as error:  # of whatever store: fsspec's have no common base
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{url}: not readable as a cohort ({what})") from None
+
+
+def _keep(group: zarr.Group, name: str, images: Array) -> None:
+    array = group.create_array(
+        name, shape=images.shape, chunks=(1, *images.shape[1:]), dtype="float32", overwrite=True
+    )
+    array[:] = images
 
 
 def _attributes(group: zarr.Group) -> dict[str, Any]:
