@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from any2all_eval.tables import METRICS, Line
 
 ERROR = 0.2
 """Where the colour of an error ends, of the image's range: one scale for all."""
+LETTERS = 22
+"""Of a title, above one column of images."""
 MARKS, LINES = "os^Dv*PX", ("-", "--", ":", "-.")
 Groups = dict[tuple[str, str], list[tuple[float, float]]]
 """{(image, method): points}"""
@@ -61,7 +64,7 @@ def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> F
     for k, method in enumerate(methods):
         axes[2 * k, 1].set_ylabel(method, fontsize=7)
         axes[2 * k + 1, 1].set_ylabel(f"error, 0 to {ERROR:g}", fontsize=7)
-    figure.suptitle(f"{study.title}; {who}", fontsize=7)
+    figure.suptitle(textwrap.fill(f"{study.title}; {who}", LETTERS * shape[1]), fontsize=7)
     return figure
 
 
