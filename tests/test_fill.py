@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from any2all_cli.fill import Drawing
+from any2all_cli import fill
 from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct
 from any2all_core.network import build_prior
 from any2all_data.normalise import Range, constants
@@ -71,8 +71,8 @@ def test_gaps_are_filled_and_trained_on(
     assert "any2all fill c --prior PRIOR" in refused.stderr
     (tmp_path / "run").rmdir()
 
-    fill = ("fill", "c", "--prior", prior_folder, *STEPS)
-    done = any2all(*fill)
+    command = ("fill", "c", "--prior", prior_folder, *STEPS)
+    done = any2all(*command)
     assert done.returncode == 0, done.stderr
     assert "2 patients with gaps: what is drawn of them is synthetic" in done.stderr
     entries, first = store.patients(), drawn(store)
@@ -108,13 +108,13 @@ def test_gaps_are_filled_and_trained_on(
     resume = ("run", "--incomplete", "--resume")
     assert any2all(*train, *resume).returncode == 0
 
-    again = any2all(*fill)  # nothing is drawn anew
+    again = any2all(*command)  # nothing is drawn anew
     assert again.returncode == 0
     assert all(torch.equal(first[p], images) for p, images in drawn(store).items())
-    other = any2all(*fill, "--seed", 1)
+    other = any2all(*command, "--seed", 1)
     assert (other.returncode, other.stderr.count("\n")) == (2, 1)
     assert "2 patients have images drawn by another prior, sampler or seed" in other.stderr
-    assert any2all(*fill, "--seed", 1, "--replace").returncode == 0
+    assert any2all(*command, "--seed", 1, "--replace").returncode == 0
     assert not torch.equal(first["p-3"], drawn(store)["p-3"])
     other = any2all(*train, *resume)
     assert other.returncode == 2
@@ -123,7 +123,8 @@ def test_gaps_are_filled_and_trained_on(
     for arguments, said in {
         ("fill", "c", "--prior", "virtual"): "--prior virtual: of 112 x 96, but c has slices of 32",
         ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
-        (*fill, "--batch-size", 0): "expected at least 1",
+        ("train", "--data", ".", "--output", "x", "--incomplete"): ". is no cohort; make one with",
+        (*command, "--batch-size", 0): "expected at least 1",
     }.items():
         refused = any2all(*arguments)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
@@ -224,9 +225,8 @@ def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
     kept = {"CT": constants(Range(-1000.0, 3000.0), "HU")}
     settings = PriorSettings(("T1", "CT"), (32, 32), normalisation=kept)
     prior = build_prior(TINY, settings).eval().requires_grad_(False)
-    hounsfield = Drawing(prior, make_sampler("mds", {"steps": "3"}), 8)(
-        f"{tmp_path}/c/p-2", ["CT"], 0
-    )
+    sampler = make_sampler("mds", {"steps": "3"})
+    hounsfield = fill.drawn(f"{tmp_path}/c/p-2", ["CT"], prior, sampler, 0, 8)
     assert hounsfield.shape == (4, 1, 32, 32)
     assert hounsfield.min() < -500
     assert hounsfield.max() > 500

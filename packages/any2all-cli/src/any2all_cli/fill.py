@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from any2all_core.prior import DiffusionPrior, weights_hash
@@ -15,7 +14,7 @@ from any2all_data.cohort import covered
 from any2all_data.inputs import open_patient
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import to_stack
-from any2all_data.store import CohortStore, Entry
+from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity, UserError
 from rich.console import Console
 
@@ -53,7 +52,7 @@ def run(
             f"--prior {prior_name}: of {rows} x {columns}, but {url} has slices of {height} x "
             f"{width}; train one on those of its patients who lack nothing"
         )
-    lacking = with_gaps(store, prior.modalities)
+    lacking = store.with_gaps(prior.modalities)
     if not lacking:
         raise UserError(
             f"{url}: no patient of train has one of {', '.join(prior.modalities)} and lacks "
@@ -77,13 +76,13 @@ def run(
     console = Console(stderr=True)
     rank, processes = share()
     own = list(lacking)[rank::processes]
-    drawing = Drawing(prior, sampler, batch_size)
     with progress_bar(console, unit="patients") as bar:
         task = bar.add_task("drawing", total=len(own))
         for patient in own:
             entry, missing = lacking[patient]
-            if entry.drawn_by != by or not set(missing) <= set(entry.drawn):
-                images = drawing(f"{url.rstrip('/')}/{patient}", missing, seed)
+            if entry.drawn_by != by:
+                path = f"{url.rstrip('/')}/{patient}"
+                images = drawn(path, missing, prior, sampler, seed, batch_size)
                 store.write_drawn(patient, images, missing, by)
             bar.advance(task)
     if rank == 0:
@@ -93,48 +92,39 @@ def run(
         )
 
 
-def with_gaps(store: CohortStore, modalities: Sequence[str]) -> dict[str, tuple[Entry, list[str]]]:
-    """{patient of train: entry, modalities it lacks} of those who have some and lack others."""
-    wanted = [m for m in modalities if m in store.settings.modalities]
-    found = {}
-    for patient, entry in store.patients().items():
-        missing = [m for m in wanted if m not in entry.present]
-        if entry.split == "train" and missing and len(missing) < len(wanted):
-            found[patient] = entry, missing
-    return found
+def drawn(
+    patient: str,
+    missing: Sequence[str],
+    prior: DiffusionPrior,
+    sampler: Sampler,
+    seed: int,
+    batch_size: int,
+) -> Array:
+    """One draw of what a patient (COHORT/NAME) lacks, of each slice that shows a head.
 
-
-@dataclass(frozen=True)
-class Drawing:
-    """Draws what a patient lacks, one draw of each slice that shows a head."""
-
-    prior: DiffusionPrior
-    sampler: Sampler
-    batch_size: int
-
-    def __call__(self, patient: str, missing: Sequence[str], seed: int) -> Array:
-        """(Z, M, H, W) of the missing modalities in physical units, MR in [0, 1]."""
-        modalities, kept = self.prior.modalities, self.prior.settings.normalisation
-        size, grid = self.prior.settings.image_size, self.prior.settings.training.get("grid")
-        volumes = open_patient(patient, modalities, kept, size, grid).volumes
-        stack = to_stack(volumes)
-        ids = covered(stack).nonzero().flatten()
-        drawn = torch.zeros(len(stack), len(missing), *size)
-        if len(ids):
-            name = patient.rpartition("/")[2]
-            key = hashlib.sha256(f"{seed} {name}".encode()).digest()
-            result = reconstruct(
-                self.prior,
-                BlockDiagonal({m: Identity() for m in volumes}),
-                {m: stack[ids, k] for k, m in enumerate(volumes)},
-                self.sampler,
-                slice_ids=ids.tolist(),
-                seed=int.from_bytes(key[:8]),  # patients' noise differs
-                batch_size=self.batch_size,
-            )
-            drawn[ids] = result[0][:, [modalities.index(m) for m in missing]]
-        images = drawn.numpy()
-        for k, m in enumerate(missing):
-            values = fixed_range(kept.get(m)) or Range(0.0, 1.0)
-            images[:, k] = values.physical(images[:, k])
-        return images
+    (Z, M, H, W) of the missing modalities in physical units, MR in [0, 1].
+    """
+    modalities, kept = prior.modalities, prior.settings.normalisation
+    size, grid = prior.settings.image_size, prior.settings.training.get("grid")
+    volumes = open_patient(patient, modalities, kept, size, grid).volumes
+    stack = to_stack(volumes)
+    ids = covered(stack).nonzero().flatten()
+    result = torch.zeros(len(stack), len(missing), *size)
+    if len(ids):
+        name = patient.rpartition("/")[2]
+        key = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        draw = reconstruct(
+            prior,
+            BlockDiagonal({m: Identity() for m in volumes}),
+            {m: stack[ids, k] for k, m in enumerate(volumes)},
+            sampler,
+            slice_ids=ids.tolist(),
+            seed=int.from_bytes(key[:8]),  # patients' noise differs
+            batch_size=batch_size,
+        )[0]
+        result[ids] = draw[:, [modalities.index(m) for m in missing]]
+    images = result.numpy()
+    for k, m in enumerate(missing):
+        values = fixed_range(kept.get(m)) or Range(0.0, 1.0)
+        images[:, k] = values.physical(images[:, k])
+    return images

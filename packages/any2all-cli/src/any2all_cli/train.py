@@ -27,7 +27,6 @@ from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor
 
-from any2all_cli.fill import with_gaps
 from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
@@ -230,7 +229,7 @@ def _of_cohort(
 
 def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
     """The patients of train whose gaps are filled, which all of them have to be."""
-    lacking = with_gaps(store, names)
+    lacking = store.with_gaps(names)
     filled = {p: e for p, (e, missing) in lacking.items() if set(missing) <= set(e.drawn)}
     if len(filled) < len(lacking):
         raise UserError(

@@ -248,6 +248,16 @@ class CohortStore:
             if entry.split == split and set(modalities) <= set(entry.present)
         }
 
+    def with_gaps(self, modalities: Sequence[str]) -> dict[str, tuple[Entry, list[str]]]:
+        """{patient of train: entry, what it lacks} of those who have some and lack others."""
+        wanted = [m for m in modalities if m in self.settings.modalities]
+        found = {}
+        for patient, entry in self.patients().items():
+            missing = [m for m in wanted if m not in entry.present]
+            if entry.split == "train" and missing and len(missing) < len(wanted):
+                found[patient] = entry, missing
+        return found
+
     def slices(
         self,
         patients: Mapping[str, Entry],
