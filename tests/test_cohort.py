@@ -384,7 +384,7 @@ def test_a_cluster_that_loses_a_worker(process: Run, tmp_path: Path) -> None:
         )
     ]  # fmt: skip
     try:
-        wait_for(address.exists)
+        wait_for(lambda: address.exists() and address.read_text().endswith("}"))  # whole, that is
         url = json.loads(address.read_text())["address"]
         for _ in range(2):
             running.append(
