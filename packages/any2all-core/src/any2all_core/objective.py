@@ -8,6 +8,8 @@ from torch import Tensor
 from any2all_core.prior import DiffusionPrior, Prediction
 
 VALIDATION_TIMES = (150, 300, 500, 700)
+QUARTERS = 4
+GOLDEN = (5**0.5 - 1) / 2
 VALIDATION_BATCH = 16
 
 
@@ -46,23 +48,28 @@ def loss(
 def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     """Held-out loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1).
 
-    slices: (N, M, H, W) in [0, 1].
+    slices: (N, M, H, W) in [0, 1]. Each is seen at one time in every quarter of the schedule. Where
+    in the quarter differs from slice to slice by the golden ratio, so that slices next to each
+    other, which are of one patient, lie apart, and all together cover it evenly.
     """
     device = prior.device
     random = torch.Generator().manual_seed(0)
     alpha_bar = prior.schedule.alpha_bar.float()
     steps = prior.schedule.steps
     x_0 = 2 * slices - 1
-    t = torch.linspace(0, steps - 1, len(x_0)).round().long()
     noise = torch.randn(x_0.shape, generator=random)
+    within = torch.arange(1, len(x_0) + 1, dtype=torch.float64) * GOLDEN % 1
     total = 0.0
-    for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, noise, t)), strict=True):
-        x, z, time = (a.to(device) for a in part)
-        level = alpha_bar.to(device)[time]
-        out = prior.predict(noised(x, z, level), time)
-        value = loss(out, x, z, level, prior.settings.prediction)
-        total += float(value) * len(x)
-    figures = {"validation_loss": total / len(x_0)}
+    for quarter in range(QUARTERS):
+        t = ((quarter + within) / QUARTERS * steps).long()
+        again = torch.randn(x_0.shape, generator=random)
+        for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, again, t)), strict=True):
+            x, z, time = (a.to(device) for a in part)
+            level = alpha_bar.to(device)[time]
+            out = prior.predict(noised(x, z, level), time)
+            value = loss(out, x, z, level, prior.settings.prediction)
+            total += float(value) * len(x)
+    figures = {"validation_loss": total / QUARTERS / len(x_0)}
     for time_ in VALIDATION_TIMES:
         late = time_ * steps // 1000
         signal, spread = alpha_bar[late].sqrt(), (1 - alpha_bar[late]).sqrt()

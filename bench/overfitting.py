@@ -1,0 +1,42 @@
+"""Loss and PSNR of x̂_0 on patients trained on, held out and of test, all measured alike.
+
+    python bench/overfitting.py --prior virtual --data COHORT
+    python bench/overfitting.py --prior lgg --data LGG      # train/, val/, test/ with patients
+
+As training validates: 64 slices, evenly spread over the patients. Where train does no better than
+val, more steps or a larger network would help more than more patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from any2all_core import load_prior
+from any2all_core.objective import validate
+from any2all_data.cohort import find_patients, read_slices
+from any2all_data.store import CohortStore, is_cohort
+
+SLICES = 64
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--prior", required=True)
+    arguments.add_argument("--data", required=True)
+    options = arguments.parse_args()
+    prior = load_prior(options.prior, "float32")
+    store = CohortStore.open(options.data) if is_cohort(options.data) else None
+    for split in ("train", "val", "test"):
+        if store is not None:
+            slices = store.slices(store.having(prior.modalities, split), prior.modalities)
+        else:
+            slices = read_slices(find_patients(Path(options.data) / split), prior.modalities)
+        chosen = slices[torch.linspace(0, len(slices) - 1, SLICES).round().long()]
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in validate(prior, chosen).items())
+        print(f"{split}: {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
