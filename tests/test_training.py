@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -48,9 +49,8 @@ def run(output: Path, recipe: Recipe = TINY, **options: object) -> list[Progress
         SETTINGS,
         recipe,
         output,
-        augment=augment,
         precision="float32",
-        **{"report": seen.append, **options},  # type: ignore[arg-type]
+        **{"augment": augment, "report": seen.append, **options},  # type: ignore[arg-type]
     )
     return seen
 
@@ -357,15 +357,19 @@ def test_a_full_disk_leaves_the_checkpoint_before(
 
 
 def test_the_best_prior_is_kept(tmp_path: Path) -> None:
-    worse = dataclasses.replace(
-        TINY, steps=30, learning_rate=0.5, warmup=25, ema=0.0, clip_norm=9.0
-    )
-    run(tmp_path / "run", worse, checkpoint_every=5, validate_every=5)
+    """From step 25 on it is shown negatives, and gets worse."""
+    recipe = dataclasses.replace(TINY, steps=40, learning_rate=0.01, decay=0.0, ema=0.0)
+    step = itertools.count()
+
+    def spoilt(x_0: torch.Tensor, _: object) -> torch.Tensor:
+        return x_0 if next(step) < 25 else 1 - x_0
+
+    run(tmp_path / "run", recipe, checkpoint_every=5, validate_every=5, augment=spoilt)
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     losses = {entry["step"]: entry["validation_loss"] for entry in log}
     best = DiffusionPrior.load(tmp_path / "run/best").settings.training
     assert best["steps"] == min(losses, key=losses.get)  # type: ignore[arg-type]
-    assert best["steps"] < 30
+    assert 5 < best["steps"] <= 25
 
 
 def test_recipes_are_files(tmp_path: Path) -> None:
