@@ -12,13 +12,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from any2all_core import load_prior
-from any2all_core.objective import validate
+from any2all_core.objective import validate, validation_slices
 from any2all_data.cohort import find_patients, read_slices
 from any2all_data.store import CohortStore, is_cohort
-
-SLICES = 64
 
 
 def main() -> None:
@@ -33,8 +30,8 @@ def main() -> None:
             slices = store.slices(store.having(prior.modalities, split), prior.modalities)
         else:
             slices = read_slices(find_patients(Path(options.data) / split), prior.modalities)
-        chosen = slices[torch.linspace(0, len(slices) - 1, SLICES).round().long()]
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in validate(prior, chosen).items())
+        measured = validate(prior, validation_slices(slices))
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in measured.items())
         print(f"{split}: {figures}", flush=True)
 
 

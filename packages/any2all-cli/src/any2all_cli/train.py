@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from any2all_core.checkpoint import prepare_output
 from any2all_core.examples import Examples, InMemory
+from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, PriorSettings
 from any2all_core.recipe import Recipe, read_recipe
@@ -31,7 +32,6 @@ from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
 
-VALIDATION_SLICES = 64
 DRAWS, DRAW_STEPS = 8, 25
 TERMINATED = 143
 
@@ -67,8 +67,7 @@ def run(
     console = Console(stderr=True, quiet=not first)
     read = _of_cohort if is_cohort(data) else _of_folders
     examples, check, prior = read(data, validation, wanted, incomplete, console)
-    count = min(VALIDATION_SLICES, len(check))
-    check = check[torch.linspace(0, len(check) - 1, count).round().long()]
+    check = validation_slices(check)
     console.print(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
         f"{', '.join(prior.modalities)} at {check.shape[2]} x {check.shape[3]}"

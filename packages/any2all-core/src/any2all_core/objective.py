@@ -7,6 +7,7 @@ from torch import Tensor
 
 from any2all_core.prior import DiffusionPrior, Prediction
 
+VALIDATION_SLICES = 64
 VALIDATION_TIMES = (150, 300, 500, 700)
 QUARTERS = 4
 GOLDEN = (5**0.5 - 1) / 2
@@ -44,6 +45,12 @@ def loss(
     return each.mean()
 
 
+def validation_slices(slices: Tensor) -> Tensor:
+    """Of slices (N, M, H, W), patient after patient, 64 that are evenly spread; all if fewer."""
+    count = min(VALIDATION_SLICES, len(slices))
+    return slices[torch.linspace(0, len(slices) - 1, count).round().long()]
+
+
 @torch.no_grad()
 def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     """Held-out loss over fixed noise, and the PSNR of x̂_0 at fixed times (data range 1).
@@ -55,6 +62,7 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     device = prior.device
     random = torch.Generator().manual_seed(0)
     alpha_bar = prior.schedule.alpha_bar.float()
+    levels = alpha_bar.to(device)
     steps = prior.schedule.steps
     x_0 = 2 * slices - 1
     noise = torch.randn(x_0.shape, generator=random)
@@ -65,7 +73,7 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
         again = torch.randn(x_0.shape, generator=random)
         for part in zip(*(a.split(VALIDATION_BATCH) for a in (x_0, again, t)), strict=True):
             x, z, time = (a.to(device) for a in part)
-            level = alpha_bar.to(device)[time]
+            level = levels[time]
             out = prior.predict(noised(x, z, level), time)
             value = loss(out, x, z, level, prior.settings.prediction)
             total += float(value) * len(x)
