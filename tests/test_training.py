@@ -81,9 +81,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prediction", ["v", "epsilon"])
 def test_it_learns_to_denoise(tmp_path: Path, prediction: str) -> None:
+    levels = "shared" if prediction == "epsilon" else "separate"
     recipe = dataclasses.replace(
-        TINY, prediction=prediction, steps=80, learning_rate=3e-3, ema=0.9, batch_size=8
-    )
+        TINY, prediction=prediction, levels=levels, steps=80, learning_rate=3e-3, ema=0.9,
+        batch_size=8,
+    )  # fmt: skip
     seen = run(tmp_path / "run", recipe, checkpoint_every=4, validate_every=40)
     first, last = (p.validation for p in seen if p.validation)
     assert last["validation_loss"] < first["validation_loss"]
@@ -127,7 +129,7 @@ def test_a_rate_that_fell_does_not_jump_up_again(tmp_path: Path) -> None:
 def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     run(tmp_path / "first")
     first = DiffusionPrior.load(tmp_path / "first", "float32")
-    still = dataclasses.replace(TINY, learning_rate=1e-12, steps=1, ema=0.0)
+    still = dataclasses.replace(TINY, learning_rate=1e-12, matrix_rate=1e-12, steps=1, ema=0.0)
     run(tmp_path / "still", still, start_from=first)
     second = DiffusionPrior.load(tmp_path / "still", "float32")
     for ours, theirs in zip(first.parameters(), second.parameters(), strict=True):
@@ -137,7 +139,8 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, given was None"):
         run(tmp_path / "still", still, resume=True)
     for change, words in (
-        ({"prediction": "epsilon"}, "has prediction v, this training epsilon"),
+        ({"prediction": "sample"}, "has prediction v, this training sample"),
+        ({"levels": "shared"}, "a noise level for each modality, this training one for all"),
         ({"channels": (16, 16)}, "network of another size"),
         ({"norm_groups": 1}, "network of another size"),
     ):
@@ -150,19 +153,20 @@ def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) 
     run(tmp_path / "first")
     first = DiffusionPrior.load(tmp_path / "first", "float32")
     settings = dataclasses.replace(SETTINGS, modalities=("CT", MODALITIES[2], MODALITIES[0]))
-    still = dataclasses.replace(TINY, learning_rate=1e-12, steps=1, ema=0.0)
+    still = dataclasses.replace(TINY, learning_rate=1e-12, matrix_rate=1e-12, steps=1, ema=0.0)
     x = slices()
     more = {"start_from": first, "precision": "float32"}
     train(InMemory(x), x[:4], settings, still, tmp_path / "second", **more)  # type: ignore[arg-type]
     second = DiffusionPrior.load(tmp_path / "second", "float32")
     stack = torch.randn(2, 3, 32, 32, generator=generator(3))
-    t = torch.tensor([100, 800])
+    t = torch.tensor([[100, 800, 0], [900, 999, 300]])
     found = second.predict(stack, t)
-    # as if the first prior were blind to the modality that is not shared
+    # as if the first prior were blind to the modality that is not shared, and to its level
     weight = first.unet.get_parameter("conv_in.weight")
     parts = SETTINGS.patch**2
     weight[:, parts : 2 * parts] = 0
-    expected = first.predict(stack[:, [2, 0, 1]], t)
+    weight[:, 3 * parts + 1] = 0
+    expected = first.predict(stack[:, [2, 0, 1]], t[:, [2, 0, 1]])
     assert torch.allclose(found[:, 2], expected[:, 0], atol=1e-5)
     assert torch.allclose(found[:, 1], expected[:, 2], atol=1e-5)
     assert found[:, 0].abs().max() < 1e-5
@@ -190,8 +194,10 @@ def test_what_cannot_be_trained_is_told_first(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     x = slices()
+    spoilt = x.clone()
+    spoilt[..., 5, 5] = torch.nan
     with pytest.raises(UserError, match="step 0: the loss is nan"):
-        train(InMemory(x * torch.nan), x[:4], SETTINGS, TINY, tmp_path / "run", precision="float32")
+        train(InMemory(spoilt), x[:4], SETTINGS, TINY, tmp_path / "run", precision="float32")
 
 
 def test_every_slice_is_seen_once_an_epoch() -> None:
@@ -381,9 +387,12 @@ def test_recipes_are_files(tmp_path: Path) -> None:
     recipe = read_recipe(own)
     assert (recipe.prediction, recipe.min_snr, recipe.channels) == ("sample", 5.0, (8, 16))
     for text, words in {
-        "chanels = [8]": "own.toml: chanels is unknown; there are prediction, min_snr",
+        "chanels = [8]": "own.toml: chanels is unknown; there are prediction, levels, questions",
         "steps = 1.5": "own.toml: steps = 1.5; expected a whole number",
-        "channels = 8": "expected a list of whole numbers",
+        "channels = 8": "expected a list of numbers",
+        "channels = [8.5]": "expected a whole number",
+        "questions = [1, 0]": "expected the shares of joint, given, mean, mixed, apart",
+        'prediction = "epsilon"': "levels=separate with prediction=epsilon",
         "steps = true": "expected a whole number",
         'prediction = "x"': "prediction=x, expected epsilon, v, sample",
         "steps = ": "not readable as TOML",
@@ -411,8 +420,10 @@ def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> Non
     """With w = min(SNR, γ) on x_0's error, the same x̂_0 costs the same however it is predicted."""
     random = torch.Generator().manual_seed(0)
     x_0, noise, wrong = (torch.randn(6, 2, 8, 8, generator=random) for _ in range(3))
-    alpha_bar = torch.tensor([0.999, 0.9, 0.7, 0.5, 0.1, 0.01])
-    signal_, spread = (a[:, None, None, None] for a in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
+    alpha_bar = torch.tensor([0.999, 0.9, 0.7, 0.5, 0.1, 0.01, 0.8, 0.6, 0.4, 0.3, 0.2, 0.05])
+    alpha_bar = alpha_bar.view(6, 2)
+    asked = torch.arange(12).view(6, 2) % 3 > 0
+    signal_, spread = (a[:, :, None, None] for a in (alpha_bar.sqrt(), (1 - alpha_bar).sqrt()))
     x_t = noised(x_0, noise, alpha_bar)
     x_0_hat = x_0 + 0.1 * wrong
     epsilon_hat = (x_t - signal_ * x_0_hat) / spread
@@ -422,8 +433,9 @@ def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> Non
         "v": signal_ * epsilon_hat - spread * x_0_hat,
     }[prediction]
     snr = alpha_bar / (1 - alpha_bar)
-    expected = (snr.clamp(max=5) * (0.1 * wrong).square().mean((1, 2, 3))).mean()
-    found = loss(out, x_0, noise, alpha_bar, prediction, min_snr=5.0)
+    each = snr.clamp(max=5) * (0.1 * wrong).square().mean((2, 3))
+    expected = each[asked].mean()
+    found = loss(out, x_0, noise, alpha_bar, asked, prediction, min_snr=5.0)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -1,6 +1,7 @@
 """The diffusion prior, its training, the plugin registry, and reconstruct()."""
 
 from any2all_core.check import check_sampler
+from any2all_core.conditioning import Conditioning
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
 from any2all_core.noise import Noise
 from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BundledPrior",
+    "Conditioning",
     "DiffusionPrior",
     "GaussianMixturePrior",
     "GaussianPrior",

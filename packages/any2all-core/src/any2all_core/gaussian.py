@@ -10,6 +10,7 @@ import torch
 from any2all_operators import Measurement
 from torch import Tensor
 
+from any2all_core.prior import Levels, Times
 from any2all_core.schedule import Schedule
 
 NULL = 1e-9
@@ -38,8 +39,9 @@ class Posterior:
 class GaussianPrior:
     """Small stacks drawn from N(mean, covariance), in [−1, 1] units.
 
-    mean: (M, H, W); covariance: (MHW, MHW), symmetric, not negative. ``calls``: the times at which
-    it was asked. Everything is computed in double precision.
+    mean: (M, H, W); covariance: (MHW, MHW), symmetric, not negative. ``levels``: whether it takes a
+    time for each modality. ``calls``: the times at which it was asked, the latest of each call.
+    Everything is computed in double precision.
     """
 
     modalities: tuple[str, ...]
@@ -47,6 +49,7 @@ class GaussianPrior:
     covariance: Tensor
     schedule: Schedule = field(default_factory=Schedule)
     calls: list[int] = field(default_factory=list)
+    levels: Levels = "shared"
 
     def __post_init__(self) -> None:
         self.mean, self.covariance = self.mean.double(), self.covariance.double()
@@ -62,13 +65,31 @@ class GaussianPrior:
         whole = torch.kron(covariance.double(), pixels)
         return cls(modalities, mean[:, None, None].expand(-1, *size), whole)
 
-    def denoise(self, x_t: Tensor, t: int) -> Tensor:
-        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ)."""
+    def denoise(self, x_t: Tensor, t: Times) -> Tensor:
+        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ).
+
+        With a time for each modality √ᾱ and 1−ᾱ are diagonal matrices, on both sides of Σ, and what
+        is at T−1 is left out.
+        """
+        if not isinstance(t, int):
+            return self._denoise_each(x_t, tuple(t))
         self.calls.append(t)
         a = float(self.schedule.alpha_bar[t])
         gain = a**0.5 * self._values / (a * self._values + 1 - a)
         gap = (x_t.double() - a**0.5 * self.mean).flatten(1)
         moved = ((gap @ self._axes) * gain) @ self._axes.mT
+        return (self.mean + moved.view(x_t.shape)).to(x_t.dtype)
+
+    def _denoise_each(self, x_t: Tensor, times: tuple[int, ...]) -> Tensor:
+        self.calls.append(max(times))
+        levels = self.schedule.alpha_bar[list(times)]
+        levels[torch.tensor(times) == self.schedule.steps - 1] = 0.0
+        a = levels[:, None, None].expand(self.mean.shape).flatten()
+        signal = a.sqrt()
+        noisy = signal[:, None] * self.covariance * signal + torch.diag(1 - a)
+        gap = x_t.double().flatten(1) - signal * self.mean.flatten()
+        gap[:, a == 0] = 0.0
+        moved = torch.linalg.solve(noisy, gap.mT).mT @ (signal[:, None] * self.covariance)
         return (self.mean + moved.view(x_t.shape)).to(x_t.dtype)
 
     def log_density(self, x_t: Tensor, alpha_bar: float) -> Tensor:

@@ -28,9 +28,10 @@ def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
         )
     plain = levels - attention
     channels = len(settings.modalities) * recipe.patch**2
+    told = len(settings.modalities) if settings.levels == "separate" else 0
     unet = UNet2DModel(
         sample_size=tuple(n // recipe.patch for n in settings.image_size),
-        in_channels=channels,
+        in_channels=channels + told,
         out_channels=channels,
         block_out_channels=recipe.channels,
         layers_per_block=recipe.blocks,

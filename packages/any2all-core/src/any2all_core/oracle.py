@@ -19,6 +19,7 @@ from torch import Tensor
 
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior
 from any2all_core.noise import generator
+from any2all_core.prior import Levels
 from any2all_core.reconstruct import complete, reconstruct, simulate
 from any2all_core.sampler import Sampler
 
@@ -40,7 +41,7 @@ class Found:
     spread: float
 
 
-def smooth_images() -> GaussianPrior:
+def smooth_images(levels: Levels = "shared") -> GaussianPrior:
     """Two images of 8 x 8, in which neighbours are alike and A tells much of B (0.74)."""
     place = torch.cartesian_prod(torch.arange(SIZE), torch.arange(SIZE)).double()
     distance = torch.cdist(place, place)
@@ -48,7 +49,8 @@ def smooth_images() -> GaussianPrior:
     pair = torch.tensor([[0.10, 0.07], [0.07, 0.09]]).double()
     pixels = torch.eye(2 * SIZE**2).double()
     mean = torch.tensor([-0.1, 0.2])[:, None, None].expand(-1, SIZE, SIZE)
-    return GaussianPrior(MODALITIES, mean, torch.kron(pair, alike) + 0.003 * pixels)
+    covariance = torch.kron(pair, alike) + 0.003 * pixels
+    return GaussianPrior(MODALITIES, mean, covariance, levels=levels)
 
 
 def two_kinds() -> GaussianMixturePrior:
@@ -95,18 +97,23 @@ def cases() -> dict[str, dict[str, Operator]]:
         "A clean": {"A": Identity()},
         "A clean, B k-space": {"A": Identity(), "B": scan},
         "A, B k-space": {"A": scan, "B": scan},
+        "A noisy": {"A": Identity(0.05)},
         "B blurred": {"B": Blur()},
     }
 
 
 def posterior_error(
-    sampler: Sampler, known: Mapping[str, Operator], draws: int = 256, seed: int = 0
+    sampler: Sampler,
+    known: Mapping[str, Operator],
+    draws: int = 256,
+    seed: int = 0,
+    levels: Levels = "shared",
 ) -> dict[str, Found]:
     """{image: how its draws differ from the posterior} for one truth of :func:`smooth_images`.
 
     Images that the data fixes are left out. Source of the posterior: conditioning a Gaussian.
     """
-    prior = smooth_images()
+    prior = smooth_images(levels)
     if known:
         measurement = _measured(prior, known, prior.draw(1, generator(seed, 1)), seed)
         posterior = prior.posterior(measurement)

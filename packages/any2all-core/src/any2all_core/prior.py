@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -19,6 +19,9 @@ from any2all_core.registry import find_plugin
 from any2all_core.schedule import Kind, Schedule
 
 Prediction = Literal["epsilon", "v", "sample"]
+Levels = Literal["separate", "shared"]
+Times = int | Sequence[int]
+"""One time of the schedule for all modalities, or one for each of them."""
 FORMAT = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -30,9 +33,19 @@ class Prior(Protocol):
     modalities: tuple[str, ...]
     schedule: Schedule
 
-    def denoise(self, x_t: Tensor, t: int) -> Tensor:
-        """E[x_0 | x_t] for a stack (B, M, H, W) whose images lie in [−1, 1]; differentiable."""
+    def denoise(self, x_t: Tensor, t: Times) -> Tensor:
+        """E[x_0 | x_t] for a stack (B, M, H, W) whose images lie in [−1, 1]; differentiable.
+
+        t: the time of all modalities. A prior that has an attribute ``levels`` = "separate" also
+        takes one for each, (M,): 0 says that an image is known exactly, T−1 that nothing is known
+        of it, whatever x_t holds there.
+        """
         ...
+
+
+def has_separate_levels(prior: Prior) -> bool:
+    """Whether a prior takes a time for each modality."""
+    return getattr(prior, "levels", "shared") == "separate"
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,15 @@ class PriorSettings:
 
     ``normalisation``: for each modality how physical values became [0, 1] and its unit.
     ``patch``: the network sees pixel_unshuffle(x, patch), so a stack of M images enters as
-    M·patch² channels on an (H/patch, W/patch) grid. ``network``: diffusers, a ``UNet2DModel``, or
+    M·patch² channels on an (H/patch, W/patch) grid. ``levels``: whether each modality has a noise
+    level of its own, which the network is told in M more channels. ``network``: diffusers, a ``UNet2DModel``, or
     the name of a plugin of the group ``any2all.networks`` that builds another.
     """
 
     modalities: tuple[str, ...]
     image_size: tuple[int, int]
     prediction: Prediction = "v"
+    levels: Levels = "shared"
     patch: int = 2
     diffusion_steps: int = 1000
     schedule: Kind = "cosine"
@@ -61,6 +76,13 @@ class DiffusionPrior(nn.Module):
 
     epsilon: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
     v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D); sample: x̂_0 itself.
+
+    With ``levels`` "separate" modality m has its own time t_m and ᾱ(t_m). The network sees t_m/(T−1)
+    as a constant plane beside the images, and as its time the largest t_m that is not T−1. A
+    modality at T−1 enters as zeros, since noise of full amplitude says nothing and spoils the
+    others: one call with the known images at 0 and the missing ones at T−1 gives the posterior
+    mean. Source of a level for each: Mariani 2024, *Multi-source diffusion models*, and Chen 2024,
+    *Diffusion forcing*, arXiv 2407.01392.
     """
 
     def __init__(
@@ -72,6 +94,7 @@ class DiffusionPrior(nn.Module):
         self.config = config
         self.settings = settings
         self.modalities = tuple(settings.modalities)
+        self.levels: Levels = settings.levels
         self.schedule = Schedule(settings.diffusion_steps, settings.schedule)
 
     @property
@@ -80,23 +103,46 @@ class DiffusionPrior(nn.Module):
         return next(self.unet.parameters()).device
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t (B,)."""
+        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t, (B,) or (B, M)."""
         patch = self.settings.patch
-        patches = F.pixel_unshuffle(x_t, patch).to(next(self.unet.parameters()).dtype)
+        if self.levels == "separate":
+            last = self.schedule.steps - 1
+            each = t if t.ndim == 2 else t[:, None].expand(-1, x_t.shape[1])
+            x_t = torch.where((each == last)[:, :, None, None], 0.0, x_t)
+            below = torch.where(each == last, -1, each).amax(1)
+            t = torch.where(below > 0, below, each.amax(1))
+            told = (each / last)[:, :, None, None].to(x_t.dtype)
+            patches = F.pixel_unshuffle(x_t, patch)
+            patches = torch.cat([patches, told.expand(-1, -1, *patches.shape[2:])], 1)
+        else:
+            patches = F.pixel_unshuffle(x_t, patch)
+        patches = patches.to(next(self.unet.parameters()).dtype)
         out = self.unet(patches.contiguous(memory_format=torch.channels_last), t)
         return F.pixel_shuffle(getattr(out, "sample", out).float(), patch)
 
     forward = predict
 
-    def denoise(self, x_t: Tensor, t: int) -> Tensor:
-        """E[x_0 | x_t], (B, M, H, W), not clipped; differentiable in x_t."""
-        alpha_bar = float(self.schedule.alpha_bar[t])
-        out = self.predict(x_t, torch.full((len(x_t),), t, device=x_t.device))
+    def denoise(self, x_t: Tensor, t: Times) -> Tensor:
+        """E[x_0 | x_t], (B, M, H, W), not clipped; differentiable in x_t.
+
+        Raises UserError for a time a modality where the prior has one level for all.
+        """
+        count = len(self.modalities)
+        each = [t] * count if isinstance(t, int) else list(t)
+        if self.levels == "shared" and len(set(each)) > 1:
+            raise UserError(
+                "this prior has one noise level for all modalities; train one with levels=separate"
+            )
+        if len(each) != count:
+            raise UserError(f"{len(each)} times; expected one, or one for each of {count}")
+        times = torch.tensor(each, device=x_t.device).expand(len(x_t), -1)
+        alpha_bar = self.schedule.alpha_bar[each].to(x_t)[:, None, None]
+        out = self.predict(x_t, times if self.levels == "separate" else times[:, 0])
         if self.settings.prediction == "sample":
             return out
         if self.settings.prediction == "v":
-            return alpha_bar**0.5 * x_t - (1 - alpha_bar) ** 0.5 * out
-        return (x_t - (1 - alpha_bar) ** 0.5 * out) / alpha_bar**0.5
+            return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * out
+        return (x_t - (1 - alpha_bar).sqrt() * out) / alpha_bar.sqrt()
 
     def save_memory(self) -> None:
         """Recompute activations where a gradient needs them instead of keeping them.

@@ -6,12 +6,14 @@ import tomllib
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from any2all_operators import UserError
 
-from any2all_core.prior import Prediction
+from any2all_core.prior import Levels, Prediction
+from any2all_core.questions import QUESTIONS
 
+Optimizer = Literal["muon", "adam"]
 SHIPPED = ("small", "paper")
 """Recipes that come with this package, as ``recipes/<name>.toml``."""
 AT_LEAST_1 = (
@@ -29,16 +31,22 @@ AT_LEAST_1 = (
 class Recipe:
     """Network and optimisation; every field may stand in a recipe's TOML file.
 
-    ``prediction``: of the network: epsilon, v or sample (x_0). ``min_snr``: γ of the loss weight
+    ``prediction``: of the network: epsilon, v or sample (x_0). ``levels``: a noise level for each
+    modality (separate), or one for all (shared), as in the paper; ``questions``: of separate
+    levels, the shares of the examples that are joint, given, mean, mixed and apart (see
+    :func:`any2all_core.questions.draw_times`). ``min_snr``: γ of the loss weight
     min(SNR, γ) (Hang 2023, arXiv 2303.09556), 0 for none. ``channels``: of each level, ``blocks``
     residual blocks a level, attention at the last ``attention_levels``, ``norm_groups`` of group
     norm; ``patch``: pixels a side that become channels. ``batch_size``: of one process, made of
-    ``accumulate`` parts, each of that size, one after another. ``learning_rate`` rises linearly for
-    ``warmup`` steps and falls linearly to zero over the last ``decay`` fraction; the EMA's decay is
+    ``accumulate`` parts, each of that size, one after another. ``optimizer``: muon or adam;
+    ``learning_rate``, Adam's, and ``matrix_rate``, Muon's, rise linearly for ``warmup`` steps and
+    fall linearly to zero over the last ``decay`` fraction; the EMA's decay is
     min(ema, (1+step)/(10+step)).
     """
 
     prediction: Prediction = "v"
+    levels: Levels = "separate"
+    questions: tuple[float, ...] = (0.4, 0.25, 0.2, 0.1, 0.05)
     min_snr: float = 0.0
     channels: tuple[int, ...] = (64, 128, 192, 160)
     blocks: int = 2
@@ -49,7 +57,9 @@ class Recipe:
     steps: int = 7000
     batch_size: int = 16
     accumulate: int = 1
+    optimizer: Optimizer = "muon"
     learning_rate: float = 1e-3
+    matrix_rate: float = 5e-3
     warmup: int = 200
     decay: float = 0.35
     ema: float = 0.999
@@ -60,14 +70,30 @@ class Recipe:
         for name in AT_LEAST_1:
             if getattr(self, name) < 1:
                 raise UserError(f"recipe: {name}={getattr(self, name)}, expected at least 1")
-        if self.seed < 0 or not self.learning_rate > 0 or self.min_snr < 0:
+        if self.seed < 0 or not min(self.learning_rate, self.matrix_rate) > 0 or self.min_snr < 0:
             raise UserError(
                 f"recipe: seed={self.seed}, learning_rate={self.learning_rate}, "
-                f"min_snr={self.min_snr}; expected at least 0, above 0, at least 0"
+                f"matrix_rate={self.matrix_rate}, min_snr={self.min_snr}; expected at least 0, "
+                "above 0, above 0, at least 0"
             )
-        if self.prediction not in get_args(Prediction):
+        for name, kind in (
+            ("prediction", Prediction),
+            ("levels", Levels),
+            ("optimizer", Optimizer),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise UserError(
+                    f"recipe: {name}={getattr(self, name)}, expected {', '.join(get_args(kind))}"
+                )
+        if self.levels == "separate" and self.prediction == "epsilon":
             raise UserError(
-                f"recipe: prediction={self.prediction}, expected {', '.join(get_args(Prediction))}"
+                "recipe: levels=separate with prediction=epsilon: the noise of a missing image says "
+                "nothing of it; take prediction=v or sample, or levels=shared"
+            )
+        if len(self.questions) != len(QUESTIONS) or min(self.questions) < 0 or not any(self.questions):
+            raise UserError(
+                f"recipe: questions={self.questions}, expected the shares of "
+                f"{', '.join(QUESTIONS)}, at least 0"
             )
         if any(width % self.norm_groups for width in self.channels):
             raise UserError(
@@ -100,11 +126,12 @@ def read_recipe(name: str | Path) -> Recipe:
 def _as(default: Any, value: Any, what: str) -> Any:
     """A value of the default's kind. Raises UserError for one of another."""
     kind = type(default)
-    if kind is tuple and isinstance(value, list) and all(type(part) is int for part in value):
-        return tuple(value)
+    if kind is tuple and isinstance(value, list):
+        parts = tuple(_as(default[0], part, what) for part in value)
+        return parts
     if kind is float and type(value) in (int, float):
         return float(value)
     if type(value) is kind and kind is not tuple:
         return value
-    expected = {tuple: "a list of whole numbers", int: "a whole number", float: "a number"}
+    expected = {tuple: "a list of numbers", int: "a whole number", float: "a number"}
     raise UserError(f"{what} = {value!r}; expected {expected.get(kind, 'text')}")

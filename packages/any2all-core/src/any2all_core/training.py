@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import math
 import signal
@@ -19,14 +20,17 @@ from torch import Tensor
 
 from any2all_core.checkpoint import export, keep_best, prepare_output, restore, save_checkpoint
 from any2all_core.examples import Ahead, Examples, places
+from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
+from any2all_core.questions import JOINT, draw_times
 from any2all_core.recipe import Recipe
 from any2all_core.weights import Weights, engine
 
 Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+Ask = Callable[[torch.Generator, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def train(
     output: str | Path,
     *,
     augment: Augment | None = None,
+    ask: Ask | None = None,
     start_from: DiffusionPrior | None = None,
     resume: bool = False,
     shard: bool = False,
@@ -72,7 +77,8 @@ def train(
     examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior
     folder at every checkpoint, with ``log.jsonl``, and with the prior of the least validation loss
     in ``best/``; ``resume`` goes on from it with the very losses an uninterrupted run would have
-    had, because example b of step k draws all its randomness from (seed, k, b). ``start_from``: a
+    had, because example b of step k draws all its randomness from (seed, k, b). ``ask``: the
+    questions of an example (see :func:`draw_times`), the recipe's if not given. ``start_from``: a
     prior of the same network (float32) that shares a modality.
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
@@ -95,6 +101,7 @@ def train(
     settings = replace(
         settings,
         prediction=recipe.prediction,
+        levels=recipe.levels,
         patch=recipe.patch,
         diffusion_steps=recipe.diffusion_steps,
     )
@@ -126,10 +133,20 @@ def train(
         export(output, ema)  # a kill may have come before it
         keep_best(output, ema)
     weights = Weights(prior, ema, dtype, accelerator, shard)
-    optimizer = torch.optim.Adam(weights.masters, lr=recipe.learning_rate, fused=True)
+    if recipe.optimizer == "muon":
+        rates = groups(prior.unet, recipe.learning_rate, recipe.matrix_rate)
+        optimizer: torch.optim.Optimizer = Muon(rates)
+    else:
+        optimizer = torch.optim.Adam(weights.masters, lr=recipe.learning_rate, fused=True)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     if kept is not None:
         weights.load(optimizer, kept)
     alpha_bar = prior.schedule.alpha_bar.float().to(device)
+    if ask is None:
+        shares = recipe.questions if recipe.levels == "separate" else JOINT
+        ask = functools.partial(
+            draw_times, diffusion_steps=recipe.diffusion_steps, shares=shares
+        )
     ahead = Ahead(examples)
 
     def own(step: int) -> list[int]:
@@ -151,7 +168,7 @@ def train(
 
     clock, seconds, rate = time.perf_counter(), 0.0, 0.0
     losses: list[float] = []
-    with _terminated() as asked, _closing(ahead):
+    with _terminated() as ending, _closing(ahead):
         wanted = own(start)
         for step in range(start, recipe.steps):
             following = own(step + 1) if step + 1 < recipe.steps else []
@@ -160,23 +177,25 @@ def train(
             random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
             if augment is not None:
                 x_0 = augment(x_0, random)
+            absent = x_0.isnan().all((2, 3))
             x_0 = 2 * x_0 - 1
-            t = torch.cat(
-                [torch.randint(0, recipe.diffusion_steps, (1,), generator=g) for g in random]
-            )
+            x_0[absent] = 0.0
+            questions = [ask(g, a) for g, a in zip(random, absent, strict=True)]
+            t, asked = (torch.stack(each) for each in zip(*questions, strict=True))
             noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
             total = 0.0
-            parts = (a.to(device).split(recipe.batch_size) for a in (x_0, noise, t))
-            for x, z, time_ in zip(*parts, strict=True):
+            parts = (a.to(device).split(recipe.batch_size) for a in (x_0, noise, t, asked))
+            for x, z, time_, lossy in zip(*parts, strict=True):
                 level = alpha_bar[time_]
-                out = weights.predict(noised(x, z, level), time_)
-                value = loss(out, x, z, level, recipe.prediction, recipe.min_snr)
+                told = time_ if recipe.levels == "separate" else time_[:, 0]
+                out = weights.predict(noised(x, z, level), told)
+                value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
                 (value / recipe.accumulate).backward()
                 total += float(value.detach()) / recipe.accumulate
                 weights.hand_over()
             norm = weights.clip(recipe.clip_norm)
             # one word between the processes a step: they stop, or fail, together
-            mean, stop = total, float(asked.is_set())
+            mean, stop = total, float(ending.is_set())
             if processes > 1:
                 word = torch.tensor([mean, stop], device=device)
                 mean, stop = accelerator.reduce(word, "mean").tolist()
@@ -186,8 +205,8 @@ def train(
                     f"step {step}: the loss is {mean}, its gradient {norm}; {output} "
                     "keeps the last checkpoint, if any; train again with a lower learning_rate"
                 )
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe, step)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * learning_rate(recipe, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             weights.stepped(min(recipe.ema, (1 + step) / (10 + step)))
@@ -210,11 +229,11 @@ def train(
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, plateau, linear decay to zero."""
+    """The share of the full rate at a step: linear warm-up, plateau, linear decay to zero."""
     rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     tail = recipe.decay * recipe.steps
     fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
-    return recipe.learning_rate * min(rise, fall)
+    return min(rise, fall)
 
 
 @contextmanager
@@ -261,6 +280,11 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
         has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
         if has != wanted:
             raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+    if start.levels == "separate" and prior.levels == "shared":
+        raise UserError(
+            "the prior to start from has a noise level for each modality, this training one for "
+            "all; take levels=separate"
+        )
     misfit = UserError(
         "the prior to start from has a network of another size; give its recipe's channels, "
         "blocks, attention_levels and norm_groups"
@@ -270,10 +294,16 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
         if not isinstance(config, Mapping) or config.get(name) != prior.unet.config.get(name):
             raise misfit
     state = start.state_dict()
-    own, theirs = (_channels(p, shared) for p in (prior, start))
+    images = [_channels(p, shared) for p in (prior, start)]
+    told = [_told(p, shared) for p in (prior, start)] if start.levels == "separate" else []
+    enters = [torch.cat(both) for both in zip(images, told, strict=True)] if told else images
     try:
-        if start.modalities != prior.modalities:
-            for name, axis in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
+        if start.modalities != prior.modalities or start.levels != prior.levels:
+            for name, axis, (own, theirs) in (
+                ("conv_in.weight", 1, enters),
+                ("conv_out.weight", 0, images),
+                ("conv_out.bias", 0, images),
+            ):
                 old, new = state[f"unet.{name}"], torch.zeros_like(prior.unet.get_parameter(name))
                 state[f"unet.{name}"] = new.index_copy(axis, own, old.index_select(axis, theirs))
         prior.load_state_dict(state)
@@ -286,3 +316,9 @@ def _channels(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
     parts = prior.settings.patch**2
     first = [prior.modalities.index(m) * parts for m in modalities]
     return torch.tensor([k + i for k in first for i in range(parts)])
+
+
+def _told(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
+    """Where the noise levels of these modalities lie among the channels that enter."""
+    first = len(prior.modalities) * prior.settings.patch**2
+    return torch.tensor([first + prior.modalities.index(m) for m in modalities])

@@ -25,7 +25,7 @@ def engine() -> Accelerator:
 
 
 class Weights:
-    """Float32 masters that Adam steps, a copy in ``dtype`` that computes, and their average.
+    """Float32 masters that the optimizer steps, a copy in ``dtype`` that computes, and their average.
 
     One process, or each of several, has all of it, and gradients are averaged among them (DDP).
     With ``shard`` each has its part of masters, average and Adam's moments, and parameters are
@@ -105,7 +105,7 @@ class Weights:
                 whole.copy_(_whole(part))
         return self._ema
 
-    def state(self, optimizer: torch.optim.Adam) -> dict[str, Any]:
+    def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """What a checkpoint keeps, whole; to be called by all processes."""
         state = {
             "prior": self.prior.state_dict(),
@@ -114,10 +114,11 @@ class Weights:
         }
         return tree_map(_whole, state) if self.sharded else state
 
-    def load(self, optimizer: torch.optim.Adam, state: Mapping[str, Any]) -> None:
+    def load(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
         """Give the optimizer a state that :meth:`state` has kept."""
+        stepped = [weight for group in optimizer.param_groups for weight in group["params"]]
         moments = {
-            i: {n: _like(v, self.masters[i]) if v.ndim else v for n, v in of.items()}
+            i: {n: _like(v, stepped[i]) if v.ndim else v for n, v in of.items()}
             for i, of in state["state"].items()
         }
         optimizer.load_state_dict({**state, "state": moments})

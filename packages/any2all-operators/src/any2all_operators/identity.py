@@ -26,6 +26,10 @@ class Identity(Operator):
     def adjoint(self, data: Tensor) -> Tensor:
         return data
 
+    def image(self, data: Tensor) -> Tensor:
+        """The data itself."""
+        return data
+
     def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
         """(anchor + weight y)/(1 + weight); y itself for an infinite weight."""
         if math.isinf(weight):

@@ -39,6 +39,13 @@ class Operator(ABC):
     def adjoint(self, data: Tensor) -> Tensor:
         """A* y: data (B, ...) to a real image (B, H, W), with Re⟨A x, y⟩ = ⟨x, A* y⟩."""
 
+    def image(self, data: Tensor) -> Tensor | None:
+        """x + n with n white of ``noise_std``, (B, H, W), where data is that; here None.
+
+        A prior with a noise level for each modality takes such an image as it is.
+        """
+        return None
+
     def normal(self, image: Tensor) -> Tensor:
         """A* A x, (B, H, W)."""
         return self.adjoint(self.forward(image))

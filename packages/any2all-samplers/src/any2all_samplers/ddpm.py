@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from any2all_core import Noise, Prior
+from any2all_core import Conditioning, Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import Spacing
 from any2all_operators import Measurement, UserError
@@ -42,26 +42,30 @@ class DDPM:
                 "or leave the modalities out"
             )
         times = prior.schedule.timesteps(self.steps, self.spacing)
+        nothing = Conditioning(prior, measurement)
         x_t = noise()
         for t, t_next in zip(times, [*times[1:], None], strict=True):
             x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
-            x_t = ancestral_step(prior, x_t, x0_hat, t, t_next, noise)
+            levels = (nothing.alpha_bar(s, x_t) for s in (t, t_next))
+            x_t = ancestral_step(x_t, x0_hat, *levels, noise)
             if progress:
                 progress()
         return (x_t + 1) / 2
 
 
 def ancestral_step(
-    prior: Prior, x_t: Tensor, x0_hat: Tensor, t: int, t_next: int | None, noise: Noise
+    x_t: Tensor, x0_hat: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Noise
 ) -> Tensor:
-    """A draw of q(x_{t'} | x_t, x_0 = x̂_0); x̂_0 itself after the last time (t' is None)."""
-    if t_next is None:
+    """A draw of q(x_{t'} | x_t, x_0 = x̂_0), ᾱ and ᾱ' of each modality (M, 1, 1).
+
+    x̂_0 itself after the last time, where ᾱ' = 1 and nothing is random.
+    """
+    if bool((alpha_bar_next == 1).all()):
         return x0_hat
-    alpha_bar, alpha_bar_next = prior.schedule.alpha_bar[[t, t_next]].tolist()
     alpha = alpha_bar / alpha_bar_next
     mean = (
-        alpha_bar_next**0.5 * (1 - alpha) / (1 - alpha_bar) * x0_hat
-        + alpha**0.5 * (1 - alpha_bar_next) / (1 - alpha_bar) * x_t
+        alpha_bar_next.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0_hat
+        + alpha.sqrt() * (1 - alpha_bar_next) / (1 - alpha_bar) * x_t
     )
     variance = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
-    return mean + variance**0.5 * noise()
+    return mean + variance.clamp(min=0).sqrt() * noise()

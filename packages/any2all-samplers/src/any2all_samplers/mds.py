@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from any2all_core import Noise, Prior
+from any2all_core import Conditioning, Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import LARGEST_SIGMA, Spacing
-from any2all_operators import Measurement, Operator, UserError
+from any2all_operators import Measurement, UserError
 from torch import Tensor
 
 CLOSE = 1.5
@@ -37,6 +37,11 @@ class MDS:
     x̂_0 is expected to have at t, in [0, 1] units. A noise-free modality has infinite weight, so a
     clean image is replaced outright. A number instead of "noise" is one constant weight for all
     noisy modalities, as in DDS. The preset ``paper`` has the constants of the paper.
+
+    A prior with a noise level for each modality is told of the images that are there (see
+    ``Conditioning``): they are conditioned on exactly, in step 1, and not replaced in step 2. For
+    what is missing x̂_0 is then the mean given those images, at every t, where a prior with one
+    level for all has to be steered by the noised copies of step 3.
 
     Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
     """
@@ -72,34 +77,32 @@ class MDS:
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
         times = prior.schedule.timesteps(self.steps, self.spacing, self.first_sigma(measurement))
-        operators = measurement.operator.operators
-        alpha_bars = prior.schedule.alpha_bar[times].tolist()
+        known = Conditioning(prior, measurement)
         prox = measurement.operator.prox_of(measurement.data)
-        x_t = noise()
+        x_t = known.begin(noise())
         before: Tensor | None = None
-        for t, alpha_bar, alpha_bar_next in zip(
-            times, alpha_bars, [*alpha_bars[1:], 1.0], strict=True
-        ):
-            x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
-            weight = {name: self.data_weight(op, alpha_bar) for name, op in operators.items()}
-            u = prox((x0_hat + 1) / 2, weight)
-            x0_tilde = 2 * u - 1
-            target = x0_tilde
-            is_close = (1 - alpha_bar) / alpha_bar <= CLOSE**2
-            if before is not None and is_close and alpha_bar_next < 1:
-                target = torch.lerp(x0_tilde, before, self.average)
-            before = x0_tilde
-            spread = (1 - alpha_bar_next) ** 0.5
-            x_t_next = alpha_bar_next**0.5 * target
-            if spread and self.eta:
-                x_t_next += spread * self.eta * noise()
-            if spread and self.eta < 1:
-                eps_hat = (x_t - alpha_bar**0.5 * x0_hat) / (1 - alpha_bar) ** 0.5
-                x_t_next += spread * (1 - self.eta**2) ** 0.5 * eps_hat
-            x_t = x_t_next
+        for t, t_next in zip(times, [*times[1:], None], strict=True):
+            x0_hat = prior.denoise(x_t, known.times(t)).clamp(-1, 1)
+            weight = self.data_weights(measurement, known, float(prior.schedule.alpha_bar[t]))
+            x0_tilde = 2 * prox((x0_hat + 1) / 2, weight) - 1
             if progress:
                 progress()
-        return ((x_t + 1) / 2).clamp(0, 1)
+            if t_next is None:
+                break
+            target = x0_tilde
+            if before is not None and float(prior.schedule.sigma[t]) <= CLOSE:
+                target = torch.lerp(x0_tilde, before, self.average)
+            before = x0_tilde
+            alpha_bar, alpha_bar_next = (known.alpha_bar(s, x_t) for s in (t, t_next))
+            spread = (1 - alpha_bar_next).sqrt()
+            x_t_next = alpha_bar_next.sqrt() * target
+            if self.eta:
+                x_t_next += spread * self.eta * noise()
+            if self.eta < 1:
+                eps_hat = (x_t - alpha_bar.sqrt() * x0_hat) / (1 - alpha_bar).sqrt()
+                x_t_next += spread * (1 - self.eta**2) ** 0.5 * eps_hat
+            x_t = known.hold(x_t, x_t_next, t, t_next)
+        return ((x0_tilde + 1) / 2).clamp(0, 1)
 
     def first_sigma(self, measurement: Measurement) -> float:
         """σ from which the noise is gone through closely."""
@@ -108,11 +111,21 @@ class MDS:
         missing = sum(not y.numel() for y in measurement.data.values())
         return CLOSE if 3 * missing <= len(measurement.data) else LARGEST_SIGMA
 
-    def data_weight(self, operator: Operator, alpha_bar: float) -> float:
-        """w_m at the noise level of ᾱ."""
-        if not operator.noise_std:
-            return math.inf
-        if self.weight != "noise":
-            return self.weight
-        s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
-        return s2 * prior_variance / (s2 + prior_variance) / operator.noise_std**2
+    def data_weights(
+        self, measurement: Measurement, known: Conditioning, alpha_bar: float
+    ) -> dict[str, float]:
+        """w_m at the noise level of ᾱ; 0 where the prior itself has been told of the data."""
+        weights = dict.fromkeys(measurement.operator.modalities, 0.0)
+        for name, operator in measurement.operator.operators.items():
+            if not operator.noise_std:
+                weights[name] = math.inf
+            elif name in known.guided:
+                fixed = None if self.weight == "noise" else self.weight
+                weights[name] = fixed or expected_error(alpha_bar) / operator.noise_std**2
+        return weights
+
+
+def expected_error(alpha_bar: float) -> float:
+    """r_t² = s² v/(s² + v): the variance of x̂_0's error at the noise level of ᾱ, on [0, 1] images."""
+    s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
+    return s2 * prior_variance / (s2 + prior_variance)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from any2all_core import Noise, Prior
+from any2all_core import Conditioning, Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import LARGEST_SIGMA, Spacing
-from any2all_operators import Data, Measurement, UserError, conjugate_gradient
+from any2all_operators import (
+    BlockDiagonal,
+    Data,
+    Measurement,
+    UserError,
+    Zero,
+    conjugate_gradient,
+)
 from torch import Tensor
+
+from any2all_samplers.sde import ReverseSDE
 
 FLOOR = 0.005
 """Noise std with which noise-free data enters step 2, in [0, 1] units."""
@@ -24,11 +33,7 @@ class MMPS:
 
     1. x̂_0 = E[x_0 | x_t],  C = Cov[x_0 | x_t] = (1−ᾱ)/√ᾱ ∂x̂_0/∂x_t
     2. x̃_0 = x̂_0 + C A* (A C A* + noise_std²)⁻¹ (y − A x̂_0)
-    3. x_{t'} by the second-order multistep solver of the reverse SDE, with h = log σ_t/σ_{t'} and
-       x̃_0', h' of the step before:
-
-       x_{t'} = √((1−ᾱ')/(1−ᾱ)) e^(−h) x_t + √ᾱ' (1 − e^(−2h)) D + √((1−ᾱ')(1 − e^(−2h))) z,
-       D = x̃_0 + h/2h' (x̃_0 − x̃_0')
+    3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
 
     (in [−1, 1] units; A, y and the noise in [0, 1] units). C is never formed: C v is one backward
     pass, and step 2 takes ``iterations`` of conjugate gradients, hence iterations + 1 backward
@@ -38,9 +43,11 @@ class MMPS:
     far as p(x_0 | x_t) is Gaussian. Above σ = 20 the data is left aside: there C is a small
     difference times a large number.
 
+    A prior with a noise level for each modality is told of the images that are there (see
+    ``Conditioning``); step 2 is then for what was measured otherwise, and left out if nothing was.
+
     Source: Rozet 2024, *Learning diffusion priors from observations by expectation maximization*,
-    arXiv 2405.13712, sec. 4.2; the solver: Lu 2022, *DPM-Solver++*, arXiv 2211.01095,
-    SDE-DPM-Solver++(2M).
+    arXiv 2405.13712, sec. 4.2.
     """
 
     steps: int = 25
@@ -61,41 +68,31 @@ class MMPS:
         """(B, M, H, W) in [0, 1]."""
         schedule = prior.schedule
         times = schedule.timesteps(self.steps, self.spacing)
-        known = any(y.numel() for y in measurement.data.values())
-        x_t = noise()
-        before: Tensor | None = None
-        h_before = 0.0
+        known = Conditioning(prior, measurement)
+        guiding = _of(known.guided, measurement)
+        solver = ReverseSDE(known, noise)
+        x_t = known.begin(noise())
         for t, t_next in zip(times, [*times[1:], None], strict=True):
-            alpha_bar, sigma = float(schedule.alpha_bar[t]), float(schedule.sigma[t])
-            if known and sigma <= LARGEST_SIGMA:
-                x0_tilde = self.expected(prior, measurement, x_t, t)
+            if known.guided and float(schedule.sigma[t]) <= LARGEST_SIGMA:
+                x0_tilde = self.expected(prior, guiding, known, x_t, t)
             else:
                 with torch.no_grad():
-                    x0_tilde = prior.denoise(x_t, t)
+                    x0_tilde = prior.denoise(x_t, known.times(t))
             x0_tilde = x0_tilde.clamp(-1, 1)
             if progress:
                 progress()
-            if t_next is None:
-                break
-            h = math.log(sigma / float(schedule.sigma[t_next]))
-            target = x0_tilde
-            if before is not None:
-                target = x0_tilde + h / (2 * h_before) * (x0_tilde - before)
-            before, h_before = x0_tilde, h
-            alpha_bar_next, fresh = float(schedule.alpha_bar[t_next]), 1 - math.exp(-2 * h)
-            x_t = (
-                ((1 - alpha_bar_next) / (1 - alpha_bar)) ** 0.5 * math.exp(-h) * x_t
-                + alpha_bar_next**0.5 * fresh * target
-                + ((1 - alpha_bar_next) * fresh) ** 0.5 * noise()
-            )
+            if t_next is not None:
+                x_t = solver.step(x_t, x0_tilde, t, t_next)
         return (x0_tilde + 1) / 2
 
-    def expected(self, prior: Prior, measurement: Measurement, x_t: Tensor, t: int) -> Tensor:
+    def expected(
+        self, prior: Prior, measurement: Measurement, known: Conditioning, x_t: Tensor, t: int
+    ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""
-        operator, alpha_bar = measurement.operator, float(prior.schedule.alpha_bar[t])
+        operator, alpha_bar = measurement.operator, known.alpha_bar(t, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
-            x0_hat = prior.denoise(x_t, t)
+            x0_hat = prior.denoise(x_t, known.times(t))
 
         estimate = x0_hat.detach()
         fitted = operator.forward((estimate + 1) / 2)
@@ -104,7 +101,7 @@ class MMPS:
         def covariance(v: Tensor) -> Tensor:
             """Cov[u | x_t] v of u = (x_0 + 1)/2."""
             (product,) = torch.autograd.grad(x0_hat, x_t, v, retain_graph=True)
-            return (1 - alpha_bar) / (4 * alpha_bar**0.5) * product
+            return (1 - alpha_bar) / (4 * alpha_bar.sqrt()) * product
 
         def system(flat: Tensor) -> Tensor:
             """(A C A* + noise_std²) w."""
@@ -115,6 +112,16 @@ class MMPS:
 
         w = conjugate_gradient(system, flatten(gap), tolerance=0, max_steps=self.iterations)
         return estimate + 2 * covariance(operator.adjoint(unflatten(w, gap)))
+
+
+def _of(names: Sequence[str], measurement: Measurement) -> Measurement:
+    """What these modalities alone say."""
+    operator, data = {}, {}
+    for name, block in measurement.operator.operators.items():
+        y = measurement.data[name]
+        operator[name] = block if name in names else Zero()
+        data[name] = y if name in names else torch.zeros(len(y), 0, device=y.device)
+    return Measurement(BlockDiagonal(operator), data)
 
 
 def flatten(data: Data) -> Tensor:

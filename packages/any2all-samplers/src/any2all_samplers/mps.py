@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from any2all_core import Noise, Prior
+from any2all_core import Conditioning, Noise, Prior
 from any2all_core.sampler import Step
 from any2all_core.schedule import Spacing
 from any2all_operators import Measurement, UserError
@@ -30,6 +30,10 @@ class MPS:
     through the whole network, which couples the modalities, and u is not clipped in it: a clipped
     pixel would have no gradient. ``zeta`` is the step for the 1000-step schedule of the paper
     (its preset); with fewer steps each is longer by 1000/steps to keep the total pull.
+
+    A prior with a noise level for each modality is told of the images that are there (see
+    ``Conditioning``): they are conditioned on exactly, in step 1, and have no part in the sum of
+    step 3. Where nothing else is known there is no gradient, and these are ancestral draws.
 
     Source: arXiv 2602.08249; Chung 2023, *Diffusion posterior sampling*, alg. 1.
     """
@@ -54,17 +58,21 @@ class MPS:
         """(B, M, H, W) in [0, 1]."""
         times = prior.schedule.timesteps(self.steps, self.spacing)
         zeta = self.zeta * prior.schedule.steps / self.steps
-        x_t = noise()
+        known = Conditioning(prior, measurement)
+        x_t = known.begin(noise())
         for t, t_next in zip(times, [*times[1:], None], strict=True):
-            with torch.enable_grad():
-                x_t = x_t.detach().requires_grad_()
-                x0_hat = prior.denoise(x_t, t)
-                residuals = measurement.residual((x0_hat + 1) / 2).values()
-                misfit = sum((r.sum() for r in residuals), start=0 * x0_hat.sum())
-                (gradient,) = torch.autograd.grad(misfit, x_t)
+            with torch.set_grad_enabled(bool(known.guided)):
+                x_t = x_t.detach().requires_grad_(bool(known.guided))
+                x0_hat = prior.denoise(x_t, known.times(t))
+                pull: Tensor | float = 0.0
+                if known.guided:
+                    residuals = measurement.residual((x0_hat + 1) / 2)
+                    misfit = sum(residuals[name].sum() for name in known.guided)
+                    pull = zeta * torch.autograd.grad(misfit, x_t)[0]
             with torch.no_grad():
-                x0_hat = x0_hat.clamp(-1, 1)
-                x_t = ancestral_step(prior, x_t, x0_hat, t, t_next, noise) - zeta * gradient
+                levels = (known.alpha_bar(s, x_t) for s in (t, t_next))
+                moved = ancestral_step(x_t, x0_hat.clamp(-1, 1), *levels, noise) - pull
+                x_t = moved if t_next is None else known.hold(x_t, moved, t, t_next)
             if progress:
                 progress()
         return ((x_t + 1) / 2).clamp(0, 1)

@@ -1,0 +1,210 @@
+"""What a training recipe gives in equal seconds, on small images.
+
+    any2all prepare LGG lgg48 --no-register --split split.json --size 48 --spacing 5,5,5
+    python bench/recipes.py --data lgg48 --output runs/trials --minutes 15 NAME [--set RECIPE=VALUE ...]
+
+Trains for as many steps as fit into the minutes on one thread, and judges the averaged weights on
+the patients of val: joint denoising (PSNR of x̂_0 at four times), FLAIR and T1Gd from T1, and FLAIR
+from its k-space (R = 4) and T1. PSNR in dB, plain / after the best scale of each patient's slices.
+--regressor: a U-Net of the same size that is trained for FLAIR and T1Gd from T1 alone, the
+reference for one-call means. The results of all trials stand in OUTPUT/trials.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
+from any2all_core.objective import validate, validation_slices
+from any2all_core.options import parse_options
+from any2all_core.prior import PriorSettings
+from any2all_core.recipe import Recipe
+from any2all_core.training import train
+from any2all_data import KSpace
+from any2all_data.augment import augment
+from any2all_data.metrics import psnr
+from any2all_data.store import CohortSlices, CohortStore
+from any2all_operators import BlockDiagonal, Identity
+from torch import Tensor
+
+EVERY = 4
+"""Slices of a patient of val that are judged: every fourth."""
+SMALL = Recipe(channels=(32, 64, 96), patch=1, norm_groups=4)
+TRIED, MEASURED = 3, 12
+"""Steps before and while a step's seconds are measured."""
+DRAWS = 8
+GIVEN = 0
+"""T1, of T1, FLAIR, T1Gd."""
+
+
+def from_t1(
+    generator: torch.Generator, absent: Tensor, diffusion_steps: int
+) -> tuple[Tensor, Tensor]:
+    """The only question of a regressor: everything from T1."""
+    asked = torch.arange(len(absent)) != GIVEN
+    return torch.where(asked, diffusion_steps - 1, 0), asked
+
+
+def best_scale(images: Tensor, truth: Tensor) -> Tensor:
+    """a x with a = ⟨x, u⟩/⟨x, x⟩, of one patient's slices (Z, H, W)."""
+    return images * (images * truth).sum() / images.square().sum().clamp(min=1e-12)
+
+
+def scores(images: list[Tensor], truths: list[Tensor]) -> str:
+    """Mean over patients of PSNR, plain / after the best scale."""
+    plain = [float(psnr(x, u).mean()) for x, u in zip(images, truths, strict=True)]
+    scaled = [
+        float(psnr(best_scale(x, u), u).mean()) for x, u in zip(images, truths, strict=True)
+    ]
+    return f"{sum(plain) / len(plain):.2f} / {sum(scaled) / len(scaled):.2f}"
+
+
+def spread_over_error(draws: Tensor, truth: Tensor) -> float:
+    """Root mean squares of the draws' standard deviation over that of their mean's error.
+
+    (D, Z, H, W) and (Z, H, W). The error is less by what so few draws leave: 1 for right draws.
+    """
+    variance = draws.var(0)
+    error = (draws.mean(0) - truth).square() * len(draws) / (len(draws) + 1)
+    return float((variance.mean() / error.mean()).sqrt())
+
+
+def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dict[str, str]:
+    """{row: figures} on the patients (Z, M, H, W) of val."""
+    rows: dict[str, str] = {}
+    names = prior.modalities
+    separate = prior.levels == "separate"
+    chosen = [stack[::EVERY] for stack in patients]
+    if not regressor:
+        figures = validate(prior, validation_slices(torch.cat(patients)))
+        rows["t = 150 / 300 / 500 / 700"] = " / ".join(
+            f"{figures[f'psnr_t{t}']:.2f}" for t in (150, 300, 500, 700)
+        )
+    given = {names[GIVEN]: Identity()}
+    ways = {"mean": ("mean", 1)} if separate else {}
+    if not regressor:
+        ways |= {"mds": ("mds", 1), f"mds, mean of {DRAWS}": ("mds", DRAWS)}
+        if separate:
+            ways |= {"mcs": ("mcs", 1), f"mcs, mean of {DRAWS}": ("mcs", DRAWS)}
+    for label, (sampler, draws) in ways.items():
+        made = [
+            reconstruct(
+                prior, BlockDiagonal(given), {names[GIVEN]: x[:, GIVEN]}, make_sampler(sampler),
+                draws=draws, seed=k, batch_size=16,
+            )
+            for k, x in enumerate(chosen)
+        ]  # fmt: skip
+        for m, name in enumerate(names):
+            if m == GIVEN:
+                continue
+            truths = [x[:, m] for x in chosen]
+            row = scores([d.mean(0)[:, m] for d in made], truths)
+            if draws > 1:
+                ratio = [
+                    spread_over_error(d[:, :, m], u) for d, u in zip(made, truths, strict=True)
+                ]
+                row += f" (spread/error {sum(ratio) / len(ratio):.2f})"
+            rows[f"{name} from {names[GIVEN]}, {label}"] = row
+    if regressor:
+        return rows
+    height, width = chosen[0].shape[2:]
+    scan = KSpace(acceleration=4, coils=8, acs_lines=8, noise_std=0.01).build(height, width)
+    operator = BlockDiagonal({names[GIVEN]: Identity(), "FLAIR": scan})
+    m = names.index("FLAIR")
+    samplers = ("mds", "mcs") if separate else ("mds",)
+    for sampler in samplers:
+        made = []
+        for k, x in enumerate(chosen):
+            data = simulate(operator, x[:, [GIVEN, m]], seed=k)
+            made.append(
+                reconstruct(prior, operator, data, make_sampler(sampler), draws=4, seed=k,
+                            batch_size=16)
+            )  # fmt: skip
+        truths = [x[:, m] for x in chosen]
+        one = scores([d[0, :, m] for d in made], truths)
+        ratio = [spread_over_error(d[:, :, m], u) for d, u in zip(made, truths, strict=True)]
+        mean = scores([d.mean(0)[:, m] for d in made], truths)
+        rows[f"FLAIR from k-space, T1, {sampler}"] = one
+        rows[f"FLAIR from k-space, T1, {sampler}, mean of 4"] = (
+            f"{mean} (spread/error {sum(ratio) / len(ratio):.2f})"
+        )
+    return rows
+
+
+def references(patients: list[Tensor], names: tuple[str, ...]) -> dict[str, str]:
+    """A copy of T1 as what is missing."""
+    chosen = [stack[::EVERY] for stack in patients]
+    return {
+        f"{name} from {names[GIVEN]}, copy": scores(
+            [x[:, GIVEN] for x in chosen], [x[:, m] for x in chosen]
+        )
+        for m, name in enumerate(names)
+        if m != GIVEN
+    }
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("name", help="of the trial")
+    arguments.add_argument("--data", required=True, help="a cohort of small slices")
+    arguments.add_argument("--output", type=Path, required=True)
+    arguments.add_argument("--minutes", type=float, default=15.0)
+    arguments.add_argument("--set", action="append", default=[], help="of the recipe: NAME=VALUE")
+    arguments.add_argument("--start-from", help="a prior")
+    arguments.add_argument("--regressor", action="store_true")
+    options = arguments.parse_args()
+    torch.set_num_threads(1)
+    store = CohortStore.open(options.data)
+    names = store.settings.modalities
+    examples = CohortSlices(store, store.having(names, "train"), names)
+    val = [store.slices({p: e}, names) for p, e in store.having(names, "val").items()]
+    changes = parse_options(Recipe, dict(s.split("=", 1) for s in options.set), "recipe")
+    recipe = dataclasses.replace(SMALL, **changes)
+    settings = PriorSettings(names, store.settings.size, normalisation=store.normalisation())
+    start = load_prior(options.start_from, "float32") if options.start_from else None
+    ask = None
+    if options.regressor:
+        ask = lambda g, a: from_t1(g, a, recipe.diffusion_steps)  # noqa: E731
+    run = options.output / options.name
+    shutil.rmtree(run, ignore_errors=True)
+    clock: list[float] = []
+
+    def learn(steps: int) -> None:
+        train(
+            examples, validation_slices(torch.cat(val)), settings,
+            dataclasses.replace(recipe, steps=steps), run,
+            augment=augment, ask=ask, start_from=start, validate_every=10**9,
+            checkpoint_every=10**9, report=lambda _: clock.append(time.perf_counter()),
+        )  # fmt: skip
+
+    learn(TRIED + MEASURED)
+    seconds = (clock[-2] - clock[TRIED - 1]) / (MEASURED - 1)
+    shutil.rmtree(run)
+    steps = int(options.minutes * 60 / seconds)
+    learn(steps)
+    prior = load_prior(run, "float32")
+    weights = sum(p.numel() for p in prior.parameters()) / 1e6
+    rows = {"weights": f"{weights:.1f} M", "steps": f"{steps} of {recipe.batch_size}"}
+    rows |= {"seconds a step": f"{seconds:.3f}"}
+    rows |= references(val, names) | judge(prior, val, options.regressor)
+    (run / "figures.json").write_text(json.dumps(rows, indent=2) + "\n")
+    found = sorted(options.output.glob("*/figures.json"))
+    trials = {path.parent.name: json.loads(path.read_text()) for path in found}
+    lines = list(dict.fromkeys(row for trial in trials.values() for row in trial))
+    table = ["| | " + " | ".join(trials) + " |", "|---" * (len(trials) + 1) + "|"]
+    table += [
+        f"| {row} | " + " | ".join(trial.get(row, "–") for trial in trials.values()) + " |"
+        for row in lines
+    ]
+    (options.output / "trials.md").write_text("\n".join(table) + "\n")
+    print("\n".join(f"{row}: {figure}" for row, figure in rows.items()))
+
+
+if __name__ == "__main__":
+    main()
