@@ -9,9 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_core import PriorSettings
+from any2all_core.network import build_prior
 from any2all_data import KSpace
 from any2all_data.normalise import mr_scale
-from conftest import Run, write_patient
+from conftest import MODALITIES, TINY, Run, write_patient
 from PIL import Image
 
 MIX = "T1=clean,FLAIR=kspace:acceleration=2:coils=4"
@@ -29,6 +31,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert done.returncode == 0, done.stderr
     assert "FLAIR: simulated from the truth, PSNR" in done.stderr
     assert "without the prior" in done.stderr
+    assert "T1Gd: missing, PSNR" in done.stderr
     assert {p.name for p in out.iterdir()} == {
         *(f"{m}.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
         *(f"{m}_std.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
@@ -60,6 +63,34 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert report["modalities"]["T1Gd"]["source"] == "missing"
     with Image.open(out / "preview.png") as picture:
         assert picture.width == 5 * 32 * 2
+
+
+def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(
+    any2all: Run, patient: Path, tmp_path: Path
+) -> None:
+    hu = {"T1Gd": {"low": 0.0, "high": 200.0, "unit": "HU"}}
+    build_prior(TINY, PriorSettings(MODALITIES, (32, 32), normalisation=hu)).save(
+        tmp_path / "prior"
+    )
+    done = any2all(
+        *("sample", "--prior", tmp_path / "prior", "--input", patient, "--modalities", "T1=clean"),
+        *("--output", tmp_path / "out", *FEW),
+    )
+    assert done.returncode == 0, done.stderr
+    modalities = json.loads((tmp_path / "out/report.json").read_text())["modalities"]
+    flair = modalities["FLAIR"]["score"]
+    given = nib.load(patient / "FLAIR.nii.gz").get_fdata()
+    truth = np.clip(given / mr_scale(given), 0, 1)
+    image = nib.load(tmp_path / "out/FLAIR.nii.gz").get_fdata() / mr_scale(given)
+    scaled = (image * truth).sum() / (image**2).sum() * image
+    mse = ((np.clip(scaled, 0, 1) - truth) ** 2).mean((0, 1))
+    assert flair["psnr_scaled"] == pytest.approx(float(-10 * np.log10(mse).mean()), abs=0.01)
+    assert flair["psnr_scaled"] > flair["psnr"]
+    assert set(modalities["T1Gd"]["score"]) == {"psnr", "ssim"}
+    best = f"{flair['psnr_scaled']:.1f} dB, {flair['ssim_scaled']:.3f}"
+    assert f"FLAIR: missing, PSNR {flair['psnr']:.1f} dB" in done.stderr
+    assert f"(at the best scale {best})" in done.stderr
+    assert done.stderr.count("at the best scale") == 1
 
 
 def test_the_same_seed_gives_the_same_files(
@@ -189,7 +220,7 @@ def test_plugins_are_listed_as_json(any2all: Run) -> None:
 BAD = {
     "unknown modality": (["--modalities", "CT=clean"], "unknown modality CT; this prior knows T1"),
     "unknown operator": (["--modalities", "T1=blur"], "unknown operator 'blur'; installed: clean"),
-    "unknown sampler": (["--sampler", "euler"], "unknown sampler 'euler'; installed: ddpm, mds"),
+    "unknown sampler": (["--sampler", "euler"], "unknown sampler 'euler'; installed: ddpm, mcs, mds"),
     "misspelt option": (
         ["--modalities", "FLAIR=kspace:accel=4"],
         "operator kspace has no option 'accel'; its options: acceleration=4 (int), coils=8",

@@ -70,8 +70,9 @@ def test_two_processes_are_one_with_twice_the_batch(cohort: Path, tmp_path: Path
 
 def test_sharded_training_is_that_of_one(cohort: Path, tmp_path: Path) -> None:
     """FSDP: the same steps, and its checkpoint is like any other's."""
-    run(train(cohort, tmp_path / "one", 1, 8, "batch_size=4"))
-    run([*train(cohort, tmp_path / "shards", 2, 4, "batch_size=2"), "--shard"])
+    one, two = ("optimizer=adam", "batch_size=4"), ("optimizer=adam", "batch_size=2")
+    run(train(cohort, tmp_path / "one", 1, 8, *one))
+    run([*train(cohort, tmp_path / "shards", 2, 4, *two), "--shard"])
     kept = torch.load(tmp_path / "shards/checkpoint.pt", weights_only=True)
     assert (
         kept["prior"].keys()
@@ -79,8 +80,8 @@ def test_sharded_training_is_that_of_one(cohort: Path, tmp_path: Path) -> None:
         == torch.load(tmp_path / "one/checkpoint.pt", weights_only=True)["prior"].keys()
     )
     # by one process, then in shards again
-    run([*train(cohort, tmp_path / "shards", 1, 6, "batch_size=4"), "--resume"])
-    run([*train(cohort, tmp_path / "shards", 2, 8, "batch_size=2"), "--shard", "--resume"])
+    run([*train(cohort, tmp_path / "shards", 1, 6, *one), "--resume"])
+    run([*train(cohort, tmp_path / "shards", 2, 8, *two), "--shard", "--resume"])
     assert figures(tmp_path / "shards")["validation_loss"] == pytest.approx(
         figures(tmp_path / "one")["validation_loss"], rel=1e-4
     )
@@ -89,6 +90,11 @@ def test_sharded_training_is_that_of_one(cohort: Path, tmp_path: Path) -> None:
     )
     assert refused.returncode == 2
     assert "--shard: there is one process; start several with torchrun" in refused.stderr
+    muon = subprocess.run(
+        [*train(cohort, tmp_path / "whole", 2, 8), "--shard"], capture_output=True, text=True
+    )
+    assert muon.returncode
+    assert "optimizer=muon needs whole matrices" in muon.stderr
 
 
 def test_many_patients_are_shared_and_gone_on_with(

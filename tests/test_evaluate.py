@@ -18,20 +18,27 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_cli.known import build_operator
 from any2all_cli.parsing import modality_specs
-from any2all_core import simulate
+from any2all_core import DiffusionPrior, PriorSettings, simulate
+from any2all_core.network import build_prior
 from any2all_core.noise import generator
+from any2all_core.reconstruct import complete
 from any2all_data import KSpace
+from any2all_data.metrics import at_best_scale, best_scale
 from any2all_eval import metrics, references
+from any2all_eval.beaten import compare, told
 from any2all_eval.claims import Results, decide
 from any2all_eval.frechet import features, frechet
 from any2all_eval.generation import judge
 from any2all_eval.lesions import spots
 from any2all_eval.metrics import fid, scores
+from any2all_eval.patients import find_people, read_patient
 from any2all_eval.statistics import by_patient, difference, mean_of
-from any2all_eval.study import SHIPPED, Row, read_study
+from any2all_eval.study import SHIPPED, Row, Study, read_study
+from any2all_eval.tables import lines_of
 from any2all_operators import BlockDiagonal, UserError
-from conftest import MODALITIES, Run, phantom, write_patient
+from conftest import MODALITIES, TINY, Run, phantom, write_patient
 
 VIRTUAL = ("T1", "FLAIR", "T2star", "CT", "PET")
 STUDY = """
@@ -166,6 +173,98 @@ def test_what_is_learnt_of_clean_images() -> None:
     torch.testing.assert_close(solved["mean image"](near)[0], train[:, 1].mean(0))
 
 
+def test_the_best_scale_is_one_factor_a_volume() -> None:
+    """No other factor has a smaller error; a volume's slices share it; it is never negative."""
+    image, truth = torch.rand(2, 4, 16, 16, generator=generator(5))
+    best = float(best_scale(image, truth))
+    errors = [float((a * image - truth).square().sum()) for a in (best, best - 0.01, best + 0.01)]
+    assert min(errors) == errors[0]
+    uneven = truth * torch.tensor([0.5, 1.0, 1.0, 1.0])[:, None, None]
+    assert float((at_best_scale(uneven, truth) - truth).abs().max()) > 0.1
+    torch.testing.assert_close(at_best_scale(truth / 3, truth), truth)
+    assert float(best_scale(-image, truth)) == 0
+    assert float(best_scale(torch.zeros(4, 16, 16), truth)) == 0
+
+
+@pytest.mark.parametrize("factor", [0.2, 3.0])
+def test_scaled_scores_do_not_depend_on_brightness(factor: float) -> None:
+    truth = torch.rand(3, 16, 16, generator=generator(6)) ** 2
+    image = (truth + 0.1 * torch.randn(3, 16, 16, generator=generator(7))).clamp(0, 1)
+    head = torch.ones(3, 16, 16, dtype=torch.bool)
+    plain, changed = (scores(u, truth, head, None, None, None) for u in (image, factor * image))
+    for name in ("psnr_scaled", "ssim_scaled"):
+        assert changed[name] == pytest.approx(plain[name], rel=1e-4)
+    assert max(changed["psnr"]) < min(plain["psnr"]) - 3
+    in_hu = scores(image, truth, head, None, 2000.0, None)
+    assert not any(name.endswith("_scaled") for name in in_hu), "HU is not to be scaled"
+
+
+@pytest.fixture(scope="module")
+def with_ct() -> DiffusionPrior:
+    """An untrained prior of three MR images and a CT."""
+    hu = {"CT": {"low": -10.0, "high": 300.0, "unit": "HU"}}
+    settings = PriorSettings((*MODALITIES, "CT"), image_size=(32, 32), normalisation=hu)
+    return build_prior(TINY, settings)
+
+
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """val, in whom T1Gd is all but FLAIR; test, in whom T1 is; the CT of both is FLAIR."""
+    folder = tmp_path_factory.mktemp("alike")
+    affine = np.diag([-1.5, -1.5, 4.0, 1.0])
+    for group, like in (("val", "T1Gd"), ("test", "T1")):
+        patient = write_patient(folder / group / "a")
+        flair = phantom(seed=MODALITIES.index("FLAIR"))
+        nib.save(nib.Nifti1Image(flair + 1, affine), patient / f"{like}.nii.gz")
+        nib.save(nib.Nifti1Image(flair, affine), patient / "CT.nii.gz")
+    return folder
+
+
+def methods_of(
+    found: references.References, known: str, scored: str
+) -> tuple[Row, tuple[str, ...]]:
+    row = Row("row", tuple(modality_specs(known)), (*scored.split(","),))
+    blocks = {s.modality: build_operator(s, 32, 32).operator for s in row.known}
+    return row, found.methods(row, complete(BlockDiagonal(blocks), found.prior))
+
+
+def test_the_copy_is_the_given_mr_image_that_does_best_on_val(
+    with_ct: DiffusionPrior, alike: Path, tmp_path: Path
+) -> None:
+    """Not the best one of the patient it is judged on, which would be cheating; and no CT."""
+    found = references.References(with_ct, find_people(str(alike)), tmp_path / "tuned.json")
+    patient = read_patient(str(alike / "test/a"), with_ct, "a", 0)
+    assert patient is not None
+    row, methods = methods_of(found, "T1=clean,T1Gd=clean,CT=clean", "FLAIR")
+    assert methods == (references.COPY,)
+    operator = BlockDiagonal({})
+    copies = found.solve(references.COPY, patient, row, operator, {})
+    torch.testing.assert_close(copies["FLAIR"], patient.stack[:, MODALITIES.index("T1Gd")])
+    assert found.tuned_so_far() == {"copy: FLAIR from T1&T1Gd": "T1Gd"}
+    row, _ = methods_of(found, "T1=clean", "FLAIR,T1Gd,CT")
+    copies = found.solve(references.COPY, patient, row, operator, {})
+    assert set(copies) == {"FLAIR", "T1Gd"}
+    torch.testing.assert_close(copies["FLAIR"], patient.stack[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("known", "scored", "has"),
+    [
+        ("T1=clean", "FLAIR", True),
+        ("T1=clean,T1Gd=clean", "FLAIR", False),  # nobody in val to choose by
+        ("T1=clean", "CT", False),
+        ("CT=clean", "FLAIR", False),
+        ("T1=clean:noise_std=0.1", "FLAIR", False),
+    ],
+)
+def test_only_mr_is_copied_and_only_to_mr(
+    with_ct: DiffusionPrior, alike: Path, tmp_path: Path, known: str, scored: str, has: bool
+) -> None:
+    found = references.References(with_ct, find_people(str(alike / "test")), tmp_path / "tuned")
+    _, methods = methods_of(found, known, scored)
+    assert methods == ((references.COPY,) if has else ())
+
+
 def test_scores_against_what_they_are_defined_as() -> None:
     truth = torch.rand(2, 16, 16, generator=generator(1))
     image = (truth + 0.1).clamp(0, 1)
@@ -252,6 +351,37 @@ def test_mixed_claims_compare_what_they_say() -> None:
     assert len(gains) == 6
     more = [step.what for step in claims["more modalities matter more than cleaner ones"].steps]
     assert more == [f"y(all MR), R = {r} (mds) over T1+y(FLAIR), R = {r} (mds)" for r in (2, 4, 8)]
+
+
+def figures(row: str, method: str, **means: float) -> dict[str, Any]:
+    """The record of one patient's one slice."""
+    of = {"study": "little", "row": row, "method": method, "image": "FLAIR", "patient": "a"}
+    return {**of, "unit": "of [0, 1]", "seconds": 1.0, **means}
+
+
+def test_a_row_in_which_a_reference_wins_is_named() -> None:
+    """With method, best reference and both figures; in each metric; a row that wins is not."""
+    study = Study("little", "A little", ("mds",), 1, (), {})
+    rows = [
+        figures("lost", "mds", psnr=20.0, ssim=0.8, psnr_scaled=24.0, ssim_scaled=0.8),
+        figures("lost", "regression", psnr=21.0, ssim=0.7, psnr_scaled=23.0, ssim_scaled=0.7),
+        figures("lost", "copy", psnr=22.5, ssim=0.75, psnr_scaled=23.0, ssim_scaled=0.85),
+        figures("won", "mds", psnr=23.0, ssim=0.9),
+        figures("won", "copy", psnr=22.0, ssim=0.9),
+        figures("broken", "mds", psnr=math.nan, ssim=math.nan),
+        figures("broken", "copy", psnr=10.0, ssim=0.1),
+        figures("alone", "mds", psnr=10.0, ssim=0.1),
+    ]
+    count, sentences = told(compare([study], lines_of(rows)))
+    assert sentences == [
+        "little, lost (FLAIR): mds is below a simple reference in PSNR (20.00 dB, copy 22.50 dB) "
+        "and SSIM at the best scale (0.800, copy 0.850).",
+        "little, broken (FLAIR): mds is below a simple reference in PSNR (not finite, copy 10.00 "
+        "dB) and SSIM (not finite, copy 0.100).",
+    ]
+    assert "beats 2 of 3" in count
+    assert "without a simple reference: 1." in count
+    assert "none of 1" in told(compare([study], lines_of(rows[3:5])))[0]
 
 
 def test_statistics_are_over_patients() -> None:
@@ -344,15 +474,23 @@ def test_a_run_is_whole(evaluated: Path) -> None:
     assert line["means"]["psnr"]["value"] == pytest.approx(
         np.mean([float(r["psnr"]) for r in rows])
     )
+    assert 0 < line["means"]["ssim_scaled"]["value"] < 1
     residuals = [r["residual"] for r in without_time(evaluated) if r["row"] == "FLAIR from T1"]
     assert not any(residuals)
     text = (evaluated / "tables.md").read_text()
     assert "| y(FLAIR) | FLAIR | mds:steps=3 |" in text
     assert "quality grows with every added modality" in text
+    assert "PSNR (dB) / SSIM of MR at the best scale" in text
     for name in ("little-FLAIR", "little-curves", "little-scatter"):
         assert (evaluated / f"figures/{name}.png").stat().st_size > 5000
     assert r"\begin{tabular}" in (evaluated / "tables.tex").read_text()
     page = (evaluated / "report.html").read_text()
+    sentences = [entry["sentence"] for entry in report["beaten"]]
+    assert "FLAIR from T1 (FLAIR): mds:steps=3 is below a simple reference" in sentences[0]
+    safe = page.index("Is it safe to look at?")
+    for sentence in sentences:
+        assert f"- {sentence}\n" in text
+        assert page.index(sentence) < safe
     assert not re.search(r"""(src|href|url\()=?["']?https?:""", page), "not self-contained"
 
 
@@ -369,6 +507,9 @@ def test_a_run_goes_on_where_it_was_cut(
     done = any2all("evaluate", study, *options, "--output", cut, "--resume")
     assert done.returncode == 0, done.stderr
     assert without_time(cut) == before
+    beaten = json.loads((cut / "report.json").read_text())["beaten"]
+    assert beaten
+    assert all(f"{entry['sentence']}\n" in done.stderr for entry in beaten)
     other = any2all("evaluate", study, *options, "--output", cut, "--resume", "--draws", 1)
     assert other.returncode == 2
     assert "--resume: the run in" in other.stderr

@@ -64,7 +64,7 @@ def test_gaps_are_filled_and_trained_on(
     store: CohortStore, any2all: Run, prior_folder: Path, tmp_path: Path
 ) -> None:
     measured = {p: store.images(p) for p in PRESENT}
-    train = ("train", "--data", "c", *TINY_RUN, "--output")
+    train = ("train", "--data", "c", *TINY_RUN, "--set", "levels=shared", "--output")
     refused = any2all(*train, "run", "--incomplete")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "2 of the 2 patients of train who lack some" in refused.stderr
@@ -129,6 +129,23 @@ def test_gaps_are_filled_and_trained_on(
         refused = any2all(*arguments)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert said in refused.stderr
+
+
+def test_gaps_need_no_draws_where_each_modality_has_its_level(
+    store: CohortStore, any2all: Run, prior_folder: Path, tmp_path: Path
+) -> None:
+    """And draws that are there have no part in it: the weights are the same without them."""
+    train = ("train", "--data", "c", *TINY_RUN, "--incomplete", "--output")
+    done = any2all(*train, "one")
+    assert done.returncode == 0, done.stderr
+    assert "2 patients of train lack some of T1, FLAIR, T1Gd" in done.stderr
+    assert int(re.search(r"trained on (\d+)", done.stderr)[1]) == 9  # type: ignore[index]
+    assert any2all("fill", "c", "--prior", prior_folder, *STEPS).returncode == 0
+    assert any2all(*train, "two").returncode == 0
+    one, two = (DiffusionPrior.load(tmp_path / name, "float32") for name in ("one", "two"))
+    assert one.settings.training["incomplete"] == 2
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_draws_are_those_of_reconstruct_on_any_number_of_processes(

@@ -97,7 +97,7 @@ def test_a_mixture_tells_its_components_apart() -> None:
     x_t = (
         a**0.5 * halfway.double() + 0.1 * torch.randn(1, 2, SIZE, SIZE, generator=generator(7))
     ).requires_grad_()
-    logs = torch.stack([c.log_density(x_t, a) for c in mixture.components], 1)
+    logs = torch.stack([c.log_density(x_t, t) for c in mixture.components], 1)
     density = torch.logsumexp(logs + mixture.weights.log(), 1).sum()
     (slope,) = torch.autograd.grad(density, x_t)
     expected = (x_t + (1 - a) * slope) / a**0.5

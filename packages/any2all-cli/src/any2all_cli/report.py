@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from any2all_core.registry import GROUPS, list_plugins
 from any2all_data.cohort import covered
-from any2all_data.metrics import psnr, ssim
-from any2all_data.normalise import Range
+from any2all_data.metrics import at_best_scale, psnr, ssim
+from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import write_slices, write_volume
 from any2all_operators import Identity, Measurement
 from rich.console import Console
@@ -37,8 +37,10 @@ def versions() -> dict[str, str]:
     return ours | theirs | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def judge(known: Known, results: Tensor) -> dict[str, Any]:
-    """What the report says of each modality."""
+def judge(
+    known: Known, results: Tensor, normalisation: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What the report says of each modality; normalisation: {modality: as the prior keeps it}."""
     mean = results.mean(0)
     measurement = Measurement(known.operator, known.data)
     residuals = measurement.residual(mean)
@@ -68,13 +70,14 @@ def judge(known: Known, results: Tensor) -> dict[str, Any]:
             chosen = covered(truth[:, None])
             if chosen.any():
                 entry["slices_scored"] = int(chosen.sum())
-                entry["score"] = _score(mean[chosen, m], truth[chosen])
+                score = _score if fixed_range(normalisation.get(name)) else _score_without_unit
+                entry["score"] = score(mean[chosen, m], truth[chosen])
                 if name in residuals:
                     plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
                     if hasattr(operator, "acceleration"):
                         zero_filled = operator.adjoint(data)[chosen]
-                        entry["score_zero_filled"] = _score(zero_filled, truth[chosen])
-                    entry["score_without_prior"] = _score(plain[chosen], truth[chosen])
+                        entry["score_zero_filled"] = score(zero_filled, truth[chosen])
+                    entry["score_without_prior"] = score(plain[chosen], truth[chosen])
         judged[name] = entry
     report: dict[str, Any] = {"modalities": judged, "slices": list(known.slice_ids)}
     if known.note:
@@ -88,6 +91,12 @@ def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
         "psnr": round(float(psnr(image, truth).mean()), 3),
         "ssim": round(float(ssim(image, truth).mean()), 4),
     }
+
+
+def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
+    """Of MR: also at the best scale, as the brightness of a missing image is not known."""
+    scaled = _score(at_best_scale(image, truth), truth)
+    return _score(image, truth) | {f"{name}_scaled": value for name, value in scaled.items()}
 
 
 def write_patient(folder: Path, known: Known, results: Tensor) -> None:
@@ -131,16 +140,22 @@ def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known
     for name, entry in report["modalities"].items():
         text = f"{name}: {entry['source']}"
         if "score" in entry and entry["source"] != "measured":
-            text += f", {_figures(entry['score'])}"
+            text += f", {_figures(entry['score'])}{_at_best_scale(entry['score'])}"
         if "score_without_prior" in entry:
             text += f"; without the prior {_figures(entry['score_without_prior'])}"
         if "score_zero_filled" in entry:
             text += f", zero-filled {_figures(entry['score_zero_filled'])}"
         if "scan" in entry and entry["residual_over_noise"]:
             text += f", residual {entry['residual_over_noise']:.1f} x the noise"
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
 
 
 def _figures(score: Mapping[str, float]) -> str:
     return f"PSNR {score['psnr']:.1f} dB, SSIM {score['ssim']:.3f}"
+
+
+def _at_best_scale(score: Mapping[str, float]) -> str:
+    if "psnr_scaled" not in score:
+        return ""
+    return f" (at the best scale {score['psnr_scaled']:.1f} dB, {score['ssim_scaled']:.3f})"

@@ -172,7 +172,7 @@ def sample_one(
     if known is None:
         write_draws(folder.path, prior.modalities, results[:, 0])
     else:
-        report |= judge(known, results)
+        report |= judge(known, results, prior.settings.normalisation)
         write_patient(folder.path, known, results)
         if reference:
             write_dicom(folder.path / "dicom", known, results, reference, report)

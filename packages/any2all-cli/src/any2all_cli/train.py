@@ -66,7 +66,7 @@ def run(
         raise UserError(f"--modalities {modalities}: one is given twice")
     console = Console(stderr=True, quiet=not first)
     read = _of_cohort if is_cohort(data) else _of_folders
-    examples, check, prior = read(data, validation, wanted, incomplete, console)
+    examples, check, prior = read(data, validation, wanted, incomplete, recipe, console)
     check = validation_slices(check)
     console.print(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
@@ -149,6 +149,7 @@ def _of_folders(
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
+    recipe: Recipe,
     console: Console,
 ) -> tuple[Examples, Tensor, PriorSettings]:
     """Slices to train on, others to validate on, and what the prior has to say of them."""
@@ -176,6 +177,7 @@ def _of_cohort(
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
+    recipe: Recipe,
     console: Console,
 ) -> tuple[Examples, Tensor, PriorSettings]:
     """Likewise, the patients' splits and normalisation being those of the cohort."""
@@ -187,14 +189,16 @@ def _of_cohort(
         raise UserError(
             f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
         )
-    filled = _filled(store, names) if incomplete else {}
+    native = recipe.levels == "separate"
+    lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
+    filled = {} if native or not incomplete else _filled(store, names)
     patients, held_out = store.having(names, "train"), store.having(names, "val")
     if not held_out:
         count = max(1, len(patients) // 10)
         held_out = dict(list(patients.items())[-count:])
         patients = {p: e for p, e in patients.items() if p not in held_out}
         console.print(f"no val patient in the cohort: {count} of train held out to validate")
-    patients |= filled
+    patients |= lacking
     if not patients:
         raise UserError(
             f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
@@ -202,7 +206,7 @@ def _of_cohort(
         )
     with progress_bar(console) as bar:
         reading = bar.add_task("reading", total=len(patients) + len(held_out))
-        examples = CohortSlices(store, patients, names, lambda: bar.advance(reading))
+        examples = CohortSlices(store, patients, names, lambda: bar.advance(reading), not native)
         check = store.slices(held_out, names, lambda: bar.advance(reading))
     everything = store.normalisation()
     kept = {name: everything[name] for name in names}
@@ -215,6 +219,12 @@ def _of_cohort(
     made_of: dict[str, Any] = {"grid": grid}
     if store.settings.virtual:
         made_of["virtual"] = True
+    if native and lacking:
+        console.print(
+            f"{len(lacking)} patients of train lack some of {', '.join(names)}: what is absent "
+            "bears no loss"
+        )
+        made_of["incomplete"] = len(lacking)
     if filled:
         console.print(f"{len(filled)} patients of train with images drawn by a prior: synthetic")
         by = [entry.drawn_by for entry in filled.values()]
@@ -233,8 +243,9 @@ def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
     if len(filled) < len(lacking):
         raise UserError(
             f"--incomplete: {len(lacking) - len(filled)} of the {len(lacking)} patients of train "
-            f"who lack some of {', '.join(names)} have no draws of it; run any2all fill "
-            f"{store.url} --prior PRIOR, of these modalities"
+            f"who lack some of {', '.join(names)} have no draws of it, which a recipe with "
+            f"levels=shared needs; run any2all fill {store.url} --prior PRIOR, of these "
+            "modalities, or take levels=separate"
         )
     return filled
 

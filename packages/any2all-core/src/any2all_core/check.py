@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from any2all_operators import BlockDiagonal, Identity, UserError
 from torch import Tensor
 
 from any2all_core.gaussian import GaussianPrior
+from any2all_core.prior import Levels
 from any2all_core.reconstruct import reconstruct
 from any2all_core.sampler import Sampler
 
@@ -17,6 +20,9 @@ TOLERANCE = 1e-4
 def check_sampler(sampler: Sampler) -> dict[str, float]:
     """Test a sampler on a Gaussian prior of two modalities, alone and with the first one given.
 
+    The prior has one noise level for both, and then one for each; a sampler that needs one for each
+    says so with a UserError, and is tested on that prior alone.
+
     - the result is finite, (B, M, H, W), and lies in [0, 1]
     - ``steps`` network calls at distinct falling times, and as many calls of ``progress``
     - the same noise gives the same result, and an entry alone what it gives in a batch
@@ -25,9 +31,19 @@ def check_sampler(sampler: Sampler) -> dict[str, float]:
     Returns the largest difference between a batch and its entries, and the correlation found.
     Raises AssertionError that names what fails.
     """
-    prior = GaussianPrior.of_pixels(
+    try:
+        found = _check(sampler, "shared")
+    except UserError:
+        return _check(sampler, "separate")
+    both = _check(sampler, "separate")
+    return {name: max(value, both[name]) for name, value in found.items()}
+
+
+def _check(sampler: Sampler, levels: Levels) -> dict[str, float]:
+    pixels = GaussianPrior.of_pixels(
         ("A", "B"), torch.zeros(2), torch.tensor([[0.06, 0.05], [0.05, 0.06]]), (SIZE, SIZE)
     )
+    prior = replace(pixels, levels=levels)
     name = type(sampler).__name__
     ticks = 0
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Examples(Protocol):
-    """Slices of patients, every modality of them."""
+    """Slices of patients; NaN throughout where a patient lacks a modality."""
 
     def __len__(self) -> int: ...
 

@@ -82,21 +82,29 @@ class GaussianPrior:
 
     def _denoise_each(self, x_t: Tensor, times: tuple[int, ...]) -> Tensor:
         self.calls.append(max(times))
-        levels = self.schedule.alpha_bar[list(times)]
+        signal, spread, gap = self._apart(x_t, times)
+        moved = torch.linalg.solve(spread, gap.mT).mT @ (signal[:, None] * self.covariance)
+        return (self.mean + moved.view(x_t.shape)).to(x_t.dtype)
+
+    def _apart(self, x_t: Tensor, times: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """√ᾱ of each pixel (MHW,), the covariance of x_t (MHW, MHW), and x_t − √ᾱ μ (B, MHW).
+
+        What is at T−1 is noise alone, and its gap 0.
+        """
+        levels = self.schedule.alpha_bar[list(times)].clone()
         levels[torch.tensor(times) == self.schedule.steps - 1] = 0.0
         a = levels[:, None, None].expand(self.mean.shape).flatten()
         signal = a.sqrt()
-        noisy = signal[:, None] * self.covariance * signal + torch.diag(1 - a)
+        spread = signal[:, None] * self.covariance * signal + torch.diag(1 - a)
         gap = x_t.double().flatten(1) - signal * self.mean.flatten()
-        gap[:, a == 0] = 0.0
-        moved = torch.linalg.solve(noisy, gap.mT).mT @ (signal[:, None] * self.covariance)
-        return (self.mean + moved.view(x_t.shape)).to(x_t.dtype)
+        return signal, spread, torch.where(a > 0, gap, 0.0)
 
-    def log_density(self, x_t: Tensor, alpha_bar: float) -> Tensor:
-        """log N(x_t; √ᾱ μ, ᾱ Σ + (1−ᾱ) I), (B,)."""
-        spread = alpha_bar * self._values + 1 - alpha_bar
-        gap = (x_t.double() - alpha_bar**0.5 * self.mean).flatten(1) @ self._axes
-        return -0.5 * (gap.square() / spread + torch.log(2 * math.pi * spread)).sum(1)
+    def log_density(self, x_t: Tensor, t: Times) -> Tensor:
+        """log N(x_t; √ᾱ μ, √ᾱ Σ √ᾱ + 1−ᾱ), (B,), up to a constant."""
+        times = [t] * len(self.modalities) if isinstance(t, int) else t
+        _, spread, gap = self._apart(x_t, times)
+        values, axes = torch.linalg.eigh(spread)
+        return -0.5 * ((gap @ axes).square() / values + values.log()).sum(1)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """Stacks (B, M, H, W) in [0, 1] units, not clipped."""
@@ -133,17 +141,18 @@ class GaussianMixturePrior:
     def __post_init__(self) -> None:
         self.modalities = self.components[0].modalities
         self.schedule = self.components[0].schedule
+        self.levels = self.components[0].levels
 
-    def denoise(self, x_t: Tensor, t: int) -> Tensor:
+    def denoise(self, x_t: Tensor, t: Times) -> Tensor:
         """E[x_0 | x_t] = Σ_k p(k | x_t) E_k[x_0 | x_t]."""
-        self.calls.append(t)
-        share = self.shares(x_t, float(self.schedule.alpha_bar[t])).to(x_t.dtype)
+        self.calls.append(t if isinstance(t, int) else max(t))
+        share = self.shares(x_t, t).to(x_t.dtype)
         each = torch.stack([c.denoise(x_t, t) for c in self.components], 1)
         return (share[..., None, None, None] * each).sum(1)
 
-    def shares(self, x_t: Tensor, alpha_bar: float = 1 - 1e-6) -> Tensor:
+    def shares(self, x_t: Tensor, t: Times = 0) -> Tensor:
         """p(k | x_t), (B, K); x_t (B, M, H, W) in [−1, 1] units."""
-        logs = [c.log_density(x_t, alpha_bar) for c in self.components]
+        logs = [c.log_density(x_t, t) for c in self.components]
         return torch.softmax(torch.stack(logs, 1) + self.weights.double().log(), 1)
 
     def posterior_shares(self, measurement: Measurement) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 OUTSIDE = ("conv_in.", "conv_out.", "time_embedding.")
 """Layers whose weights Adam steps: the first, the last, and the embedding of time."""
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+STEPS = 5
 MOMENTUM = 0.95
 
 
@@ -24,8 +25,7 @@ class Muon(torch.optim.Optimizer):
     where O(M) ≈ U Vᵀ for M = U S Vᵀ, by five steps X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from M/‖M‖.
     A group with ``matrix`` True is stepped so, one with False by Adam (β 0.9, 0.999).
 
-    ``torch.optim.Muon`` takes no convolutions, and multiplies in bfloat16, which is slow on a
-    processor without it. Source: Jordan 2024, *Muon: an optimizer for hidden layers*.
+    ``torch.optim.Muon`` takes no convolutions, and multiplies in bfloat16 even where that is slow. Source: Jordan 2024, *Muon: an optimizer for hidden layers*.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -83,13 +83,22 @@ def groups(network: nn.Module, rate: float, matrix_rate: float) -> list[dict[str
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of a matrix U S Vᵀ (out, in): its singular values come to 0.7 ... 1.2."""
+    """About U Vᵀ of a matrix U S Vᵀ (out, in): its singular values come to 0.7 ... 1.2.
+
+    Every X is Q M with Q a polynomial of M Mᵀ, so that the steps are taken on Q and X Xᵀ alone,
+    which are smaller than a convolution's matrix.
+    """
     a, b, c = NEWTON_SCHULZ
-    dtype = torch.bfloat16 if matrix.is_cuda else torch.float32
     tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.mT if tall else matrix).to(dtype)
-    x = x / x.norm().clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    m = (matrix.mT if tall else matrix).float()
+    m = m / m.norm().clamp(min=1e-7)
+    gram = m @ m.mT
+    q = torch.eye(len(m), device=m.device)
+    for k in range(STEPS):
+        if k:
+            gram = step @ gram @ step
+        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        step.diagonal().add_(a)
+        q = step @ q
+    x = q @ m
     return (x.mT if tall else x).to(matrix.dtype)

@@ -28,7 +28,9 @@ def loss(
     prediction: Prediction,
     min_snr: float = 0.0,
 ) -> Tensor:
-    """Mean of w ‖target − out‖² / pixels over the images that are ``asked`` for, (B, M).
+    """Mean over (B, M) of w ‖target − out‖² / pixels, 0 for an image that is not ``asked`` for.
+
+    asked: (B, M). Dividing by what is asked for would weigh an example by the company it is in.
 
     target = ε, x_0, or v = √ᾱ ε − √(1−ᾱ) x_0. With SNR = ᾱ/(1−ᾱ) and γ = ``min_snr`` the weight
     is min(SNR, γ) on x_0's error, which is min(SNR, γ)/SNR on ε's and min(SNR, γ)/(SNR + 1) on v's
@@ -43,7 +45,7 @@ def loss(
         each = (
             each * {"epsilon": capped / snr, "sample": capped, "v": capped / (snr + 1)}[prediction]
         )
-    return (each * asked).sum() / asked.sum().clamp(min=1)
+    return (each * asked).mean()
 
 
 def validation_slices(slices: Tensor) -> Tensor:
@@ -83,7 +85,7 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
             total += len(x) * float(
                 loss(out, x, z, levels[t], wanted, prior.settings.prediction)
             )
-        return total / len(x_0)
+        return total / len(x_0) / float(asked.mean())
 
     everything = torch.ones(len(x_0), count)
     joint = 0.0

@@ -53,12 +53,13 @@ def smooth_images(levels: Levels = "shared") -> GaussianPrior:
     return GaussianPrior(MODALITIES, mean, covariance, levels=levels)
 
 
-def two_kinds() -> GaussianMixturePrior:
+def two_kinds(levels: Levels = "shared") -> GaussianMixturePrior:
     """Images of two kinds, 35 and 65 %, whose B differs much in its level and whose A little."""
     one = smooth_images()
     apart = torch.tensor([0.0625, 0.25])[:, None, None]
     kinds = [
-        GaussianPrior(MODALITIES, one.mean + sign * apart, one.covariance / 4) for sign in (-1, 1)
+        GaussianPrior(MODALITIES, one.mean + sign * apart, one.covariance / 4, levels=levels)
+        for sign in (-1, 1)
     ]
     return GaussianMixturePrior(torch.tensor([0.35, 0.65]), kinds)
 
@@ -138,9 +139,11 @@ def posterior_error(
     return found
 
 
-def mode_shares(sampler: Sampler, draws: int = 256, seed: int = 0) -> list[tuple[float, float]]:
+def mode_shares(
+    sampler: Sampler, draws: int = 256, seed: int = 0, levels: Levels = "shared"
+) -> list[tuple[float, float]]:
     """(exact, found) probability of the second of :func:`two_kinds` given A, for four truths."""
-    prior = two_kinds()
+    prior = two_kinds(levels)
     pairs = []
     for k in range(4):
         truth = prior.components[k % 2].draw(1, generator(seed, 2, k))

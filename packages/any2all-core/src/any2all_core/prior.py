@@ -22,6 +22,8 @@ Prediction = Literal["epsilon", "v", "sample"]
 Levels = Literal["separate", "shared"]
 Times = int | Sequence[int]
 """One time of the schedule for all modalities, or one for each of them."""
+BFLOAT16 = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+"""What torch calls the processors that multiply bfloat16."""
 FORMAT = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -272,7 +274,7 @@ def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            has = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+            has = any(getattr(torch.cpu, name, lambda: False)() for name in BFLOAT16)
         return torch.bfloat16 if has else torch.float32
     try:
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]

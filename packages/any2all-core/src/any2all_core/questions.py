@@ -37,7 +37,7 @@ def draw_times(
     What is clean bears no loss.
     """
     count, last = len(absent), diffusion_steps - 1
-    asked = QUESTIONS[int(torch.multinomial(torch.tensor(shares), 1, generator=generator))]
+    asked = QUESTIONS[int(torch.multinomial(torch.tensor(shares).double(), 1, generator=generator))]
     t = torch.randint(0, diffusion_steps, (count,), generator=generator)
     one = t[:1].expand(count)
     role = torch.randint(0, 2, (count,), generator=generator)  # 0 clean, 1 at t, 2 missing

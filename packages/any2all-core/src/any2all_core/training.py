@@ -125,6 +125,7 @@ def train(
         "normalisation": settings.normalisation,
         "slices": len(examples),
         "drawn": settings.training.get("drawn"),
+        "incomplete": settings.training.get("incomplete"),
         "precision": str(dtype),
         "start_from": None if start_from is None else _name(start_from),
     }
@@ -134,6 +135,11 @@ def train(
         keep_best(output, ema)
     weights = Weights(prior, ema, dtype, accelerator, shard)
     if recipe.optimizer == "muon":
+        if weights.sharded:
+            raise UserError(
+                "optimizer=muon needs whole matrices, and --shard takes them apart; take "
+                "--set optimizer=adam"
+            )
         rates = groups(prior.unet, recipe.learning_rate, recipe.matrix_rate)
         optimizer: torch.optim.Optimizer = Muon(rates)
     else:
@@ -175,11 +181,11 @@ def train(
             x_0 = ahead.read(wanted, following)
             wanted = following
             random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
+            absent = x_0.isnan().all((2, 3))
+            x_0 = torch.where(absent[:, :, None, None], 0.0, x_0)
             if augment is not None:
                 x_0 = augment(x_0, random)
-            absent = x_0.isnan().all((2, 3))
             x_0 = 2 * x_0 - 1
-            x_0[absent] = 0.0
             questions = [ask(g, a) for g, a in zip(random, absent, strict=True)]
             t, asked = (torch.stack(each) for each in zip(*questions, strict=True))
             noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])

@@ -19,3 +19,23 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
     )
     assert isinstance(result, Tensor)
     return result
+
+
+def best_scale(image: Tensor, truth: Tensor) -> Tensor:
+    """The factor of one volume: a = max(0, ⟨u, x⟩/⟨u, u⟩) = argmin_{a ≥ 0} ‖a u − x‖².
+
+    image u, truth x: (B, H, W), the slices of one patient's modality; a: (), one for all of them,
+    and 0 for an image that is 0 everywhere. MR has no unit: an MR image that was not measured has
+    a brightness that nothing given can tell, and a viewer sets it anew. Not for images in HU or
+    SUV, whose brightness is part of the answer.
+    """
+    return ((image * truth).sum() / image.square().sum().clamp(min=1e-12)).clamp(min=0)
+
+
+def at_best_scale(image: Tensor, truth: Tensor) -> Tensor:
+    """a max(u, 0), clipped at 1, a being :func:`best_scale`: the same for u, 2 u and u/2.
+
+    (B, H, W) to (B, H, W) in [0, 1].
+    """
+    image = image.clamp(min=0)
+    return (best_scale(image, truth) * image).clamp(max=1)

@@ -2,7 +2,7 @@
 
 OUTPUT/
   run.json                  what was asked for
-  tuned.json                weights of the references, tuned on val
+  tuned.json                what was tuned on val for the references
   parts/<patient>/
     truth.npz               every modality (B, H, W), float16; head and lesion; places
     <study>--<row>--<method>.json, .npz     a record a slice and image; the images

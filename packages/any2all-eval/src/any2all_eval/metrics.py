@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from any2all_data.metrics import psnr, ssim
+from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -26,17 +26,21 @@ def scores(
     width: float | None,
     perceptual: Perceptual | None,
 ) -> dict[str, list[float]]:
-    """{metric: one value a slice} of images (B, H, W) in [0, 1], clipped to it.
+    """{metric: one value a slice} of one volume's slices (B, H, W) in [0, 1], clipped to it.
 
-    psnr (dB), ssim: data range 1. nmse: ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units where
-    [0, 1] is ``width`` of them; inside the head. psnr_head, psnr_lesion: of the mean square error
-    inside one; NaN where there is none. lpips: if ``perceptual`` is there.
+    psnr (dB), ssim: data range 1. psnr_scaled, ssim_scaled: after the volume's best scale
+    (any2all_data.metrics.best_scale), where ``width`` is None, as MR has no unit. nmse:
+    ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units where [0, 1] is ``width`` of them; inside
+    the head. psnr_head, psnr_lesion: of the mean square error inside one; NaN where there is none.
+    lpips: if ``perceptual`` is there.
     """
+    scaled = at_best_scale(image, truth)
     image = image.clamp(0, 1)
     error = (image - truth).abs()
-    found = {
-        "psnr": psnr(image, truth),
-        "ssim": ssim(image, truth),
+    found = {"psnr": psnr(image, truth), "ssim": ssim(image, truth)}
+    if width is None:
+        found |= {"psnr_scaled": psnr(scaled, truth), "ssim_scaled": ssim(scaled, truth)}
+    found |= {
         "nmse": error.square().sum((1, 2)) / truth.square().sum((1, 2)).clamp(min=1e-12),
         "mae": (width or 1.0) * inside(error, head),
         "psnr_head": decibels(inside(error.square(), head)),

@@ -1,7 +1,9 @@
 """What can be done without the prior, on the same data.
 
 Reconstruction: zero-filled, CG-SENSE, L1-wavelet and total variation (SigPy), their weights tuned
-on val. Synthesis: the mean training image, a per-pixel regression, the nearest training slice.
+on val. Synthesis: the mean training image, a per-pixel regression, the nearest training slice; of
+MR from MR also the copy: a given image, unchanged, is taken as the missing one, of several the one
+that does best on val.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +23,7 @@ from any2all_data.metrics import psnr
 from any2all_operators import BlockDiagonal, Data, SenseFourier, UserError
 from torch import Tensor
 
-from any2all_eval.patients import Patient, People, read_patient, training_slices
+from any2all_eval.patients import Patient, People, read_patient, training_slices, units
 from any2all_eval.study import Row
 
 WEIGHTS = (0.0005, 0.001, 0.002, 0.004, 0.008)
@@ -61,7 +64,9 @@ def total_variation(scan: SenseFourier, weight: float) -> Recon:
 
 QUIET = {"show_pbar": False}
 ZERO_FILLED = "zero-filled"
-SYNTHESIS = ("mean image", "regression", "nearest slice")
+COPY = "copy"
+LEARNT = ("mean image", "regression", "nearest slice")
+SYNTHESIS = (*LEARNT, COPY)
 TUNED: dict[str, Callable[[SenseFourier, float], Recon]] = {
     "CG-SENSE": cg_sense,
     "L1-wavelet": l1_wavelet,
@@ -153,6 +158,18 @@ def synthesis(
     }
 
 
+def best_copy(stacks: Sequence[Tensor], inputs: Sequence[int], target: int) -> int:
+    """Which of ``inputs`` has, as it is, the best mean PSNR as ``target`` over (val) patients.
+
+    stacks: (B, M, H, W) of each patient.
+    """
+
+    def quality(given: int) -> float:
+        return float(np.mean([float(psnr(x[:, given], x[:, target]).mean()) for x in stacks]))
+
+    return max(inputs, key=quality)
+
+
 def _each(scan: SenseFourier, app: Callable[..., object]) -> Recon:
     """Slice by slice; the real part, as the images are real."""
     maps = scan.coil_maps.numpy()
@@ -172,12 +189,13 @@ def _each(scan: SenseFourier, app: Callable[..., object]) -> Recon:
 class References:
     """All of them for one prior's images, learnt and tuned when they are first needed.
 
-    kept: the file in which the tuned weights are kept, {method and what it reconstructs: weight}.
+    kept: the file of what was tuned, {method and its images: weight, or the image to copy}.
     """
 
     def __init__(self, prior: DiffusionPrior, people: People, kept: Path) -> None:
         self.prior, self.people, self.kept = prior, people, kept
         self._learnt = cache(self._learn)
+        self._mr = [m for m in prior.modalities if m not in units(prior)]
 
     def methods(self, row: Row, operator: BlockDiagonal) -> tuple[str, ...]:
         """Those that a row has: of k-space alone, or of clean images alone; others have none."""
@@ -186,16 +204,23 @@ class References:
             isinstance(scan, SenseFourier) for scan in scans
         ):
             return RECONSTRUCTION if self.people.groups.get("val") else (ZERO_FILLED,)
-        if row.clean and not row.measured and self.people.groups.get("train"):
-            return SYNTHESIS
-        return ()
+        if not row.clean or row.measured:
+            return ()
+        learnt = LEARNT if self.people.groups.get("train") else ()
+        given, wanted = self._copied(row)
+        told = len(given) == 1 or bool(given and self.people.groups.get("val"))
+        return (*learnt, COPY) if wanted and told else learnt
 
     def solve(
         self, method: str, patient: Patient, row: Row, operator: BlockDiagonal, data: Data
     ) -> dict[str, Tensor]:
         """{modality: (B, H, W)} of those that are judged."""
-        if method in SYNTHESIS:
+        if method in LEARNT:
             return {m: self._learnt(row.clean, m)[method](patient.stack) for m in row.scored}
+        if method == COPY:
+            place = self.prior.modalities.index
+            sources = {m: self._source(row, m) for m in self._copied(row)[1]}
+            return {m: patient.stack[:, place(source)] for m, source in sources.items()}
         scans = {m: operator.operators[m] for m in row.scored}
         return {
             m: self._recon(method, row, m, scan)(data[m])
@@ -207,31 +232,57 @@ class References:
         if method == ZERO_FILLED:
             return scan.adjoint
         (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
-        key = f"{method}: {own}"
-        if key not in self.weights():
-            weight = tuned(TUNED[method], scan, *self._measured(modality, scan))
-            weights = {key: weight} | self.weights()  # another process may have been quicker
-            write_text(self.kept, json.dumps(weights, indent=2) + "\n")
-        return TUNED[method](scan, self.weights()[key])
+        weight = self._tuned(
+            f"{method}: {own}",
+            lambda: tuned(TUNED[method], scan, *self._measured(modality, scan)),
+        )
+        return TUNED[method](scan, weight)
 
-    def weights(self) -> dict[str, float]:
-        """{method and what it reconstructs: weight} of those tuned so far."""
-        found: dict[str, float] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+    def _copied(self, row: Row) -> tuple[list[str], list[str]]:
+        """The MR that is given, and the MR that it can be copied to: what has no unit."""
+        return [m for m in row.clean if m in self._mr], [m for m in row.scored if m in self._mr]
+
+    def _source(self, row: Row, target: str) -> str:
+        """The given image that is copied: of several the best one on val."""
+        given, _ = self._copied(row)
+        if len(given) == 1:
+            return given[0]
+        names = self.prior.modalities
+        places = [names.index(m) for m in given]
+
+        def best() -> str:
+            stacks = [patient.stack for patient in self._val]
+            return names[best_copy(stacks, places, names.index(target))]
+
+        return str(self._tuned(f"{COPY}: {target} from {'&'.join(given)}", best))
+
+    def _tuned(self, key: str, tune: Callable[[], float | str]) -> Any:
+        """What was tuned before, or is now."""
+        if key not in self.tuned_so_far():
+            found = {key: tune()} | self.tuned_so_far()  # another process may have been quicker
+            write_text(self.kept, json.dumps(found, indent=2) + "\n")
+        return self.tuned_so_far()[key]
+
+    def tuned_so_far(self) -> dict[str, Any]:
+        """{method and its images: weight, or the image to copy}."""
+        found: dict[str, Any] = json.loads(self.kept.read_text()) if self.kept.exists() else {}
         return found
 
     def prepare(self, method: str, row: Row, operator: BlockDiagonal) -> None:
         """Learn or tune what the method needs, once for all patients."""
+        if method == COPY:
+            for m in self._copied(row)[1]:
+                self._source(row, m)
+            return
         for m in row.scored:
             scan = operator.operators[m]
-            if method in SYNTHESIS:
+            if method in LEARNT:
                 self._learnt(row.clean, m)
             elif isinstance(scan, SenseFourier):
                 self._recon(method, row, m, scan)
 
     def _measured(self, modality: str, scan: SenseFourier) -> tuple[list[Tensor], list[Tensor]]:
         """Data and truths of val."""
-        if not self._val:
-            raise UserError("references are tuned on the group val, in which nobody is")
         m = self.prior.modalities.index(modality)
         truths = [patient.stack[:, m] for patient in self._val]
         operator = BlockDiagonal({modality: scan})
@@ -241,8 +292,14 @@ class References:
     @cached_property
     def _val(self) -> list[Patient]:
         named = list(self.people.groups.get("val", {}).items())[:TUNING_PATIENTS]
-        found = (read_patient(p, self.prior, name, 0, TUNING_SLICES) for name, p in named)
-        return [patient for patient in found if patient is not None and patient.places]
+        read = (read_patient(p, self.prior, name, 0, TUNING_SLICES) for name, p in named)
+        found = [patient for patient in read if patient is not None and patient.places]
+        if not found:
+            raise UserError(
+                "references are tuned on the group val, in which nobody has all of "
+                f"{', '.join(self.prior.modalities)}; add somebody, or give --no-references"
+            )
+        return found
 
     @cached_property
     def _train(self) -> Tensor:

@@ -25,6 +25,7 @@ from any2all_eval.patients import evenly
 from any2all_eval.study import Study
 from any2all_eval.tables import (
     AGREEMENT,
+    BEATEN,
     METRICS,
     NOTE,
     RESIDUAL,
@@ -33,7 +34,7 @@ from any2all_eval.tables import (
     agreement,
     generation_lines,
     header_and_cells,
-    overview,
+    overviews,
     p_of,
     times,
 )
@@ -51,16 +52,18 @@ def report_page(
     claims: Sequence[Claim],
     safety: Sequence[Safety],
     made: Mapping[str, Generation],
+    beaten: tuple[str, Sequence[str]],
     output: Path,
     shown: Sequence[str],
 ) -> str:
-    """The page; ``shown``: patients whose images are in it."""
+    """The page; ``shown``: patients whose images are in it; ``beaten``: as markdown's."""
     trained = ", trained on virtual people" if facts["prior_is_virtual"] else ""
     body = [
         f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
         f"<p>{facts['input']['patients']} in the group {text(facts['input']['group'])}: "
         f"{text(facts['who'])}; {facts['slices']} slices. Prior {text(facts['prior']['name'])} "
         f"({facts['prior']['sha256'][:8]}){trained}. Research software: not for clinical use.</p>",
+        beaten_list(*beaten) if lines else "",
         "<h2>Is it safe to look at?</h2>",
         agreement_table(lines),
         safety_table(safety),
@@ -74,7 +77,8 @@ def report_page(
         if not own:
             continue
         body.append(f"<h2>{text(study.title)}</h2>")
-        body += ["<p>PSNR (dB) / SSIM:</p>", table(*overview(own))]
+        for caption, header, cells in overviews(own):
+            body += [f"<p>{text(caption)}</p>", table(header, cells)]
         body += [as_svg(figures[f"{study.name}-{kind}"]) for kind in ("curves", "scatter")]
         body.append("<details><summary>All metrics</summary>")
         body += [table(*header_and_cells(own)), "</details>"]
@@ -138,6 +142,12 @@ def pngs(stack: NDArray[Any]) -> list[str]:
         Image.fromarray(picture).save(data, "png", optimize=True)
         urls.append("data:image/png;base64," + base64.b64encode(data.getvalue()).decode())
     return urls
+
+
+def beaten_list(count: str, sentences: Sequence[str]) -> str:
+    """What simple references do better."""
+    items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
+    return f"<h2>{BEATEN}</h2><p>{text(count)}</p>" + (f"<ul>{items}</ul>" if items else "")
 
 
 def agreement_table(lines: Sequence[Line]) -> str:

@@ -20,6 +20,7 @@ from any2all_core.reconstruct import prior_folder
 from any2all_operators import UserError
 from rich.console import Console
 
+from any2all_eval.beaten import compare, told
 from any2all_eval.claims import Results, decide
 from any2all_eval.evaluate import Evaluation, records_in, sampler_of
 from any2all_eval.figures import curves_figure, scatter_figure, write_figures
@@ -113,6 +114,8 @@ def run(
     records = records_in(output, parts, list(named))
     results = Results(studies, records)
     lines, claims, safety = lines_of(records), decide(results), safety_of(records)
+    compared = compare(studies, lines)
+    beaten = told(compared)
     facts: dict[str, Any] = {
         "prior": {"name": Path(prior_name).name, "sha256": identity["prior"]},
         "who": VIRTUAL if people.virtual else "patients",
@@ -128,15 +131,16 @@ def run(
     report: dict[str, Any] = {
         **facts,
         "samplers": samplers_used,
-        "tuned_on_val": references.weights() if references else {},
+        "tuned_on_val": references.tuned_so_far() if references else {},
         "results": [asdict(line) for line in lines],
+        "beaten": [{**asdict(c), "sentence": c.sentence} for c in compared if c.below],
         "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in claims],
         "lesions": [asdict(entry) for entry in safety],
         "generation": {name: asdict(found) for name, found in made.items()},
     }
     text = json.dumps(finite(report), indent=2, allow_nan=False)
     write_text(output / "report.json", text + "\n")
-    write_text(output / "tables.md", markdown(studies, lines, claims, safety, made))
+    write_text(output / "tables.md", markdown(studies, lines, claims, safety, made, beaten))
     write_text(output / "tables.tex", latex(studies, lines))
     figures = {}
     for study in studies:
@@ -147,12 +151,15 @@ def run(
         write_figures(parts, figures, output, records[0]["patient"], facts["who"])
     pictured = list(dict.fromkeys(record["patient"] for record in records))[:shown]
     page = report_page(
-        parts, studies, facts, figures, lines, claims, safety, made, output, pictured
+        parts, studies, facts, figures, lines, claims, safety, made, beaten, output, pictured
     )
     write_text(output / "report.html", page)
     for claim in claims:
         if claim.steps:
             console.print(f"{claim.text}: {claim.verdict}", highlight=False)
+    if lines:
+        for said in (beaten[0], *beaten[1]):
+            console.print(said, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report.html, results.csv, tables in {output}", soft_wrap=True)
     return whole
 

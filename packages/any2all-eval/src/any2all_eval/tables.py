@@ -6,8 +6,9 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from any2all_eval.study import Study
 METRICS = {
     "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 3),
+    "psnr_scaled": ("PSNR at the best scale", 2),
+    "ssim_scaled": ("SSIM at the best scale", 3),
     "nmse": ("NMSE", 4),
     "mae": ("MAE", 4),
     "psnr_head": ("PSNR, head", 2),
@@ -35,7 +38,12 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
     ">": "$>$",
     "²": "$^2$",
 }
-SHOWN = ("psnr", "ssim", "mae", "psnr_lesion", "lpips")
+SHOWN = ("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips")
+OVERVIEWS = {
+    "PSNR (dB) / SSIM:": ("psnr", "ssim"),
+    "PSNR (dB) / SSIM of MR at the best scale of each volume:": ("psnr_scaled", "ssim_scaled"),
+}
+"""{caption: the two metrics of a cell}"""
 
 
 @dataclass(frozen=True)
@@ -136,14 +144,17 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
     return header, cells
 
 
-def overview(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """PSNR / SSIM."""
-    return pivot(
-        lines,
-        lambda line: " / ".join(
-            f"{line.means[m].value:.{METRICS[m][1]}f}" for m in ("psnr", "ssim")
-        ),
-    )
+def overviews(lines: Sequence[Line]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """(caption, header, cells) of PSNR / SSIM as they are, and of MR at the best scale."""
+    for caption, metrics in OVERVIEWS.items():
+        own = [line for line in lines if all(m in line.means for m in metrics)]
+        if own:
+            yield caption, *pivot(own, partial(pair_of, metrics=metrics))
+
+
+def pair_of(line: Line, metrics: Sequence[str]) -> str:
+    """22.31 / 0.781"""
+    return " / ".join(f"{line.means[m].value:.{METRICS[m][1]}f}" for m in metrics)
 
 
 def agreement(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -193,8 +204,12 @@ def figure(line: Line, metric: str) -> str:
 
 NOTE = (
     "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
-    "p: Wilcoxon signed-rank of PSNR against the first method of the same input."
+    "p: Wilcoxon signed-rank of PSNR against the first method of the same input. At the best "
+    "scale: a volume is multiplied by the one factor that minimises its squared error; of MR only, "
+    "as MR has no unit. copy: a given MR image, unchanged, is taken as the missing one; of several "
+    "the one with the best PSNR on val."
 )
+BEATEN = "Beside simple references"
 AGREEMENT = "Agreement with the measurement"
 RESIDUAL = (
     "RMS of y - A x over the standard deviation of the noise: about 1 where a result agrees with "
@@ -208,9 +223,16 @@ def markdown(
     claims: Sequence[Claim],
     safety: Sequence[Safety],
     made: Mapping[str, Generation],
+    beaten: tuple[str, Sequence[str]],
 ) -> str:
-    """Every table of the report; last the times, which no two runs share."""
+    """Every table of the report; last the times, which no two runs share.
+
+    beaten: how many results a simple reference beats, and a sentence for each of them.
+    """
     parts = []
+    if lines:
+        count, sentences = beaten
+        parts += [f"## {BEATEN}\n", f"{count}\n", *(f"- {text}" for text in sentences), ""]
     if any(line.residual is not None for line in lines):
         parts += [f"## {AGREEMENT}\n", f"{RESIDUAL}\n", *markdown_table(*agreement(lines)), ""]
     if safety:
@@ -226,7 +248,9 @@ def markdown(
         own = [line for line in lines if line.key[0] == study.name]
         if not own:
             continue
-        parts += [f"## {study.title}\n", "PSNR (dB) / SSIM:\n", *markdown_table(*overview(own)), ""]
+        parts.append(f"## {study.title}\n")
+        for caption, header, cells in overviews(own):
+            parts += [f"{caption}\n", *markdown_table(header, cells), ""]
         parts += ["<details><summary>All metrics</summary>\n"]
         parts += [*markdown_table(*header_and_cells(own)), f"\n{NOTE}\n\n</details>\n"]
     for name, found in made.items():

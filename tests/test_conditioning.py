@@ -1,0 +1,241 @@
+"""A noise level for each modality: what is there is conditioned on exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from any2all_core import (
+    Conditioning,
+    DiffusionPrior,
+    GaussianPrior,
+    PriorSettings,
+    check_sampler,
+    reconstruct,
+    simulate,
+)
+from any2all_core.muon import Muon, groups, orthogonal
+from any2all_core.network import build_prior
+from any2all_core.noise import generator
+from any2all_core.oracle import cases, mode_shares, posterior_error, smooth_images
+from any2all_core.questions import QUESTIONS, draw_times
+from any2all_data import KSpace
+from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
+from any2all_samplers import MCS, MDS, MMPS, MPS, Mean
+from conftest import MODALITIES, TINY
+
+LAST = 999
+
+
+def known(prior: GaussianPrior, noise_std: float, seed: int = 7) -> Measurement:
+    """A of two images, with noise; B is missing."""
+    truth = prior.draw(2, generator(seed))
+    operator = BlockDiagonal({"A": Identity(noise_std), "B": Zero()})
+    return Measurement(operator, simulate(operator, truth))
+
+
+@pytest.mark.parametrize("noise_std", [0.0, 0.08])
+def test_one_call_is_the_posterior_mean(noise_std: float) -> None:
+    """Of a Gaussian prior, for a clean image and for one whose noise is that of its level."""
+    prior = smooth_images("separate")
+    measurement = known(prior, noise_std)
+    found = reconstruct(
+        prior, measurement.operator, {"A": measurement.data["A"]}, Mean(), shape=(2, 8, 8)
+    )[0]
+    torch.testing.assert_close(found, prior.posterior(measurement).mean.float(), atol=4e-3, rtol=0)
+    assert prior.calls == [LAST]
+
+
+@pytest.mark.parametrize("case", [name for name in cases() if name != "B blurred"])
+def test_mcs_draws_from_the_posterior_in_20_calls(case: str) -> None:
+    for name, found in posterior_error(MCS(), cases()[case], draws=128, levels="separate").items():
+        assert found.bias < 0.15
+        # of what is known but for little noise, 20 steps leave a part
+        few = case == "A noisy" and name == "A"
+        assert found.spread == pytest.approx(1, abs=0.6 if few else 0.13)
+
+
+def test_mcs_gives_each_mode_its_share() -> None:
+    pairs = mode_shares(MCS(), draws=128, levels="separate")
+    assert {exact > 0.5 for exact, _ in pairs} == {True, False}
+    for exact, found in pairs:
+        assert found == pytest.approx(exact, abs=0.15)
+
+
+def test_mcs_spread_is_right_where_the_steps_are_many() -> None:
+    for found in posterior_error(MCS(60), cases()["A noisy"], draws=128, levels="separate").values():
+        assert found.spread == pytest.approx(1, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "bias"), [(MDS(), 0.12), (MPS(), 0.12), (MMPS(), 0.12)], ids=["mds", "mps", "mmps"]
+)
+def test_what_is_missing_follows_what_is_clean(sampler: MDS | MPS | MMPS, bias: float) -> None:
+    """With one level for all, MDS is 0.3 to 0.4 of the posterior's standard deviation off."""
+    (found,) = posterior_error(sampler, cases()["A clean"], draws=128, levels="separate").values()
+    assert found.bias < bias
+
+
+@pytest.mark.parametrize("sampler", [MCS(20), Mean()], ids=["mcs", "mean"])
+def test_samplers_keep_their_contract(sampler: MCS | Mean) -> None:
+    """Those that take both kinds of prior are tested on both in test_samplers."""
+    assert check_sampler(sampler)["batch"] < 1e-4
+
+
+def test_samplers_that_need_a_level_for_each_say_so() -> None:
+    prior = smooth_images()
+    measurement = known(prior, 0.0)
+    data = {"A": measurement.data["A"]}
+    for sampler, word in ((MCS(), "use mmps"), (Mean(), "--draws 8")):
+        with pytest.raises(UserError, match=word):
+            reconstruct(prior, measurement.operator, data, sampler)
+    scan = KSpace(acceleration=2, coils=2, acs_lines=2).build(8, 8)
+    separate = smooth_images("separate")
+    operator = BlockDiagonal({"B": scan})
+    y = simulate(operator, separate.draw(1, generator(3))[:, 1:])
+    with pytest.raises(UserError, match="mean takes images, and B was measured"):
+        reconstruct(separate, operator, y, Mean())
+    with pytest.raises(UserError, match="expected 1"):
+        Mean(2)
+
+
+def test_an_image_is_held_until_the_others_are_as_good() -> None:
+    prior = smooth_images("separate")
+    measurement = known(prior, 0.1)
+    conditioning = Conditioning(prior, measurement)
+    noise = torch.randn(2, 2, 8, 8, generator=generator(1))
+    x_t = conditioning.begin(noise)
+    held, missing = conditioning.times(LAST)  # type: ignore[misc]
+    assert float(prior.schedule.sigma[held]) == pytest.approx(0.2, abs=0.01)
+    assert missing == LAST
+    signal = float(prior.schedule.alpha_bar[held]) ** 0.5
+    torch.testing.assert_close(x_t[:, 0], signal * (2 * measurement.data["A"] - 1))
+    assert torch.equal(x_t[:, 1], noise[:, 1])
+    assert conditioning.times(held - 5) == [held - 5, held - 5]
+    moved = conditioning.hold(x_t, torch.zeros_like(x_t), LAST, held + 1)
+    assert torch.equal(moved[:, 0], x_t[:, 0])
+    assert not moved[:, 1].any()
+    assert not conditioning.hold(x_t, torch.zeros_like(x_t), held + 1, held - 5).any()
+    assert conditioning.guided == ()
+    shared = Conditioning(smooth_images(), measurement)
+    assert shared.guided == ("A",)
+    assert shared.times(500) == 500
+    assert torch.equal(shared.begin(noise), noise)
+
+
+def test_what_is_missing_does_not_enter_the_network(prior: DiffusionPrior) -> None:
+    """At T−1 its content has no part in the others' answer; at any earlier time it has."""
+    x = torch.randn(2, 3, 32, 32, generator=generator(2))
+    other = x.clone()
+    other[:, 2] = torch.randn(2, 32, 32, generator=generator(3))
+    separate = separate_prior()
+    one, two = (separate.denoise(stack, [0, 400, LAST])[:, :2] for stack in (x, other))
+    assert torch.equal(one, two)
+    earlier = (separate.denoise(stack, [0, 400, LAST - 1])[:, :2] for stack in (x, other))
+    assert not torch.equal(*earlier)
+    assert torch.equal(separate.denoise(x, 300), separate.denoise(x, [300] * 3))
+    with pytest.raises(UserError, match="one noise level for all modalities"):
+        prior.denoise(x, [0, 400, LAST])
+    assert torch.equal(prior.denoise(x, [300] * 3), prior.denoise(x, 300))
+    with pytest.raises(UserError, match="2 times; expected one, or one for each of 3"):
+        separate.denoise(x, [0, 400])
+
+
+def test_levels_are_kept_with_the_prior(tmp_path: Path) -> None:
+    separate = separate_prior()
+    separate.save(tmp_path / "prior")
+    again = DiffusionPrior.load(tmp_path / "prior", "float32")
+    assert again.levels == "separate"
+    x = torch.randn(1, 3, 32, 32, generator=generator(2))
+    torch.testing.assert_close(again.denoise(x, [0, 5, LAST]), separate.denoise(x, [0, 5, LAST]))
+
+
+def separate_prior() -> DiffusionPrior:
+    torch.manual_seed(0)
+    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), levels="separate")
+    return build_prior(TINY, settings).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_each_question_is_what_it_says(question: str) -> None:
+    shares = [float(q == question) for q in QUESTIONS]
+    present, seen = torch.zeros(4, dtype=torch.bool), set()
+    for k in range(300):
+        times, asked = draw_times(generator(k), present, 1000, shares)
+        below = times[(times > 0) & (times < LAST)]
+        assert asked.any()
+        assert not times[~asked].any()
+        seen.add(tuple(asked.tolist()))
+        if question == "joint":
+            assert len(times.unique()) == 1
+            assert asked.all()
+        elif question == "given":
+            assert len(times[asked].unique()) == 1
+            assert not asked.all() or len(times.unique()) == 1
+        elif question == "mean":
+            assert bool((times[asked] == LAST).all())
+        elif question == "mixed":
+            assert len(below.unique()) <= 1
+        else:
+            assert asked.all()
+            assert len(times.unique()) > 1
+    assert len(seen) == {"joint": 1, "apart": 1}.get(question, 15)
+
+
+def test_an_absent_image_is_never_asked_for() -> None:
+    absent = torch.tensor([False, True, False])
+    for k in range(200):
+        times, asked = draw_times(generator(k), absent, 1000, (1, 1, 1, 1, 1))
+        assert times[1] == LAST
+        assert not asked[1]
+        assert asked.any()
+    times, asked = draw_times(generator(0), torch.ones(3, dtype=torch.bool), 1000, (1, 1, 1, 1, 1))
+    assert not asked.any()
+    assert bool((times == LAST).all())
+
+
+def test_muon_moves_along_the_orthogonal_factor() -> None:
+    matrix = torch.randn(6, 20, generator=generator(1))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix)
+    assert float((found * (u @ v)).sum() / (found.norm() * (u @ v).norm())) > 0.98
+    values = torch.linalg.svdvals(found)
+    assert float(values.min()) > 0.6
+    assert float(values.max()) < 1.3
+    torch.testing.assert_close(orthogonal(matrix.mT), found.mT, atol=1e-4, rtol=0)
+
+
+def test_muon_takes_convolutions_in_any_layout_and_adam_the_rest() -> None:
+    torch.manual_seed(0)
+    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), levels="separate")
+    plain, last = (build_prior(TINY, settings) for _ in range(2))
+    last.load_state_dict(plain.state_dict())
+    last.unet.to(memory_format=torch.channels_last)
+    x, t = torch.randn(2, 3, 32, 32, generator=generator(4)), torch.tensor([10, 900])
+    for prior in (plain, last):
+        optimizer = Muon(groups(prior.unet, 1e-3, 5e-3))
+        for _ in range(2):
+            prior.predict(x, t).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for (name, one), two in zip(plain.named_parameters(), last.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=2e-4, rtol=0, msg=name)
+    adam, muon = groups(plain.unet, 1e-3, 5e-3)
+    assert all(weight.ndim >= 2 for weight in muon["params"])
+    ids = {id(weight) for weight in muon["params"]}
+    assert id(plain.unet.conv_in.weight) not in ids
+    assert id(plain.unet.conv_out.weight) not in ids
+    assert id(plain.unet.mid_block.resnets[0].conv1.weight) in ids
+    assert len(adam["params"]) + len(muon["params"]) == len(list(plain.unet.parameters()))
+
+
+def test_muons_adam_is_adam() -> None:
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2)]
+    own = Muon([{"params": [weights[0]], "lr": 0.01, "matrix": False}])
+    theirs = torch.optim.Adam([weights[1]], lr=0.01)
+    for _ in range(5):
+        for weight, optimizer in zip(weights, (own, theirs), strict=True):
+            weight.grad = weight.detach() ** 3
+            optimizer.step()
+    torch.testing.assert_close(*weights)
