@@ -1,7 +1,7 @@
 """What a training recipe gives in equal seconds, on small images.
 
     any2all prepare LGG lgg48 --no-register --split split.json --size 48 --spacing 5,5,5
-    python bench/recipes.py --data lgg48 --output runs/trials --minutes 15 NAME [--set RECIPE=VALUE ...]
+    python bench/recipes.py NAME --data lgg48 --output runs/trials [--minutes 15] [--set KEY=VALUE]
 
 Trains for as many steps as fit into the minutes on one thread, and judges the averaged weights on
 the patients of val: joint denoising (PSNR of x̂_0 at four times), FLAIR and T1Gd from T1, and FLAIR
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -28,9 +29,10 @@ from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data import KSpace
 from any2all_data.augment import augment
-from any2all_data.metrics import psnr
+from any2all_data.metrics import at_best_scale, psnr
 from any2all_data.store import CohortSlices, CohortStore
 from any2all_operators import BlockDiagonal, Identity
+from synthesis import ask as only
 from torch import Tensor
 
 EVERY = 6
@@ -43,24 +45,11 @@ GIVEN = 0
 """T1, of T1, FLAIR, T1Gd."""
 
 
-def from_t1(
-    generator: torch.Generator, absent: Tensor, diffusion_steps: int
-) -> tuple[Tensor, Tensor]:
-    """The only question of a regressor: everything from T1."""
-    asked = torch.arange(len(absent)) != GIVEN
-    return torch.where(asked, diffusion_steps - 1, 0), asked
-
-
-def best_scale(images: Tensor, truth: Tensor) -> Tensor:
-    """a x with a = ⟨x, u⟩/⟨x, x⟩, of one patient's slices (Z, H, W)."""
-    return images * (images * truth).sum() / images.square().sum().clamp(min=1e-12)
-
-
 def scores(images: list[Tensor], truths: list[Tensor]) -> str:
     """Mean over patients of PSNR, plain / after the best scale."""
     plain = [float(psnr(x, u).mean()) for x, u in zip(images, truths, strict=True)]
     scaled = [
-        float(psnr(best_scale(x, u), u).mean()) for x, u in zip(images, truths, strict=True)
+        float(psnr(at_best_scale(x, u), u).mean()) for x, u in zip(images, truths, strict=True)
     ]
     return f"{sum(plain) / len(plain):.2f} / {sum(scaled) / len(scaled):.2f}"
 
@@ -170,7 +159,7 @@ def main() -> None:
     start = load_prior(options.start_from, "float32") if options.start_from else None
     ask = None
     if options.regressor:
-        ask = lambda g, a: from_t1(g, a, recipe.diffusion_steps)  # noqa: E731
+        ask = functools.partial(only, (GIVEN,), diffusion_steps=recipe.diffusion_steps)
     run = options.output / options.name
     shutil.rmtree(run, ignore_errors=True)
     clock: list[float] = []

@@ -220,7 +220,10 @@ def test_plugins_are_listed_as_json(any2all: Run) -> None:
 BAD = {
     "unknown modality": (["--modalities", "CT=clean"], "unknown modality CT; this prior knows T1"),
     "unknown operator": (["--modalities", "T1=blur"], "unknown operator 'blur'; installed: clean"),
-    "unknown sampler": (["--sampler", "euler"], "unknown sampler 'euler'; installed: ddpm, mcs, mds"),
+    "unknown sampler": (
+        ["--sampler", "euler"],
+        "unknown sampler 'euler'; installed: ddpm, mcs, mds",
+    ),
     "misspelt option": (
         ["--modalities", "FLAIR=kspace:accel=4"],
         "operator kspace has no option 'accel'; its options: acceleration=4 (int), coils=8",

@@ -64,7 +64,9 @@ def test_mcs_gives_each_mode_its_share() -> None:
 
 
 def test_mcs_spread_is_right_where_the_steps_are_many() -> None:
-    for found in posterior_error(MCS(60), cases()["A noisy"], draws=128, levels="separate").values():
+    for found in posterior_error(
+        MCS(60), cases()["A noisy"], draws=128, levels="separate"
+    ).values():
         assert found.spread == pytest.approx(1, abs=0.06)
 
 

@@ -80,7 +80,9 @@ def test_two_plugins_of_one_name_need_the_qualified_one(install) -> None:  # typ
 
 
 def test_an_unknown_name_lists_what_exists() -> None:
-    with pytest.raises(UserError, match=r"unknown sampler 'mdss'; installed: ddpm, mcs, mds, mean, mmps, mps"):
+    with pytest.raises(
+        UserError, match=r"unknown sampler 'mdss'; installed: ddpm, mcs, mds, mean, mmps, mps"
+    ):
         find_plugin("any2all.samplers", "mdss")
 
 

@@ -51,10 +51,14 @@ class Conditioning:
         """The time of each modality, (M,); t itself for a prior with one for all."""
         return [min(t, ceiling) for ceiling in self._ceilings] if self.separate else t
 
-    def alpha_bar(self, t: int | None, like: Tensor) -> Tensor:
-        """ᾱ(t_m), (M, 1, 1), on the device of ``like``; 1 after the last time (t is None)."""
-        if t is None:
-            return like.new_ones(len(self._ceilings), 1, 1)
+    def alpha_bars(self, t: int, t_next: int | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """ᾱ(t_m) and ᾱ(t'_m), (M, 1, 1) each, on the device of ``like``; ᾱ' = 1 if t' is None."""
+        alpha_bar = self._alpha_bar(t, like)
+        return alpha_bar, (
+            torch.ones_like(alpha_bar) if t_next is None else self._alpha_bar(t_next, like)
+        )
+
+    def _alpha_bar(self, t: int, like: Tensor) -> Tensor:
         times = [min(t, ceiling) for ceiling in self._ceilings]
         return self.schedule.alpha_bar[times].to(like)[:, None, None]
 

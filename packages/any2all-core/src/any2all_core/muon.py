@@ -25,7 +25,8 @@ class Muon(torch.optim.Optimizer):
     where O(M) ≈ U Vᵀ for M = U S Vᵀ, by five steps X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from M/‖M‖.
     A group with ``matrix`` True is stepped so, one with False by Adam (β 0.9, 0.999).
 
-    ``torch.optim.Muon`` takes no convolutions, and multiplies in bfloat16 even where that is slow. Source: Jordan 2024, *Muon: an optimizer for hidden layers*.
+    ``torch.optim.Muon`` takes no convolutions, and multiplies in bfloat16 even where that is slow.
+    Source: Jordan 2024, *Muon: an optimizer for hidden layers in neural networks*.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]]) -> None:
@@ -92,13 +93,12 @@ def orthogonal(matrix: Tensor) -> Tensor:
     tall = matrix.shape[0] > matrix.shape[1]
     m = (matrix.mT if tall else matrix).float()
     m = m / m.norm().clamp(min=1e-7)
-    gram = m @ m.mT
-    q = torch.eye(len(m), device=m.device)
+    gram, q = m @ m.mT, torch.eye(len(m), device=m.device)
     for k in range(STEPS):
-        if k:
-            gram = step @ gram @ step
         step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
         step.diagonal().add_(a)
         q = step @ q
+        if k < STEPS - 1:
+            gram = step @ gram @ step
     x = q @ m
     return (x.mT if tall else x).to(matrix.dtype)

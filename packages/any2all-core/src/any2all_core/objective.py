@@ -58,78 +58,77 @@ def validation_slices(slices: Tensor) -> Tensor:
 def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     """Held-out loss over fixed noise, and PSNR of x̂_0 at fixed times (data range 1).
 
-    slices: (N, M, H, W) in [0, 1]. Each is seen at one time in every quarter of the schedule, the
-    same for all modalities. Where in the quarter differs from slice to slice by the golden ratio,
-    so that slices next to each other, which are of one patient, lie apart, and all together cover
-    it evenly. A prior with a level for each modality is also asked for each missing image given one
-    other: ``psnr_missing`` is the mean of its one-call answers, and the loss is the mean of both.
+    slices: (N, M, H, W) in [0, 1]. ``loss_joint`` has one t for all modalities; of a prior with a
+    level for each, ``loss_given`` has one image clean, in turn, and the others at t or missing, and
+    ``psnr_missing`` is that of the one-call answers for each missing image given one other.
+    ``validation_loss`` is the mean of both losses, or the first alone.
     """
-    device = prior.device
-    random = torch.Generator().manual_seed(0)
-    alpha_bar = prior.schedule.alpha_bar.float()
-    levels = alpha_bar.to(device)
-    steps = prior.schedule.steps
-    x_0 = 2 * slices - 1
-    noise = torch.randn(x_0.shape, generator=random)
-    within = torch.arange(1, len(x_0) + 1, dtype=torch.float64) * GOLDEN % 1
-    count = len(prior.modalities)
-
-    def loss_at(times: Tensor, asked: Tensor, noise: Tensor) -> float:
-        total = 0.0
-        for part in zip(
-            *(a.split(VALIDATION_BATCH) for a in (x_0, noise, times, asked)), strict=True
-        ):
-            x, z, t, wanted = (a.to(device) for a in part)
-            told = t if prior.levels == "separate" else t[:, 0]
-            out = prior.predict(noised(x, z, levels[t]), told)
-            total += len(x) * float(
-                loss(out, x, z, levels[t], wanted, prior.settings.prediction)
-            )
-        return total / len(x_0) / float(asked.mean())
-
-    everything = torch.ones(len(x_0), count)
-    joint = 0.0
-    for quarter in range(QUARTERS):
-        t = ((quarter + within) / QUARTERS * steps).long()
-        again = torch.randn(x_0.shape, generator=random)
-        joint += loss_at(t[:, None].expand(-1, count), everything, again) / QUARTERS
-    figures = {"validation_loss": joint}
-    if prior.levels == "separate" and count > 1:
-        figures |= {"loss_joint": joint}
-        questions = 0.0
-        for quarter in range(QUARTERS):
-            late = quarter == QUARTERS - 1  # a quarter of them asks for the mean
-            t = ((quarter + within) / QUARTERS * steps).long()
-            t = torch.full_like(t, steps - 1) if late else t
-            given = torch.arange(len(x_0)) % count
-            asked = everything.clone()
-            asked[torch.arange(len(x_0)), given] = 0
-            times = torch.where(asked > 0, t[:, None], 0)
-            again = torch.randn(x_0.shape, generator=random)
-            questions += loss_at(times, asked, again) / QUARTERS
-        figures["loss_given"] = questions
-        figures["validation_loss"] = (joint + questions) / 2
+    figures = {"loss_joint": _loss(prior, slices, given=False)}
+    if prior.levels == "separate" and len(prior.modalities) > 1:
+        figures["loss_given"] = _loss(prior, slices, given=True)
+    total = sum(figures.values()) / len(figures)
+    figures = {"validation_loss": total} | (figures if len(figures) > 1 else {})
+    if len(figures) > 1:
         figures["psnr_missing"] = _psnr_missing(prior, slices)
-    for time_ in VALIDATION_TIMES:
-        late = time_ * steps // 1000
-        signal, spread = alpha_bar[late].sqrt(), (1 - alpha_bar[late]).sqrt()
-        errors = []
-        for part, z in zip(x_0.split(VALIDATION_BATCH), noise.split(VALIDATION_BATCH), strict=True):
-            x_0_hat = prior.denoise((signal * part + spread * z).to(device), late).clamp(-1, 1)
-            errors.append((((x_0_hat.cpu() - part) / 2) ** 2).mean((1, 2, 3)))
-        figures[f"psnr_t{late}"] = float(-10 * torch.cat(errors).log10().mean())
+    for t in (t * prior.schedule.steps // 1000 for t in VALIDATION_TIMES):
+        figures[f"psnr_t{t}"] = _psnr_at(prior, slices, t)
     return {name: round(value, 5) for name, value in figures.items()}
 
 
+def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
+    """Each slice is seen at one time in every quarter of the schedule.
+
+    Where in the quarter differs from slice to slice by the golden ratio, so that slices next to
+    each other, which are of one patient, lie apart, and all together cover it evenly. Of questions
+    with an image given the last quarter is at T−1.
+    """
+    count, steps = len(prior.modalities), prior.schedule.steps
+    levels = prior.schedule.alpha_bar.float().to(prior.device)
+    random = torch.Generator().manual_seed(int(given))
+    x_0 = 2 * slices - 1
+    torch.randn(x_0.shape, generator=random)  # of _psnr_at
+    within = torch.arange(1, len(x_0) + 1, dtype=torch.float64) * GOLDEN % 1
+    asked = torch.ones(len(x_0), count)
+    if given:
+        asked[torch.arange(len(x_0)), torch.arange(len(x_0)) % count] = 0
+    total = 0.0
+    for quarter in range(QUARTERS):
+        t = ((quarter + within) / QUARTERS * steps).long()
+        if given and quarter == QUARTERS - 1:
+            t = torch.full_like(t, steps - 1)
+        times = torch.where(asked > 0, t[:, None], 0)
+        noise = torch.randn(x_0.shape, generator=random)
+        parts = (a.split(VALIDATION_BATCH) for a in (x_0, noise, times, asked))
+        for part in zip(*parts, strict=True):
+            x, z, time, wanted = (a.to(prior.device) for a in part)
+            told = time if prior.levels == "separate" else time[:, 0]
+            out = prior.predict(noised(x, z, levels[time]), told)
+            value = loss(out, x, z, levels[time], wanted, prior.settings.prediction)
+            total += float(value) * len(x)
+    return total / QUARTERS / len(x_0) / float(asked.mean())
+
+
+def _psnr_at(prior: DiffusionPrior, slices: Tensor, t: int) -> float:
+    """Of E[x_0 | x_t], one t for all modalities."""
+    alpha_bar = prior.schedule.alpha_bar[t].float()
+    noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(0))
+    errors = []
+    for u, z in zip(slices.split(VALIDATION_BATCH), noise.split(VALIDATION_BATCH), strict=True):
+        x_t = alpha_bar.sqrt() * (2 * u - 1) + (1 - alpha_bar).sqrt() * z
+        x_0_hat = prior.denoise(x_t.to(prior.device), t).clamp(-1, 1).cpu()
+        errors.append(((x_0_hat + 1) / 2 - u).square().mean((1, 2, 3)))
+    return float(-10 * torch.cat(errors).log10().mean())
+
+
 def _psnr_missing(prior: DiffusionPrior, slices: Tensor) -> float:
-    """Mean over slices, given images and missing ones of the PSNR of the one-call answer."""
+    """Mean over slices, given images and missing ones of the one-call answer's PSNR."""
     count, last, found = len(prior.modalities), prior.schedule.steps - 1, []
     for given in range(count):
         times = [0 if m == given else last for m in range(count)]
         others = [m for m in range(count) if m != given]
-        for part in slices.split(VALIDATION_BATCH):
-            x = prior.denoise((2 * part - 1).to(prior.device), times).clamp(-1, 1).cpu()
-            error = ((x + 1) / 2 - part)[:, others].square().mean((2, 3))
+        for u in slices.split(VALIDATION_BATCH):
+            x_0_hat = prior.denoise((2 * u - 1).to(prior.device), times).clamp(-1, 1).cpu()
+            error = ((x_0_hat + 1) / 2 - u)[:, others].square().mean((2, 3))
             found.append(-10 * error.clamp(min=1e-12).log10().flatten())
     return float(torch.cat(found).mean())
 

@@ -57,8 +57,9 @@ class PriorSettings:
     ``normalisation``: for each modality how physical values became [0, 1] and its unit.
     ``patch``: the network sees pixel_unshuffle(x, patch), so a stack of M images enters as
     M·patch² channels on an (H/patch, W/patch) grid. ``levels``: whether each modality has a noise
-    level of its own, which the network is told in M more channels. ``network``: diffusers, a ``UNet2DModel``, or
-    the name of a plugin of the group ``any2all.networks`` that builds another.
+    level of its own, which the network is told in M more channels, or all share one. ``network``:
+    diffusers, a ``UNet2DModel``, or the name of a plugin of the group ``any2all.networks`` that
+    builds another.
     """
 
     modalities: tuple[str, ...]
@@ -79,11 +80,11 @@ class DiffusionPrior(nn.Module):
     epsilon: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
     v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D); sample: x̂_0 itself.
 
-    With ``levels`` "separate" modality m has its own time t_m and ᾱ(t_m). The network sees t_m/(T−1)
-    as a constant plane beside the images, and as its time the largest t_m that is not T−1. A
-    modality at T−1 enters as zeros, since noise of full amplitude says nothing and spoils the
-    others: one call with the known images at 0 and the missing ones at T−1 gives the posterior
-    mean. Source of a level for each: Mariani 2024, *Multi-source diffusion models*, and Chen 2024,
+    With ``levels`` "separate" modality m has its own time t_m and ᾱ(t_m). The network sees
+    t_m/(T−1) as a constant plane beside the images, and as its time the largest t_m that is not
+    T−1. A modality at T−1 enters as zeros, since noise of full amplitude says nothing and spoils
+    the others: one call with the known images at 0 and the missing ones at T−1 gives the posterior
+    mean. Source of a level for each part: Multi-domain diffusion, arXiv 2309.14394; Chen 2024,
     *Diffusion forcing*, arXiv 2407.01392.
     """
 
@@ -105,7 +106,7 @@ class DiffusionPrior(nn.Module):
         return next(self.unet.parameters()).device
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and times t, (B,) or (B, M)."""
+        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M)."""
         patch = self.settings.patch
         if self.levels == "separate":
             last = self.schedule.steps - 1

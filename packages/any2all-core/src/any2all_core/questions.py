@@ -39,7 +39,6 @@ def draw_times(
     count, last = len(absent), diffusion_steps - 1
     asked = QUESTIONS[int(torch.multinomial(torch.tensor(shares).double(), 1, generator=generator))]
     t = torch.randint(0, diffusion_steps, (count,), generator=generator)
-    one = t[:1].expand(count)
     role = torch.randint(0, 2, (count,), generator=generator)  # 0 clean, 1 at t, 2 missing
     if asked in ("joint", "apart"):
         role = torch.ones(count, dtype=torch.long)

@@ -87,10 +87,14 @@ class Recipe:
                 )
         if self.levels == "separate" and self.prediction == "epsilon":
             raise UserError(
-                "recipe: levels=separate with prediction=epsilon: the noise of a missing image says "
-                "nothing of it; take prediction=v or sample, or levels=shared"
+                "recipe: levels=separate with prediction=epsilon: the noise of a missing image "
+                "says nothing of it; take prediction=v or sample, or levels=shared"
             )
-        if len(self.questions) != len(QUESTIONS) or min(self.questions) < 0 or not any(self.questions):
+        if (
+            len(self.questions) != len(QUESTIONS)
+            or min(self.questions) < 0
+            or not any(self.questions)
+        ):
             raise UserError(
                 f"recipe: questions={self.questions}, expected the shares of "
                 f"{', '.join(QUESTIONS)}, at least 0"

@@ -150,9 +150,7 @@ def train(
     alpha_bar = prior.schedule.alpha_bar.float().to(device)
     if ask is None:
         shares = recipe.questions if recipe.levels == "separate" else JOINT
-        ask = functools.partial(
-            draw_times, diffusion_steps=recipe.diffusion_steps, shares=shares
-        )
+        ask = functools.partial(draw_times, diffusion_steps=recipe.diffusion_steps, shares=shares)
     ahead = Ahead(examples)
 
     def own(step: int) -> list[int]:

@@ -25,7 +25,7 @@ def engine() -> Accelerator:
 
 
 class Weights:
-    """Float32 masters that the optimizer steps, a copy in ``dtype`` that computes, and their average.
+    """Float32 masters that are stepped, a copy in ``dtype`` that computes, and their average.
 
     One process, or each of several, has all of it, and gradients are averaged among them (DDP).
     With ``shard`` each has its part of masters, average and Adam's moments, and parameters are

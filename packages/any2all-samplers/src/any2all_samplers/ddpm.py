@@ -46,8 +46,7 @@ class DDPM:
         x_t = noise()
         for t, t_next in zip(times, [*times[1:], None], strict=True):
             x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
-            levels = (nothing.alpha_bar(s, x_t) for s in (t, t_next))
-            x_t = ancestral_step(x_t, x0_hat, *levels, noise)
+            x_t = ancestral_step(x_t, x0_hat, *nothing.alpha_bars(t, t_next, x_t), noise)
             if progress:
                 progress()
         return (x_t + 1) / 2

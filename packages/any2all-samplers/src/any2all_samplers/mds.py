@@ -93,7 +93,7 @@ class MDS:
             if before is not None and float(prior.schedule.sigma[t]) <= CLOSE:
                 target = torch.lerp(x0_tilde, before, self.average)
             before = x0_tilde
-            alpha_bar, alpha_bar_next = (known.alpha_bar(s, x_t) for s in (t, t_next))
+            alpha_bar, alpha_bar_next = known.alpha_bars(t, t_next, x_t)
             spread = (1 - alpha_bar_next).sqrt()
             x_t_next = alpha_bar_next.sqrt() * target
             if self.eta:
@@ -126,6 +126,6 @@ class MDS:
 
 
 def expected_error(alpha_bar: float) -> float:
-    """r_t² = s² v/(s² + v): the variance of x̂_0's error at the noise level of ᾱ, on [0, 1] images."""
+    """r_t² = s² v/(s² + v), [0, 1] images: the variance of x̂_0's error at the noise level of ᾱ."""
     s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
     return s2 * prior_variance / (s2 + prior_variance)

@@ -89,7 +89,7 @@ class MMPS:
         self, prior: Prior, measurement: Measurement, known: Conditioning, x_t: Tensor, t: int
     ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""
-        operator, alpha_bar = measurement.operator, known.alpha_bar(t, x_t)
+        operator, (alpha_bar, _) = measurement.operator, known.alpha_bars(t, None, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
             x0_hat = prior.denoise(x_t, known.times(t))

@@ -64,14 +64,14 @@ class MPS:
             with torch.set_grad_enabled(bool(known.guided)):
                 x_t = x_t.detach().requires_grad_(bool(known.guided))
                 x0_hat = prior.denoise(x_t, known.times(t))
-                pull: Tensor | float = 0.0
+                misfit = torch.zeros(())
                 if known.guided:
                     residuals = measurement.residual((x0_hat + 1) / 2)
-                    misfit = sum(residuals[name].sum() for name in known.guided)
-                    pull = zeta * torch.autograd.grad(misfit, x_t)[0]
+                    misfit = torch.stack([residuals[name] for name in known.guided]).sum()
             with torch.no_grad():
-                levels = (known.alpha_bar(s, x_t) for s in (t, t_next))
-                moved = ancestral_step(x_t, x0_hat.clamp(-1, 1), *levels, noise) - pull
+                pull = torch.autograd.grad(misfit, x_t)[0] if known.guided else 0.0
+                alpha_bars = known.alpha_bars(t, t_next, x_t)
+                moved = ancestral_step(x_t, x0_hat.clamp(-1, 1), *alpha_bars, noise) - zeta * pull
                 x_t = moved if t_next is None else known.hold(x_t, moved, t, t_next)
             if progress:
                 progress()

@@ -25,7 +25,7 @@ class ReverseSDE:
 
     def step(self, x_t: Tensor, x0_tilde: Tensor, t: int, t_next: int) -> Tensor:
         """x_{t'}, (B, M, H, W)."""
-        alpha_bar, alpha_bar_next = (self.known.alpha_bar(s, x_t) for s in (t, t_next))
+        alpha_bar, alpha_bar_next = self.known.alpha_bars(t, t_next, x_t)
         sigma, sigma_next = (((1 - a) / a).sqrt() for a in (alpha_bar, alpha_bar_next))
         h = (sigma / sigma_next).log()
         target = x0_tilde
