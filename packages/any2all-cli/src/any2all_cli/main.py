@@ -58,7 +58,9 @@ def train(
     incomplete: Annotated[
         bool,
         typer.Option(
-            "--incomplete", help="Also train on patients whose gaps any2all fill has filled"
+            "--incomplete",
+            help="Also train on patients who lack modalities; with levels=shared, once any2all "
+            "fill has drawn what they lack",
         ),
     ] = False,
     tensorboard: Annotated[
