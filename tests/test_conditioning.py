@@ -15,6 +15,7 @@ from any2all_core import (
     reconstruct,
     simulate,
 )
+from any2all_core.conditioning import CLEAN
 from any2all_core.muon import Muon, groups, orthogonal
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
@@ -47,7 +48,7 @@ def test_one_call_is_the_posterior_mean(noise_std: float) -> None:
     assert prior.calls == [LAST]
 
 
-@pytest.mark.parametrize("case", [name for name in cases() if name != "B blurred"])
+@pytest.mark.parametrize("case", list(cases()))
 def test_mcs_draws_from_the_posterior_in_20_calls(case: str) -> None:
     for name, found in posterior_error(MCS(), cases()[case], draws=128, levels="separate").items():
         assert found.bias < 0.15
@@ -100,6 +101,8 @@ def test_samplers_that_need_a_level_for_each_say_so() -> None:
         reconstruct(separate, operator, y, Mean())
     with pytest.raises(UserError, match="expected 1"):
         Mean(2)
+    with pytest.raises(UserError, match="8 draws: mean has one answer"):
+        reconstruct(separate, BlockDiagonal({}), {}, Mean(), shape=(1, 8, 8), draws=8)
 
 
 def test_an_image_is_held_until_the_others_are_as_good() -> None:
@@ -108,22 +111,41 @@ def test_an_image_is_held_until_the_others_are_as_good() -> None:
     conditioning = Conditioning(prior, measurement)
     noise = torch.randn(2, 2, 8, 8, generator=generator(1))
     x_t = conditioning.begin(noise)
-    held, missing = conditioning.times(LAST)  # type: ignore[misc]
+    path = conditioning.path(12)
+    held = path[0][0]
     assert float(prior.schedule.sigma[held]) == pytest.approx(0.2, abs=0.01)
-    assert missing == LAST
+    assert [missing for _, missing in path] == [*prior.schedule.timesteps(12), CLEAN]
+    assert [image for image, _ in path] == [min(held, missing) for _, missing in path]
+    assert conditioning.told(path[-1]) == [0, 0]
     signal = float(prior.schedule.alpha_bar[held]) ** 0.5
     torch.testing.assert_close(x_t[:, 0], signal * (2 * measurement.data["A"] - 1))
     assert torch.equal(x_t[:, 1], noise[:, 1])
-    assert conditioning.times(held - 5) == [held - 5, held - 5]
-    moved = conditioning.hold(x_t, torch.zeros_like(x_t), LAST, held + 1)
+    moved = conditioning.hold(x_t, torch.zeros_like(x_t), path[0], path[1])
     assert torch.equal(moved[:, 0], x_t[:, 0])
     assert not moved[:, 1].any()
-    assert not conditioning.hold(x_t, torch.zeros_like(x_t), held + 1, held - 5).any()
+    assert not conditioning.hold(x_t, torch.zeros_like(x_t), path[-2], path[-1]).any()
     assert conditioning.guided == ()
     shared = Conditioning(smooth_images(), measurement)
     assert shared.guided == ("A",)
-    assert shared.times(500) == 500
+    assert shared.told((500, 500)) == 500
     assert torch.equal(shared.begin(noise), noise)
+
+
+def test_what_was_measured_goes_ahead_of_what_is_missing() -> None:
+    prior = smooth_images("separate")
+    scan = cases()["A, B k-space"]["B"]
+    operator = BlockDiagonal({"A": Zero(), "B": scan})
+    measurement = Measurement(operator, simulate(operator, prior.draw(1, generator(2))))
+    conditioning = Conditioning(prior, measurement)
+    assert conditioning.guided == ("B",)
+    path = conditioning.path(9, ahead=True)
+    assert [a for a, _ in path] == [LAST] * 4 + [*prior.schedule.timesteps(5), CLEAN]
+    assert [b for _, b in path] == [*prior.schedule.timesteps(4), *[CLEAN] * 6]
+    assert len(set(conditioning.path(9)[4])) == 1
+    for one in (conditioning.path(1, ahead=True), conditioning.path(1)):
+        assert one == [(LAST, LAST), (CLEAN, CLEAN)]
+    shared = Conditioning(smooth_images(), measurement)
+    assert shared.path(6, ahead=True) == shared.path(6)
 
 
 def test_what_is_missing_does_not_enter_the_network(prior: DiffusionPrior) -> None:

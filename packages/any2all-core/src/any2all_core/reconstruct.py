@@ -114,6 +114,11 @@ def reconstruct(
     Source: arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
+    if draws > 1 and not getattr(draw, "random", True):
+        raise UserError(
+            f"{draws} draws: {type(draw).__name__.lower()} has one answer, whatever the seed; ask "
+            "for one, or take another sampler"
+        )
     stray = set(data) - set(operator.modalities)
     if stray:
         raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")

@@ -20,7 +20,8 @@ class Sampler(Protocol):
     A dataclass whose fields are its options. Returns (B, M, H, W) in [0, 1]. ``noise()`` gives
     fresh N(0, 1) of that shape; ``progress()``, if given, is called once per network call, of
     which there are ``steps``. The class may have ``presets``, {name: {option: value}}: settings
-    other than the defaults that have a name.
+    other than the defaults that have a name; and ``random`` = False, where its answer does not
+    depend on the noise.
     """
 
     steps: int

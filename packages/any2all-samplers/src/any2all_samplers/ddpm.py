@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -41,12 +42,11 @@ class DDPM:
                 f"ddpm is unconditional and would ignore {', '.join(known)}; use mds or mps, "
                 "or leave the modalities out"
             )
-        times = prior.schedule.timesteps(self.steps, self.spacing)
         nothing = Conditioning(prior, measurement)
         x_t = noise()
-        for t, t_next in zip(times, [*times[1:], None], strict=True):
-            x0_hat = prior.denoise(x_t, t).clamp(-1, 1)
-            x_t = ancestral_step(x_t, x0_hat, *nothing.alpha_bars(t, t_next, x_t), noise)
+        for at, to in pairwise(nothing.path(self.steps, self.spacing)):
+            x0_hat = prior.denoise(x_t, nothing.told(at)).clamp(-1, 1)
+            x_t = ancestral_step(x_t, x0_hat, *nothing.alpha_bars(at, to, x_t), noise)
             if progress:
                 progress()
         return (x_t + 1) / 2
@@ -57,14 +57,15 @@ def ancestral_step(
 ) -> Tensor:
     """A draw of q(x_{t'} | x_t, x_0 = x̂_0), ᾱ and ᾱ' of each modality (M, 1, 1).
 
-    x̂_0 itself after the last time, where ᾱ' = 1 and nothing is random.
+    x̂_0 itself where ᾱ' = 1.
     """
+    alpha = alpha_bar / alpha_bar_next
+    gap = (1 - alpha_bar).clamp(min=1e-12)
+    mean = (
+        alpha_bar_next.sqrt() * (1 - alpha) / gap * x0_hat
+        + alpha.sqrt() * (1 - alpha_bar_next) / gap * x_t
+    )
     if bool((alpha_bar_next == 1).all()):
         return x0_hat
-    alpha = alpha_bar / alpha_bar_next
-    mean = (
-        alpha_bar_next.sqrt() * (1 - alpha) / (1 - alpha_bar) * x0_hat
-        + alpha.sqrt() * (1 - alpha_bar_next) / (1 - alpha_bar) * x_t
-    )
-    variance = (1 - alpha) * (1 - alpha_bar_next) / (1 - alpha_bar)
+    variance = (1 - alpha) * (1 - alpha_bar_next) / gap
     return mean + variance.clamp(min=0).sqrt() * noise()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -12,7 +12,7 @@ from any2all_core.schedule import Spacing
 from any2all_operators import Measurement, UserError
 from torch import Tensor
 
-from any2all_samplers.mds import expected_error
+from any2all_samplers.mds import data_weights
 from any2all_samplers.sde import ReverseSDE
 
 
@@ -25,10 +25,11 @@ class MCS:
        w_m = r_t²/noise_std_m², r_t² the variance that x̂_0's error is expected to have at t
     3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
 
-    What is missing is drawn from the prior's own conditional distribution, to the order of the
-    solver: step 2 is needed for k-space and the like alone, and takes x̂_0's error as white. So the
-    spread of the draws says how much is not known. One draw has √2 times the error of the mean of
-    many, which is the price of a right spread.
+    What was measured goes first, with what is missing at T−1, in half of the steps; it is then an
+    image like any other, and what is missing is drawn from the prior's own conditional distribution
+    in the other half: p(x | y) = p(measured | y) p(missing | measured). Step 2 is for k-space and
+    the like alone, and takes x̂_0's error as white. So the spread of the draws says how much is not
+    known. One draw has √2 times the error of the mean of many: the price of a right spread.
     """
 
     steps: int = 20
@@ -49,23 +50,14 @@ class MCS:
                 "mcs needs a prior with a noise level for each modality (train it with "
                 "levels=separate); use mmps"
             )
-        times = prior.schedule.timesteps(self.steps, self.spacing)
-        operators = measurement.operator.operators
         prox = measurement.operator.prox_of(measurement.data)
         solver = ReverseSDE(known, noise)
         x_t = known.begin(noise())
-        for t, t_next in zip(times, [*times[1:], None], strict=True):
-            x0_hat = prior.denoise(x_t, known.times(t)).clamp(-1, 1)
-            r2 = expected_error(float(prior.schedule.alpha_bar[t]))
-            weight = {
-                name: (r2 / op.noise_std**2 if op.noise_std else math.inf)
-                if name in known.guided
-                else 0.0
-                for name, op in operators.items()
-            }
-            x0_tilde = 2 * prox((x0_hat + 1) / 2, weight) - 1
-            if t_next is not None:
-                x_t = solver.step(x_t, x0_tilde, t, t_next)
+        for at, to in pairwise(known.path(self.steps, self.spacing, ahead=True)):
+            x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
+            weights = data_weights(prior, measurement, known, at)
+            x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
+            x_t = solver.step(x_t, x0_tilde, at, to)
             if progress:
                 progress()
-        return ((x0_tilde + 1) / 2).clamp(0, 1)
+        return ((x_t + 1) / 2).clamp(0, 1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
+from any2all_core.conditioning import CLEAN
 from any2all_core.sampler import Step
 from any2all_core.schedule import LARGEST_SIGMA, Spacing
 from any2all_operators import Measurement, UserError
@@ -76,33 +78,35 @@ class MDS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        times = prior.schedule.timesteps(self.steps, self.spacing, self.first_sigma(measurement))
         known = Conditioning(prior, measurement)
+        path = known.path(self.steps, self.spacing, self.first_sigma(measurement))
         prox = measurement.operator.prox_of(measurement.data)
         x_t = known.begin(noise())
         before: Tensor | None = None
-        for t, t_next in zip(times, [*times[1:], None], strict=True):
-            x0_hat = prior.denoise(x_t, known.times(t)).clamp(-1, 1)
-            weight = self.data_weights(measurement, known, float(prior.schedule.alpha_bar[t]))
-            x0_tilde = 2 * prox((x0_hat + 1) / 2, weight) - 1
+        for at, to in pairwise(path):
+            x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
+            fixed = None if self.weight == "noise" else self.weight
+            weights = data_weights(prior, measurement, known, at, fixed)
+            x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
+            alpha_bar, alpha_bar_next = known.alpha_bars(at, to, x_t)
+            target = x0_tilde
+            if before is not None:
+                is_close = ((1 - alpha_bar) / alpha_bar <= CLOSE**2) & (alpha_bar_next < 1)
+                target = torch.lerp(x0_tilde, before, self.average * is_close)
+            before = x0_tilde
+            spread = (1 - alpha_bar_next).sqrt()
+            moved = alpha_bar_next.sqrt() * target
+            if self.eta and max(to) > CLEAN:
+                moved += spread * self.eta * noise()
+            if self.eta < 1:
+                eps_hat = (x_t - alpha_bar.sqrt() * x0_hat) / (1 - alpha_bar).clamp(
+                    min=1e-12
+                ).sqrt()
+                moved += spread * (1 - self.eta**2) ** 0.5 * eps_hat
+            x_t = known.hold(x_t, moved, at, to)
             if progress:
                 progress()
-            if t_next is None:
-                break
-            target = x0_tilde
-            if before is not None and float(prior.schedule.sigma[t]) <= CLOSE:
-                target = torch.lerp(x0_tilde, before, self.average)
-            before = x0_tilde
-            alpha_bar, alpha_bar_next = known.alpha_bars(t, t_next, x_t)
-            spread = (1 - alpha_bar_next).sqrt()
-            x_t_next = alpha_bar_next.sqrt() * target
-            if self.eta:
-                x_t_next += spread * self.eta * noise()
-            if self.eta < 1:
-                eps_hat = (x_t - alpha_bar.sqrt() * x0_hat) / (1 - alpha_bar).sqrt()
-                x_t_next += spread * (1 - self.eta**2) ** 0.5 * eps_hat
-            x_t = known.hold(x_t, x_t_next, t, t_next)
-        return ((x0_tilde + 1) / 2).clamp(0, 1)
+        return ((x_t + 1) / 2).clamp(0, 1)
 
     def first_sigma(self, measurement: Measurement) -> float:
         """σ from which the noise is gone through closely."""
@@ -111,21 +115,26 @@ class MDS:
         missing = sum(not y.numel() for y in measurement.data.values())
         return CLOSE if 3 * missing <= len(measurement.data) else LARGEST_SIGMA
 
-    def data_weights(
-        self, measurement: Measurement, known: Conditioning, alpha_bar: float
-    ) -> dict[str, float]:
-        """w_m at the noise level of ᾱ; 0 where the prior itself has been told of the data."""
-        weights = dict.fromkeys(measurement.operator.modalities, 0.0)
-        for name, operator in measurement.operator.operators.items():
-            if not operator.noise_std:
-                weights[name] = math.inf
-            elif name in known.guided:
-                fixed = None if self.weight == "noise" else self.weight
-                weights[name] = fixed or expected_error(alpha_bar) / operator.noise_std**2
-        return weights
 
+def data_weights(
+    prior: Prior,
+    measurement: Measurement,
+    known: Conditioning,
+    at: Sequence[int],
+    fixed: float | None = None,
+) -> dict[str, float]:
+    """w_m = r_t²/noise_std_m², or ``fixed``; 0 where the prior itself is told of the data.
 
-def expected_error(alpha_bar: float) -> float:
-    """r_t² = s² v/(s² + v), [0, 1] images: the variance of x̂_0's error at the noise level of ᾱ."""
-    s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
-    return s2 * prior_variance / (s2 + prior_variance)
+    r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, on [0, 1] images.
+    """
+    weights = dict.fromkeys(measurement.operator.modalities, 0.0)
+    for (name, operator), t in zip(measurement.operator.operators.items(), at, strict=True):
+        if name not in known.guided or t == CLEAN:
+            continue
+        alpha_bar = float(prior.schedule.alpha_bar[t])
+        s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
+        expected = s2 * prior_variance / (s2 + prior_variance)
+        weights[name] = (
+            fixed or expected / operator.noise_std**2 if operator.noise_std else math.inf
+        )
+    return weights

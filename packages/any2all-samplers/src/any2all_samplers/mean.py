@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -22,6 +23,8 @@ class Mean:
     """
 
     steps: int = 1
+
+    random: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.steps != 1:
@@ -47,8 +50,8 @@ class Mean:
                 f"mean takes images, and {', '.join(known.guided)} was measured through an "
                 "operator; use mds, or the mean of several draws of mcs: --draws 8"
             )
-        last = prior.schedule.steps - 1
-        x0_hat = prior.denoise(known.begin(noise()), known.times(last))
+        (at, _) = known.path(1)
+        x0_hat = prior.denoise(known.begin(noise()), known.told(at))
         if progress:
             progress()
         return ((x0_hat + 1) / 2).clamp(0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -66,33 +67,34 @@ class MMPS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        schedule = prior.schedule
-        times = schedule.timesteps(self.steps, self.spacing)
         known = Conditioning(prior, measurement)
         guiding = _of(known.guided, measurement)
         solver = ReverseSDE(known, noise)
         x_t = known.begin(noise())
-        for t, t_next in zip(times, [*times[1:], None], strict=True):
-            if known.guided and float(schedule.sigma[t]) <= LARGEST_SIGMA:
-                x0_tilde = self.expected(prior, guiding, known, x_t, t)
+        for at, to in pairwise(known.path(self.steps, self.spacing)):
+            if known.guided and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA:
+                x0_tilde = self.expected(prior, guiding, known, x_t, at)
             else:
                 with torch.no_grad():
-                    x0_tilde = prior.denoise(x_t, known.times(t))
-            x0_tilde = x0_tilde.clamp(-1, 1)
+                    x0_tilde = prior.denoise(x_t, known.told(at))
+            x_t = solver.step(x_t, x0_tilde.clamp(-1, 1), at, to)
             if progress:
                 progress()
-            if t_next is not None:
-                x_t = solver.step(x_t, x0_tilde, t, t_next)
-        return (x0_tilde + 1) / 2
+        return (x_t + 1) / 2
 
     def expected(
-        self, prior: Prior, measurement: Measurement, known: Conditioning, x_t: Tensor, t: int
+        self,
+        prior: Prior,
+        measurement: Measurement,
+        known: Conditioning,
+        x_t: Tensor,
+        at: Sequence[int],
     ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""
-        operator, (alpha_bar, _) = measurement.operator, known.alpha_bars(t, None, x_t)
+        operator, (alpha_bar, _) = measurement.operator, known.alpha_bars(at, at, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
-            x0_hat = prior.denoise(x_t, known.times(t))
+            x0_hat = prior.denoise(x_t, known.told(at))
 
         estimate = x0_hat.detach()
         fitted = operator.forward((estimate + 1) / 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -56,23 +57,22 @@ class MPS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        times = prior.schedule.timesteps(self.steps, self.spacing)
         zeta = self.zeta * prior.schedule.steps / self.steps
         known = Conditioning(prior, measurement)
         x_t = known.begin(noise())
-        for t, t_next in zip(times, [*times[1:], None], strict=True):
+        for at, to in pairwise(known.path(self.steps, self.spacing)):
             with torch.set_grad_enabled(bool(known.guided)):
                 x_t = x_t.detach().requires_grad_(bool(known.guided))
-                x0_hat = prior.denoise(x_t, known.times(t))
+                x0_hat = prior.denoise(x_t, known.told(at))
                 misfit = torch.zeros(())
                 if known.guided:
                     residuals = measurement.residual((x0_hat + 1) / 2)
                     misfit = torch.stack([residuals[name] for name in known.guided]).sum()
             with torch.no_grad():
                 pull = torch.autograd.grad(misfit, x_t)[0] if known.guided else 0.0
-                alpha_bars = known.alpha_bars(t, t_next, x_t)
+                alpha_bars = known.alpha_bars(at, to, x_t)
                 moved = ancestral_step(x_t, x0_hat.clamp(-1, 1), *alpha_bars, noise) - zeta * pull
-                x_t = moved if t_next is None else known.hold(x_t, moved, t, t_next)
+                x_t = known.hold(x_t, moved, at, to)
             if progress:
                 progress()
         return ((x_t + 1) / 2).clamp(0, 1)

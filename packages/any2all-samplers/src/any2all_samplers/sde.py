@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from any2all_core import Conditioning, Noise
 from torch import Tensor
@@ -15,30 +17,32 @@ class ReverseSDE:
     x_{t'} = √((1−ᾱ')/(1−ᾱ)) e^(−h) x_t + √ᾱ' (1 − e^(−2h)) D + √((1−ᾱ')(1 − e^(−2h))) z,
     D = x̃_0 + h/2h' (x̃_0 − x̃_0'),
 
-    for each modality at its own ᾱ and h. Source: Lu 2022, *DPM-Solver++*, arXiv 2211.01095,
-    SDE-DPM-Solver++(2M).
+    for each modality at its own ᾱ and h; x̃_0 where ᾱ' = 1. Source: Lu 2022, *DPM-Solver++*,
+    arXiv 2211.01095, SDE-DPM-Solver++(2M).
     """
 
     def __init__(self, known: Conditioning, noise: Noise) -> None:
         self.known, self.noise = known, noise
         self._before: tuple[Tensor, Tensor] | None = None
 
-    def step(self, x_t: Tensor, x0_tilde: Tensor, t: int, t_next: int) -> Tensor:
-        """x_{t'}, (B, M, H, W)."""
-        alpha_bar, alpha_bar_next = self.known.alpha_bars(t, t_next, x_t)
+    def step(self, x_t: Tensor, x0_tilde: Tensor, at: Sequence[int], to: Sequence[int]) -> Tensor:
+        """x_{t'}, (B, M, H, W); ``at``, ``to``: times as in ``Conditioning.path``."""
+        alpha_bar, alpha_bar_next = self.known.alpha_bars(at, to, x_t)
+        ends = alpha_bar_next == 1
         sigma, sigma_next = (((1 - a) / a).sqrt() for a in (alpha_bar, alpha_bar_next))
-        h = (sigma / sigma_next).log()
+        # 0 where an image stays at its level, or comes to its end
+        h = torch.where(ends, 0.0, (sigma / sigma_next.clamp(min=1e-12)).log())
         target = x0_tilde
         if self._before is not None:
             earlier, h_before = self._before
-            # an image that was held until now has no step before
             ratio = torch.where(h_before > 0, h / (2 * h_before.clamp(min=1e-12)), 0.0)
             target = x0_tilde + ratio * (x0_tilde - earlier)
         self._before = x0_tilde, h
         fresh = 1 - (-2 * h).exp()
-        x_t_next = (
-            ((1 - alpha_bar_next) / (1 - alpha_bar)).sqrt() * (-h).exp() * x_t
+        kept = ((1 - alpha_bar_next) / (1 - alpha_bar).clamp(min=1e-12)).sqrt() * (-h).exp()
+        moved = (
+            kept * x_t
             + alpha_bar_next.sqrt() * fresh * target
             + ((1 - alpha_bar_next) * fresh).sqrt() * self.noise()
         )
-        return self.known.hold(x_t, x_t_next, t, t_next)
+        return self.known.hold(x_t, torch.where(ends, x0_tilde, moved), at, to)
