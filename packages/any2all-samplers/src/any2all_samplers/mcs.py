@@ -55,7 +55,7 @@ class MCS:
         x_t = known.begin(noise())
         for at, to in pairwise(known.path(self.steps, self.spacing, ahead=True)):
             x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
-            weights = data_weights(prior, measurement, known, at)
+            weights = data_weights(prior, measurement, known.guided, at)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
             x_t = solver.step(x_t, x0_tilde, at, to)
             if progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -41,9 +41,10 @@ class MDS:
     noisy modalities, as in DDS. The preset ``paper`` has the constants of the paper.
 
     A prior with a noise level for each modality is told of the images that are there (see
-    ``Conditioning``): they are conditioned on exactly, in step 1, and not replaced in step 2. For
-    what is missing x̂_0 is then the mean given those images, at every t, where a prior with one
-    level for all has to be steered by the noised copies of step 3.
+    ``Conditioning``): they are conditioned on exactly, in step 1. A noisy one takes part in step 2
+    below its own noise level, where step 3 would have forgotten its data. For what is missing x̂_0
+    is then the mean given those images, at every t, where a prior with one level for all has to be
+    steered by the noised copies of step 3.
 
     Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
     """
@@ -86,7 +87,7 @@ class MDS:
         for at, to in pairwise(path):
             x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
             fixed = None if self.weight == "noise" else self.weight
-            weights = data_weights(prior, measurement, known, at, fixed)
+            weights = data_weights(prior, measurement, measurement.data, at, fixed)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
             alpha_bar, alpha_bar_next = known.alpha_bars(at, to, x_t)
             target = x0_tilde
@@ -119,17 +120,17 @@ class MDS:
 def data_weights(
     prior: Prior,
     measurement: Measurement,
-    known: Conditioning,
+    guided: Container[str],
     at: Sequence[int],
     fixed: float | None = None,
 ) -> dict[str, float]:
-    """w_m = r_t²/noise_std_m², or ``fixed``; 0 where the prior itself is told of the data.
+    """w_m = r_t²/noise_std_m², or ``fixed``, of the modalities that are ``guided``; 0 of others.
 
     r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, on [0, 1] images.
     """
     weights = dict.fromkeys(measurement.operator.modalities, 0.0)
     for (name, operator), t in zip(measurement.operator.operators.items(), at, strict=True):
-        if name not in known.guided or t == CLEAN:
+        if name not in guided or t == CLEAN:
             continue
         alpha_bar = float(prior.schedule.alpha_bar[t])
         s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
