@@ -9,8 +9,8 @@ import torch
 from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct, simulate
 from any2all_core.examples import InMemory
 from any2all_core.network import build_prior
-from any2all_core.prior import choose_device
-from any2all_core.recipe import Recipe
+from any2all_core.prior import Levels, choose_device
+from any2all_core.recipe import Optimizer, Recipe
 from any2all_core.training import train
 from any2all_operators import (
     BlockDiagonal,
@@ -89,10 +89,10 @@ def played() -> Iterator[None]:
     torch.__future__.set_swap_module_params_on_conversion(False)
 
 
-def small_prior() -> DiffusionPrior:
+def small_prior(levels: Levels) -> DiffusionPrior:
     torch.manual_seed(0)
     recipe = Recipe(channels=(8, 16), blocks=1, attention_levels=1, norm_groups=4)
-    settings = PriorSettings(("T1", "FLAIR", "CT"), (16, 16))
+    settings = PriorSettings(("T1", "FLAIR", "CT"), (16, 16), levels=levels)
     prior = build_prior(recipe, settings).eval().requires_grad_(False)
     with torch.no_grad():
         for weights in prior.parameters():  # which start at zero where it matters most
@@ -107,19 +107,29 @@ def scan(lines_only: bool) -> SenseFourier:
     return SenseFourier(maps, mask if lines_only else mask * (torch.arange(12)[:, None] < 11), 0.01)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "mds", "mps"])
+@pytest.mark.parametrize(
+    ("sampler", "levels"),
+    [
+        *((name, "shared") for name in ("ddpm", "mds", "mps")),
+        *((name, "separate") for name in ("ddpm", "mds", "mps", "mcs", "mean")),
+    ],
+)
 @pytest.mark.parametrize("lines_only", [True, False])
-def test_gpu_draws_as_the_cpu(sampler: str, lines_only: bool, played: None) -> None:
-    prior = small_prior()
+def test_gpu_draws_as_the_cpu(sampler: str, levels: Levels, lines_only: bool, played: None) -> None:
+    prior = small_prior(levels)
     operator = BlockDiagonal(
         {"T1": Identity(), "FLAIR": FieldOfView(scan(lines_only), (12, 16), (16, 16))}
     )
     data = simulate(operator, torch.rand(3, 2, 16, 16))
     if sampler == "ddpm":
         operator, data = BlockDiagonal({}), {}
+    if sampler == "mean":  # a clean image and a noisy one
+        operator = BlockDiagonal({"T1": Identity(), "FLAIR": Identity(0.1)})
+        data = simulate(operator, torch.rand(3, 2, 16, 16))
     options = {"shape": (3, 16, 16), "batch_size": 2}
     # a strong pull in few steps would make rounding errors grow
-    draw = make_sampler(sampler, {"steps": "4"} | ({"zeta": "0.01"} if sampler == "mps" else {}))
+    weak = {"mps": {"steps": "4", "zeta": "0.01"}, "mean": {}}
+    draw = make_sampler(sampler, weak.get(sampler, {"steps": "4"}))
     on_cpu = reconstruct(prior, operator, data, draw, **options)
     asked: list[torch.device] = []
     prior.to(GPU)
@@ -131,13 +141,14 @@ def test_gpu_draws_as_the_cpu(sampler: str, lines_only: bool, played: None) -> N
     assert torch.allclose(on_cpu, on_gpu, atol=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_training_on_a_gpu_keeps_everything_there(
-    played: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: Optimizer, played: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slices = torch.rand(6, 2, 16, 16)
     recipe = Recipe(
         channels=(8,), blocks=1, attention_levels=0, norm_groups=4, steps=3, batch_size=2,
-        accumulate=2, warmup=0,
+        accumulate=2, warmup=0, optimizer=optimizer,
     )  # fmt: skip
     settings = PriorSettings(("T1", "FLAIR"), (16, 16))
 

@@ -119,6 +119,20 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
     assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
 
 
+def test_a_run_from_before_levels_and_muon_goes_on(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, levels="shared", optimizer="adam")
+    run(tmp_path / "run", dataclasses.replace(recipe, steps=3, decay=0.0))
+    path = tmp_path / "run/checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for name in ("levels", "questions", "optimizer", "matrix_rate"):
+        del state["identity"]["recipe"][name]
+    torch.save(state, path)
+    with pytest.raises(UserError, match="its run has levels = shared, given was separate"):
+        run(tmp_path / "run", dataclasses.replace(TINY, decay=0.0), resume=True)
+    rest = run(tmp_path / "run", dataclasses.replace(recipe, decay=0.0), resume=True)
+    assert [p.step for p in rest] == [4, 5, 6]
+
+
 def test_a_rate_that_fell_does_not_jump_up_again(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, decay=0.5)
     run(tmp_path / "run", recipe)

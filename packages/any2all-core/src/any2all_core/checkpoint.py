@@ -19,6 +19,9 @@ from any2all_core.prior import DiffusionPrior
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best"
+MAY_CHANGE = ("recipe", "steps", "accumulate")
+FORMER = {"levels": "shared", "optimizer": "adam"}
+"""What runs were before their recipes said so."""
 
 
 def prepare_output(output: Path, resume: bool) -> None:
@@ -55,14 +58,16 @@ def restore(
     path = output / CHECKPOINT
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        was, now = ({**i["recipe"], **i} for i in (state["identity"], identity))
+        was, now = ({**FORMER, **i["recipe"], **i} for i in (state["identity"], identity))
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
     for name in now:
-        if name not in ("recipe", "steps", "accumulate") and was.get(name) != now[name]:
+        if name in MAY_CHANGE or name not in was:
+            continue
+        if was[name] != now[name]:
             raise UserError(
-                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
+                f"{path}: its run has {name} = {was[name]}, given was {now[name]}; "
                 "resume with the same settings"
             )
     step = int(was["step"])

@@ -138,7 +138,7 @@ class DiffusionPrior(nn.Module):
             )
         if len(each) != count:
             raise UserError(f"{len(each)} times; expected one, or one for each of {count}")
-        times = torch.tensor(each, device=x_t.device).expand(len(x_t), -1)
+        times = torch.tensor(each).to(x_t.device).expand(len(x_t), -1)
         alpha_bar = self.schedule.alpha_bar[each].to(x_t)[:, None, None]
         out = self.predict(x_t, times if self.levels == "separate" else times[:, 0])
         if self.settings.prediction == "sample":

@@ -180,7 +180,7 @@ def train(
             wanted = following
             random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
             absent = x_0.isnan().all((2, 3))
-            x_0 = torch.where(absent[:, :, None, None], 0.0, x_0)
+            x_0 = x_0.masked_fill(absent[:, :, None, None], 0.0)
             if augment is not None:
                 x_0 = augment(x_0, random)
             x_0 = 2 * x_0 - 1
