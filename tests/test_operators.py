@@ -128,6 +128,40 @@ def test_slices_may_have_coil_maps_of_their_own(two_d: bool) -> None:
         both.forward(image[:1])
 
 
+@pytest.mark.parametrize("kind", ["lines", "rows", "samples"])
+@pytest.mark.parametrize("own_maps", [False, True])
+def test_slices_may_have_masks_of_their_own(kind: str, own_maps: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    shape = {"lines": (2, 1, 20), "rows": (2, 24, 1), "samples": (2, 24, 20)}[kind]
+    masks = (torch.rand(shape, generator=generator) < 0.5).float().expand(2, 24, 20)
+    maps = birdcage_maps(3, 24, 20)
+    maps = torch.stack([maps, maps.roll(3, 1)]) if own_maps else maps
+    both = SenseFourier(maps, masks, 0.01)
+    assert (both._row_wise is None) == (kind == "samples")
+    image, anchor = torch.rand(2, 2, 24, 20, generator=generator)
+    y = both.forward(image)
+    u = both.prox(y, anchor, 20.0)
+    index = torch.tensor([1, 0, 1])
+    chosen = both.select(index)
+    torch.testing.assert_close(chosen.forward(image[index]), y[index])
+    again = chosen.prox(y[index], anchor[index], 20.0)
+    torch.testing.assert_close(again, u[index], atol=1e-4, rtol=0)
+    for k in range(2):
+        alone = SenseFourier(maps[k] if own_maps else maps, masks[k], 0.01)
+        part = slice(k, k + 1)
+        torch.testing.assert_close(y[part], alone.forward(image[part]))
+        torch.testing.assert_close(both.adjoint(y)[part], alone.adjoint(y[part]))
+        torch.testing.assert_close(both.normal(image)[part], alone.normal(image[part]))
+        expected = alone.prox(y[part], anchor[part], 20.0)
+        torch.testing.assert_close(u[part], expected, rtol=1e-4, atol=1e-4)
+    assert both.acceleration == pytest.approx(1 / float(masks.mean()))
+    assert both.data_size(y) == pytest.approx(6 * float(masks.sum()) / 2, abs=1)
+    noise = both.noise(y, [torch.Generator().manual_seed(k) for k in range(2)])
+    assert not (noise.abs().sum(1) * (1 - masks)).any()
+    with pytest.raises(UserError, match=r"expected \(2, 24, 20\)"):
+        both.forward(image[:1])
+
+
 def test_the_preconditioner_saves_steps() -> None:
     scan = SenseFourier(birdcage_maps(8, 64, 64), poisson_mask(64, 64, 6, 10), 0.01)
     image = torch.from_numpy(phantom(64)[:, :, :1] / 200).permute(2, 0, 1)

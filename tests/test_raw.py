@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -47,15 +48,23 @@ def lines(acs: int = 16) -> torch.Tensor:
 
 
 def write_ismrmrd(
-    path: Path, kspace: np.ndarray, taken: np.ndarray, noise_scale: float = 0
+    path: Path,
+    kspace: np.ndarray,
+    taken: np.ndarray,
+    noise_scale: float | np.ndarray = 0,
+    partitions: int = 1,
+    change: Callable[[ismrmrd.Acquisition], object] = lambda acquisition: None,
 ) -> None:
-    """As a scanner's converter does: a noise scan and one acquisition a line."""
+    """As a scanner's converter does: a noise scan and one acquisition a line, then changed.
+
+    taken: (W,), or (Z, W); noise_scale: of all coils, or (C, 1).
+    """
     _, coils, rows, columns = kspace.shape
     header = f"""<?xml version="1.0"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
 <experimentalConditions><H1resonanceFrequency_Hz>123000000</H1resonanceFrequency_Hz>
 </experimentalConditions>
-<encoding><encodedSpace><matrixSize><x>{rows}</x><y>{columns}</y><z>1</z></matrixSize>
+<encoding><encodedSpace><matrixSize><x>{rows}</x><y>{columns}</y><z>{partitions}</z></matrixSize>
 <fieldOfView_mm><x>{rows * 5}</x><y>{columns * 5}</y><z>5</z></fieldOfView_mm></encodedSpace>
 <reconSpace><matrixSize><x>{rows // 2}</x><y>{columns}</y><z>1</z></matrixSize>
 <fieldOfView_mm><x>{rows * 5 / 2}</x><y>{columns * 5}</y><z>5</z></fieldOfView_mm></reconSpace>
@@ -65,7 +74,7 @@ def write_ismrmrd(
     rng = np.random.default_rng(5)
     with ismrmrd.Dataset(str(path), "dataset") as dataset:
         dataset.write_xml_header(header.encode())
-        if noise_scale:
+        if np.any(noise_scale):
             acquisition = ismrmrd.Acquisition()
             acquisition.resize(4000, coils)
             acquisition.set_flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
@@ -73,13 +82,14 @@ def write_ismrmrd(
             acquisition.data[:] = normal[0] + 1j * normal[1]
             dataset.append_acquisition(acquisition)
         for z, slice_ in enumerate(kspace):
-            for column in np.flatnonzero(taken):
+            for column in np.flatnonzero(np.broadcast_to(taken, (len(kspace), columns))[z]):
                 acquisition = ismrmrd.Acquisition()
                 acquisition.resize(rows, coils)
                 acquisition.center_sample = rows // 2
                 acquisition.idx.kspace_encode_step_1 = column
                 acquisition.idx.slice = z
                 acquisition.data[:] = slice_[:, :, column]
+                change(acquisition)
                 dataset.append_acquisition(acquisition)
 
 

@@ -61,7 +61,7 @@ def write_dicom(
 ) -> None:
     """A folder for each modality that was not given as it is."""
     affine = next(iter(known.volumes.values())).affine.copy()
-    affine[:3, 3] += known.slice_ids.start * affine[:3, 2]
+    affine[:3, 3] += known.asked.start * affine[:3, 2]
     mean = results.mean(0).numpy()
     for m, (name, operator) in enumerate(known.operator.operators.items()):
         if operator == Identity():

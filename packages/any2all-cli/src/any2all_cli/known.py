@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Built:
 class Known:
     """What is known of a patient's slices.
 
+    ``asked``: the slices to write; ``slice_ids``: those of them that a measurement does not leave
+    out, to which the data belongs;
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
     ``built``: the operators as named on the command line;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
@@ -47,7 +50,8 @@ class Known:
     """
 
     volumes: dict[str, Volume]
-    slice_ids: range
+    asked: range
+    slice_ids: list[int]
     operator: BlockDiagonal
     data: dict[str, Tensor]
     source: dict[str, str]
@@ -57,6 +61,13 @@ class Known:
     units: dict[str, str]
     note: str
     reference: Series | None = None
+
+    def in_place(self, results: Tensor) -> Tensor:
+        """Results (D, B, M, H, W) of ``slice_ids`` at their places in ``asked``, with 0 between."""
+        draws, _, *size = results.shape
+        whole = results.new_zeros(draws, len(self.asked), *size)
+        whole[:, [z - self.asked.start for z in self.slice_ids]] = results
+        return whole
 
     @property
     def slice_distance(self) -> float:
@@ -108,8 +119,9 @@ def read_known(
             f"on {height} x {width}; resample them, or train a prior at that size"
         )
     count = _slice_count(input_, volumes, measured)
-    ids = parse_slices(slices, count)
-    chosen = torch.arange(ids.start, ids.stop)
+    asked = parse_slices(slices, count)
+    ids = _used(asked, measured)
+    chosen = torch.tensor(ids)
     operator = operator.select(chosen)
     images = {m: stack[chosen, k] for k, m in enumerate(there)}
     blank = torch.zeros(len(ids), height, width)
@@ -138,6 +150,7 @@ def read_known(
     ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
     return Known(
         volumes,
+        asked,
         ids,
         operator,
         data,
@@ -170,10 +183,42 @@ def build_operator(
         names = [patient / f"{spec.modality}{end}" for end in getattr(made, "suffixes", ())]
         path = next((name for name in names if name.exists()), None)
         if path is not None:
+            _refuse(
+                spec,
+                getattr(made, "simulation_only", ()),
+                f"applies to a simulation, but {path} is read as it was measured. Leave it out, or "
+                "simulate with --simulate",
+            )
             reading: Measured = made.read(path, height, width)
             return Built(spec.operator, options, reading.operator, reading)
+    _refuse(
+        spec,
+        getattr(made, "file_only", ()),
+        f"applies to a file of {spec.operator}, but {spec.modality} is simulated. Leave it out, or "
+        f"give {spec.modality}{' or '.join(getattr(made, 'suffixes', ()))}",
+    )
     operator = made.build(height, width) if hasattr(made, "build") else made
     return Built(spec.operator, options, operator)
+
+
+def _refuse(spec: ModalitySpec, options: Sequence[str], why: str) -> None:
+    """Raise UserError for the first of these options that the spec gives."""
+    for name in options:
+        if name in spec.options:
+            raise UserError(f"{spec.modality}={spec.operator}: {name}={spec.options[name]} {why}")
+
+
+def _used(asked: range, measured: Mapping[str, Measured]) -> list[int]:
+    """The slices asked for that no measurement leaves out."""
+    left_out = {m: reading.details.get("slices_left_out", ()) for m, reading in measured.items()}
+    used = [z for z in asked if not any(z in slices for slices in left_out.values())]
+    if not used:
+        names = ", ".join(m for m, slices in left_out.items() if slices)
+        raise UserError(
+            f"--slices {asked.start}:{asked.stop}: the k-space of {names} holds no samples or NaN "
+            "there; expected some slice with samples. Choose other slices"
+        )
+    return used
 
 
 def _example(prior_name: str) -> tuple[str, str]:

@@ -17,6 +17,12 @@ from rich.table import Table
 
 CHECK_SIZE = (64, 64)
 
+LEVELS = {
+    "separate": "a noise level for each modality",
+    "shared": "one noise level for all modalities",
+}
+"""What kind of prior it is, which some samplers ask for."""
+
 
 def run(name: str | None, as_json: bool, check: bool) -> bool:
     """Print what is installed, importing none of it unless one is named or all are checked.
@@ -62,7 +68,7 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
         settings = DiffusionPrior.load(bundled_prior(plugin.qualified).folder).settings
         return {
             "about": f"{', '.join(settings.modalities)} at "
-            f"{settings.image_size[0]} x {settings.image_size[1]}",
+            f"{settings.image_size[0]} x {settings.image_size[1]}, {LEVELS[settings.levels]}",
             "options": {},
         }
     doc = inspect.getdoc(loaded) or "(no docstring)"

@@ -15,8 +15,9 @@ from any2all_data.cohort import covered
 from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import write_slices, write_volume
-from any2all_operators import Identity, Measurement
+from any2all_operators import Identity, Measurement, UserError
 from rich.console import Console
+from rich.markup import escape
 from torch import Tensor
 
 from any2all_cli.known import Known
@@ -26,6 +27,8 @@ LEAST_SQUARES_WEIGHT = 100.0
 """Of the answer without a prior: argmin 100 ‖A x − y‖² + ‖x‖², for k-space CG-SENSE."""
 NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
+LARGE_RESIDUAL = 2.0
+"""Residual over the noise above which a warning is given; 1 is what noise alone leaves."""
 PACKAGES = ("core", "operators", "samplers", "data", "cli")
 
 
@@ -55,6 +58,7 @@ def judge(
         }
         if name in known.built and (measured := known.built[name].measured):
             entry["scan"] = dict(measured.details)
+            entry["warnings"] = list(entry["scan"].pop("warnings", []))
         if operator.noise_std:
             entry["noise_std"] = operator.noise_std
         if hasattr(operator, "acceleration"):
@@ -65,6 +69,8 @@ def judge(
             entry["residual_over_noise"] = (
                 round(rms / operator.noise_std, 3) if operator.noise_std else None
             )
+            if "scan" in entry and (entry["residual_over_noise"] or 0) > LARGE_RESIDUAL:
+                entry["warnings"].append(_of_large_residual(entry["residual_over_noise"]))
         if name in known.truth:
             truth = known.truth[name]
             chosen = covered(truth[:, None])
@@ -85,6 +91,25 @@ def judge(
     return report
 
 
+def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence[int]) -> None:
+    """Raise UserError that names the modality and the slice of a result that is not finite."""
+    bad = ~torch.isfinite(results).flatten(3).all(-1).all(0)  # (B, M)
+    if bad.any():
+        b, m = torch.nonzero(bad)[0].tolist()
+        raise UserError(
+            f"{modalities[m]}: the result of slice {slice_ids[b]} is NaN or infinite, so nothing "
+            "was written. Check that slice's data, or leave the slice out with --slices"
+        )
+
+
+def _of_large_residual(residual: float) -> str:
+    return (
+        f"the image leaves a residual of {residual:.1f} times the noise; about 1 is expected. "
+        "The phase may not be smooth, noise_std may be wrong, the patient may have moved, or the "
+        "coil maps may be wrong. Do not trust details of this image"
+    )
+
+
 def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
     image = image.clamp(0, 1)
     return {
@@ -102,14 +127,14 @@ def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
 def write_patient(folder: Path, known: Known, results: Tensor) -> None:
     """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
     like = next(iter(known.volumes.values()), None)
-    first = known.slice_ids.start
-    mean, std = results.mean(0), results.std(0) if len(results) > 1 else None
+    first, whole = known.asked.start, known.in_place(results)
+    mean, std = whole.mean(0), whole.std(0) if len(whole) > 1 else None
     for m, name in enumerate(known.operator.modalities):
         values = known.ranges.get(name, Range(0.0, 1.0))
         images = {name: values.physical(mean[:, m].numpy())}
         if known.operator.operators[name] == Identity():
             # as it went in: without the rounding and the clipping of the normalisation
-            images = {name: known.volumes[name].slices[first : known.slice_ids.stop]}
+            images = {name: known.volumes[name].slices[first : known.asked.stop]}
         if std is not None:
             images[f"{name}_std"] = (std[:, m] * (values.high - values.low)).numpy()
         for file, image in images.items():
@@ -118,7 +143,9 @@ def write_patient(folder: Path, known: Known, results: Tensor) -> None:
             else:
                 write_volume(folder / f"{file}.nii.gz", image, like, first)
     measurement = Measurement(known.operator, known.data)
-    preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
+    preview(measurement, results.mean(0), known.truth, known.source, known.note).save(
+        folder / "preview.png"
+    )
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:
@@ -148,7 +175,20 @@ def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known
         if "scan" in entry and entry["residual_over_noise"]:
             text += f", residual {entry['residual_over_noise']:.1f} x the noise"
         console.print(text, highlight=False, soft_wrap=True)
+        for warning in entry.get("warnings", []):
+            console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
+
+
+def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
+    """Of one of many patients: how well the image fits its measured data, and warnings."""
+    for name, entry in report["modalities"].items():
+        said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
+        if "scan" in entry and entry["residual_over_noise"]:
+            said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
+        for text in said:
+            line = escape(f"{patient}: {name}: {text}")
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 def _figures(score: Mapping[str, float]) -> str:

@@ -23,7 +23,15 @@ from any2all_cli.known import Known, read_known
 from any2all_cli.many import begin, patients_in
 from any2all_cli.output import Folder, finished_folder, progress_bar
 from any2all_cli.parsing import ModalitySpec, modality_specs, name_values
-from any2all_cli.report import judge, tell, versions, write_draws, write_patient
+from any2all_cli.report import (
+    check_finite,
+    judge,
+    tell,
+    tell_scans,
+    versions,
+    write_draws,
+    write_patient,
+)
 
 DEMO_PRIOR = "virtual"
 """Without --input: it has the virtual person of the demo."""
@@ -152,6 +160,7 @@ def sample_one(
         reference = find_reference(known, job.dicom_from) if job.dicom else None
     started = time.perf_counter()
     results = _sample(job, known, console)
+    check_finite(results, prior.modalities, known.slice_ids if known else [0])
     report: dict[str, Any] = {
         "command": shlex.join(["any2all", *_unnamed(sys.argv[1:], known)]),
         "versions": versions(),
@@ -175,7 +184,7 @@ def sample_one(
         report |= judge(known, results, prior.settings.normalisation)
         write_patient(folder.path, known, results)
         if reference:
-            write_dicom(folder.path / "dicom", known, results, reference, report)
+            write_dicom(folder.path / "dicom", known, known.in_place(results), reference, report)
     (folder.path / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
     return report, known
 
@@ -198,6 +207,7 @@ def _sample_many(job: Job, patients: dict[str, str], output: Path, resume: bool)
             console.print(escape(f"{name} refused: {error}"), soft_wrap=True)
             continue
         console.print(escape(f"{name}: {report['seconds']:.0f} s"), highlight=False)
+        tell_scans(console, report, name)
     done = len(own) - refused
     console.print(escape(f"{done} of {len(own)} patients in {output}"), soft_wrap=True)
     return refused == 0

@@ -9,7 +9,8 @@ from any2all_data.patient import (
     to_stack,
     write_volume,
 )
-from any2all_data.raw import RawKSpace, read_raw
+from any2all_data.raw import RawKSpace
+from any2all_data.raw_files import read_raw
 
 __version__ = "0.1.0"
 

@@ -11,18 +11,22 @@ import torch
 from any2all_operators import FieldOfView, Measured, Operator, SenseFourier, UserError
 from any2all_operators.field_of_view import fit
 
+from any2all_data.calibration_centre import calibration_size
+from any2all_data.noise_level import estimated_noise_std, noise_stds
 from any2all_data.normalise import mr_scale
-from any2all_data.raw import Complex, RawKSpace, centred_fft, centred_ifft
+from any2all_data.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
+from any2all_data.scan_warnings import scan_warnings
 
-Real = npt.NDArray[np.float32]
+__all__ = ["calibrate", "calibration_size", "coil_maps", "estimated_noise_std"]
+
 KERNEL = 6
 """Side of ESPIRiT's kernels; a centre narrower than twice that gives low-resolution maps."""
 LEAST_SQUARES_WEIGHT = 100.0
 """Of the image that the scale is found from: argmin 100 ‖A x − y‖² + ‖x‖²."""
 PHASE_LAMBDA = 0.004
 """L1-wavelet's λ for the image that the phase is taken from."""
-OUTERMOST = 0.1
-"""Share of the samples, farthest from the centre, that noise is estimated from."""
+NOISE_FLOOR = 1e-4
+"""Least noise on the scale of x: no scan has less, and noise of 0 would be followed exactly."""
 
 
 def calibrate(
@@ -41,52 +45,76 @@ def calibrate(
        for it, the low-resolution coil images over their root sum of squares.
     4. The prior knows magnitudes, a scan has a phase: that of the calibration centre, then what is
        left of it in the image of all samples, smooth, is folded into the maps.
-    5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan.
+    5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan. Where
+       slices differ in it, each one's data and maps are scaled to the noise of the median slice.
     6. Scale: the 99.5th percentile of the foreground of the regularised least-squares image, as
        for any other MR volume.
 
     Raises UserError when there is no calibration centre to find maps from.
     """
-    kspace, sigma, source = raw.kspace, estimated_noise_std(raw), "outer k-space"
+    kspace, sigmas = raw.kspace, np.full(len(raw.kspace), 0.5**0.5)
     if raw.noise_covariance is not None:
-        kspace = prewhitened(kspace, raw.noise_covariance)
-        sigma, source = 0.5**0.5, "noise scan"
+        kspace = prewhitened(kspace, raw.noise_covariance, path)
+    elif noise_std is None:
+        sigmas = noise_stds(raw)
     grid = scan_grid(raw, image_size, zoom)
-    before = np.prod(kspace.shape[2:])
-    data = fit(torch.from_numpy(kspace), grid) * (np.prod(grid) / before) ** 0.5
-    sigma *= float(np.prod(grid) / before) ** 0.5
-    mask = fit(torch.from_numpy(raw.mask), grid)
-    centre = calibration_size(mask.numpy())
-    if min(centre) < 4:
-        raise UserError(
-            f"{path}: its fully sampled centre is {centre[0]} x {centre[1]}; expected at least "
-            "4 x 4 to find coil maps from"
-        )
-    maps = torch.from_numpy(np.stack([coil_maps(k, centre) for k in data.numpy()]))
-    lines = mask[0] if bool((mask == mask[:1]).all()) else mask
-    scan: Operator = SenseFourier(maps, lines)
+    pixels = float(np.prod(grid) / np.prod(kspace.shape[2:])) ** 0.5
+    data = fit(torch.from_numpy(kspace), grid) * pixels
+    mask = fit(torch.from_numpy(np.ascontiguousarray(raw.mask)), grid)
+    masks = mask.expand(len(data), *grid).numpy()
+    centres = {z: _centre(masks[z], z, path) for z in raw.usable}
+    maps = np.full(data.shape, data.shape[1] ** -0.5, np.complex64)  # of slices left out
+    for z, centre in centres.items():
+        maps[z] = coil_maps(data[z].numpy(), centre)
+    lines = mask[0] if mask.ndim == 2 and bool((mask == mask[:1]).all()) else mask
+    scan = SenseFourier(torch.from_numpy(maps), lines)
     least_squares = scan.prox(data, torch.zeros(len(data), *grid), LEAST_SQUARES_WEIGHT)
-    scale = mr_scale(least_squares.clamp(min=0).numpy())
+    scale = mr_scale(least_squares[raw.usable].clamp(min=0).numpy())
     if scale <= 0:
         raise UserError(f"{path}: no image can be made of it; leave the modality out")
-    pairs = zip((data / scale).numpy(), maps.numpy(), strict=True)
-    maps = torch.from_numpy(np.stack([with_fine_phase(s, k) for k, s in pairs]))
-    found = sigma / scale if noise_std is None else noise_std
-    operator: Operator = SenseFourier(maps, lines, found)
+    data = data / scale
+    for z in raw.usable:
+        maps[z] = with_fine_phase(maps[z], data[z].numpy())
+    stds = np.maximum(sigmas * pixels / scale, NOISE_FLOOR)
+    found = float(np.median(stds[raw.usable])) if noise_std is None else noise_std
+    gains = torch.ones(len(data), 1, 1, 1)
+    if noise_std is None:
+        gains[raw.usable, 0, 0, 0] = torch.from_numpy(found / stds[raw.usable]).float()
+    operator: Operator = SenseFourier(torch.from_numpy(maps) * gains, lines, found)
     if grid != image_size:
         operator = FieldOfView(operator, grid, image_size)
-    details: dict[str, Any] = {
+    details = _details(raw, grid, min(centres.values())) | {"scale": scale, "noise_std": found}
+    if noise_std is not None:
+        details["noise_std_from"] = "option"
+    elif len(set(stds[raw.usable])) > 1:
+        own = {z: float(stds[z]) for z in raw.usable}
+        details["noise_std_of_slices"] = [own.get(z) for z in range(len(data))]
+    return Measured(operator, data * gains, scale, details)
+
+
+def _details(raw: RawKSpace, grid: tuple[int, int], centre: tuple[int, int]) -> dict[str, Any]:
+    return {
         "matrix": list(raw.kspace.shape[2:]),
         "grid": list(grid),
         "coils": raw.kspace.shape[1],
         "calibration_centre": list(centre),
         "coil_maps": "ESPIRiT" if min(centre) >= 2 * KERNEL else "low resolution",
         "phase": "smooth, estimated, folded into the coil maps",
-        "scale": scale,
-        "noise_std": found,
-        "noise_std_from": source if noise_std is None else "option",
+        "noise_std_from": "k-space" if raw.noise_covariance is None else "noise scan",
+        "slices_left_out": list(raw.left_out),
+        "coils_dropped": list(raw.dead_coils),
+        "warnings": scan_warnings(raw),
     }
-    return Measured(operator, data / scale, scale, details)
+
+
+def _centre(mask: Real, z: int, path: Path) -> tuple[int, int]:
+    centre = calibration_size(mask)
+    if min(centre) < 4:
+        raise UserError(
+            f"{path}: in slice {z} its fully sampled centre is {centre[0]} x {centre[1]}; expected "
+            "at least 4 x 4 to find coil maps from"
+        )
+    return centre
 
 
 def scan_grid(raw: RawKSpace, image_size: tuple[int, int], zoom: float) -> tuple[int, int]:
@@ -102,28 +130,19 @@ def scan_grid(raw: RawKSpace, image_size: tuple[int, int], zoom: float) -> tuple
     return int(rows), int(columns)
 
 
-def prewhitened(kspace: Complex, covariance: npt.NDArray[np.complex128]) -> Complex:
+def prewhitened(
+    kspace: Complex, covariance: npt.NDArray[np.complex128], path: Path = Path("k-space")
+) -> Complex:
     """L⁻¹ y (Z, C, H, W) for noise of covariance L Lᴴ (C, C): its samples then have variance 1."""
-    inverse = np.linalg.inv(np.linalg.cholesky(covariance))
+    try:
+        inverse = np.linalg.inv(np.linalg.cholesky(covariance))
+    except np.linalg.LinAlgError:
+        raise UserError(
+            f"{path}: the noise of its {len(covariance)} coils is not independent in the noise "
+            "scan; expected more samples than coils, and no coil twice. Export it without the "
+            "noise scan"
+        ) from None
     return np.einsum("dc,zchw->zdhw", inverse, kspace).astype(np.complex64)
-
-
-def calibration_size(mask: Real) -> tuple[int, int]:
-    """(h, w) of the largest fully sampled window around the centre: square first, then longer."""
-    height, width = mask.shape
-    size = [0, 0]
-
-    def full(h: int, w: int) -> bool:
-        top, left = height // 2 - h // 2, width // 2 - w // 2
-        return h <= height and w <= width and bool(mask[top : top + h, left : left + w].all())
-
-    while full(size[0] + 1, size[1] + 1):
-        size = [size[0] + 1, size[1] + 1]
-    while full(size[0] + 1, size[1]):
-        size[0] += 1
-    while full(size[0], size[1] + 1):
-        size[1] += 1
-    return size[0], size[1]
 
 
 def coil_maps(kspace: Complex, centre: tuple[int, int]) -> Complex:
@@ -162,27 +181,6 @@ def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
     window = _window(image.shape, (3 * image.shape[0] // 8, 3 * image.shape[1] // 8))
     smooth = centred_ifft(window * centred_fft(image, (0, 1)), (0, 1))
     return (maps * np.exp(1j * np.angle(smooth))).astype(np.complex64)
-
-
-def estimated_noise_std(raw: RawKSpace) -> float:
-    """Of one real component of a sample, in the file's unit.
-
-    The median of the magnitudes of the real components, over 0.6745, of the outermost samples;
-    or of the quietest rows of the image where readout is fully sampled, if that is less: air.
-    """
-    height, width = raw.mask.shape
-    y, x = np.mgrid[:height, :width]
-    radius = np.hypot((y - height // 2) / height, (x - width // 2) / width)
-    sampled = raw.mask > 0
-    outer = sampled & (radius >= np.quantile(radius[sampled], 1 - OUTERMOST))
-    samples = raw.kspace[:, :, outer]
-    estimates = [np.median(np.abs([samples.real, samples.imag])) / 0.6745]
-    lines = raw.mask.any(0)
-    if raw.mask[:, lines].all():
-        rows = centred_ifft(raw.kspace[..., lines], (2,))  # (Z, C, H, lines)
-        power = (np.abs(rows) ** 2).mean((0, 1, 3)) / 2
-        estimates.append(np.sqrt(np.sort(power)[: max(height // 20, 1)].mean()))
-    return float(min(estimates))
 
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:

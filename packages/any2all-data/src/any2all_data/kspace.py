@@ -20,7 +20,8 @@ from any2all_operators.operator import check_noise_std
 from torch import Tensor
 
 from any2all_data.calibration import calibrate
-from any2all_data.raw import SUFFIXES, read_raw, turned, without_oversampling
+from any2all_data.raw import turned, without_oversampling
+from any2all_data.raw_files import SUFFIXES, read_raw
 
 SIMULATED_NOISE_STD = 0.01
 
@@ -48,6 +49,10 @@ class KSpace:
     mirror: bool = False
     zoom: float = 1.0
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
+    simulation_only: ClassVar[tuple[str, ...]] = (
+        *("acceleration", "coils", "acs_lines", "mask", "offset", "partial_fourier"),
+    )
+    file_only: ClassVar[tuple[str, ...]] = ("turn", "mirror", "zoom")
 
     def __post_init__(self) -> None:
         if self.noise_std != "auto":

@@ -29,15 +29,17 @@ class RowWise:
 
     @staticmethod
     def of_sense(coil_maps: Tensor, lines: Tensor) -> RowWise:
-        """Of N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch); coil_maps (S, C, H, W), lines (W,)."""
-        width = len(lines)
+        """Of N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch); coil_maps (S, C, H, W), lines (S, W)."""
+        width = lines.shape[1]
         identity = torch.eye(width, dtype=torch.complex128, device=lines.device)
         fourier = torch.fft.fftshift(
             torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
         )
-        kernel = fourier.mH @ (lines[:, None] * fourier)
         values, vectors = [], []
-        for maps in coil_maps:  # slice by slice: in double precision, all at once would not fit
+        for maps, taken in zip(
+            coil_maps, lines, strict=True
+        ):  # slice by slice: in double precision, all at once would not fit
+            kernel = fourier.mH @ (taken[:, None] * fourier)
             rows = maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
             normal = (rows.mH @ rows * kernel).real
             of_slice = torch.linalg.eigh((normal + normal.mT) / 2)

@@ -28,7 +28,8 @@ class SenseFourier(Operator):
     r"""SENSE: y_c = M F (s_c · x) + n, with F the centred, orthonormal 2D Fourier transform.
 
     coil_maps: complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every
-    slice has its own. mask: (W,) for fully sampled readout along H, or (H, W); 1 where sampled.
+    slice has its own. mask: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
+    every slice has its own; 1 where sampled.
     Data is complex (B, C, H, W), zero where not sampled. The image is real, so the adjoint is
     x = Re Σ_c s̄_c · Fᴴ M y_c. A smooth phase of the object belongs into the maps.
 
@@ -46,24 +47,38 @@ class SenseFourier(Operator):
                 "expected complex (coils, H, W), or (slices, coils, H, W)"
             )
         height, width = self.coil_maps.shape[-2:]
-        if tuple(self.mask.shape) not in {(width,), (height, width)}:
+        own = tuple(self.mask.shape[-2:]) == (height, width) and self.mask.ndim == 3
+        if not own and tuple(self.mask.shape) not in {(width,), (height, width)}:
             raise UserError(
                 f"mask is {tuple(self.mask.shape)}; these coil maps {tuple(self.coil_maps.shape)} "
-                f"need ({width},) or ({height}, {width})"
+                f"need ({width},) or ({height}, {width}), or (slices, {height}, {width})"
             )
-        if not bool(((self.mask == 0) | (self.mask == 1)).all()) or not bool(self.mask.any()):
+        if own and self.coil_maps.ndim == 4 and len(self.mask) != len(self.coil_maps):
+            raise UserError(
+                f"mask is {tuple(self.mask.shape)}, coil maps are {tuple(self.coil_maps.shape)}; "
+                "expected as many slices in both"
+            )
+        something = own or bool(self.mask.any())  # a slice by itself may have no samples
+        if not bool(((self.mask == 0) | (self.mask == 1)).all()) or not something:
             raise UserError("mask: expected 1 where sampled and 0 elsewhere, and some samples")
         check_noise_std(self.noise_std)
 
     @property
     def acceleration(self) -> float:
-        """Effective acceleration: all samples over those taken, calibration included."""
-        return self.mask.numel() / float(self.mask.count_nonzero())
+        """Effective acceleration: all samples over those taken, calibration included.
+
+        The mean of the slices' sampled shares, where each has its own mask.
+        """
+        return self.mask.numel() / max(float(self.mask.count_nonzero()), 1.0)
 
     def select(self, index: Tensor) -> SenseFourier:
-        if self.coil_maps.ndim == 3:
+        if self._slices is None:
             return self
-        chosen = replace(self, coil_maps=self.coil_maps[index])
+        chosen = replace(
+            self,
+            coil_maps=self.coil_maps[index] if self.coil_maps.ndim == 4 else self.coil_maps,
+            mask=self.mask[index] if self.mask.ndim == 3 else self.mask,
+        )
         if self._row_wise is not None:  # made once, for every batch
             vars(chosen)["_row_wise"] = self._row_wise.select(index)
         return chosen
@@ -105,7 +120,7 @@ class SenseFourier(Operator):
 
         def filtered(c: slice) -> Tensor:
             coils = self._encoding[..., c, :, :] * image[:, None]
-            coils = torch.fft.fftn(coils, dim=dims, norm="ortho").mul_(self.mask)
+            coils = torch.fft.fftn(coils, dim=dims, norm="ortho").mul_(self._taken)
             return torch.fft.ifftn(coils, dim=dims, norm="ortho")
 
         return self._combined(filtered, len(image))
@@ -149,11 +164,23 @@ class SenseFourier(Operator):
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Complex Gaussian noise on the samples taken."""
-        return self.mask * super().noise(data, generators)
+        return self._taken * super().noise(data, generators)
 
     def data_size(self, data: Tensor) -> int:
-        """The real numbers that were sampled, of all coils."""
+        """The real numbers that were sampled, of all coils; the mean of the slices."""
         return round(2 * data[0].numel() / self.acceleration)
+
+    @property
+    def _slices(self) -> int | None:
+        """How many slices have maps or masks of their own; None where all share them."""
+        if self.mask.ndim == 3:
+            return len(self.mask)
+        return len(self.coil_maps) if self.coil_maps.ndim == 4 else None
+
+    @property
+    def _taken(self) -> Tensor:
+        """The mask, to multiply k-space (B, C, H, W) with."""
+        return self.mask[:, None] if self.mask.ndim == 3 else self.mask
 
     @cached_property
     def _encoding(self) -> Tensor:
@@ -163,42 +190,47 @@ class SenseFourier(Operator):
 
     @cached_property
     def _sampling(self) -> Tensor:
-        """Mask times the phase ramp of k-space and its constant, (H, W); often real, ±1 and 0."""
+        """Mask times the phase ramp of k-space and its constant; often real, ±1 and 0.
+
+        (H, W), or (B, 1, H, W) where slices have masks of their own.
+        """
         height, width = self.coil_maps.shape[-2:]
         centre_y, centre_x = height // 2, width // 2
         angle = -2 * math.pi * (centre_y**2 / height + centre_x**2 / width)
         constant = complex(math.cos(angle), math.sin(angle))
         ramp = constant * _centring(height, width)
         real = float(ramp.imag.abs().max()) <= 1e-6
-        return self.mask * (ramp.real if real else ramp).to(self.mask.device)
+        return self._taken * (ramp.real if real else ramp).to(self.mask.device)
 
     @cached_property
     def _undersampled_axis(self) -> int | None:
         """−1 where whole columns of k-space are missing, −2 where whole rows are, else None."""
         mask = self.mask
-        if mask.ndim == 1 or bool((mask == mask[:1]).all()):
+        if mask.ndim == 1 or bool((mask == mask[..., :1, :]).all()):
             return -1
-        return -2 if bool((mask == mask[:, :1]).all()) else None
+        return -2 if bool((mask == mask[..., :1]).all()) else None
 
     @cached_property
     def _row_wise(self) -> RowWise | None:
         """None where rows and columns are mixed, or where it would not fit."""
-        maps = self.coil_maps if self.coil_maps.ndim == 4 else self.coil_maps[None]
-        mask = self.mask.expand(maps.shape[-2:])
         if self._undersampled_axis is None:
             return None
+        size = self.coil_maps.shape[-3:]
+        maps = self.coil_maps.expand(self._slices or 1, *size)
+        mask = self.mask.expand(len(maps), *size[1:])
         if self._undersampled_axis == -2:
             maps, mask = maps.mT, mask.mT
         if RowWise.bytes_needed(len(maps), *maps.shape[-2:]) > EIGENVECTOR_BYTES:
             return None
-        return RowWise.of_sense(maps, mask[0])
+        return RowWise.of_sense(maps, mask[:, 0])
 
     @cached_property
     def _circulant(self) -> Tensor:
         """c(k) for the frequencies of rfft2: (H, W//2 + 1), or with slices in front."""
         shape = self.coil_maps.shape[-2:]
         power = torch.fft.fft2(self.coil_maps).abs().square().sum(-3) / math.prod(shape) ** 2
-        mask = torch.fft.ifftshift(self.mask.expand(shape))
+        mask = self.mask if self.mask.ndim == 3 else self.mask.expand(shape)
+        mask = torch.fft.ifftshift(mask, dim=(-2, -1))
         c = torch.fft.ifft2(torch.fft.fft2(mask) * torch.fft.fft2(power).conj()).real
         mirrored = c.flip(-2, -1).roll((1, 1), (-2, -1))  # c(−k)
         return ((c + mirrored) / 2).clamp(min=0)[..., : shape[1] // 2 + 1]
@@ -223,7 +255,7 @@ class SenseFourier(Operator):
         return [slice(first, first + size) for first in range(0, count, size)]
 
     def _expect(self, given: Tensor, shape: torch.Size, what: str) -> None:
-        slices = self.coil_maps.shape[0] if self.coil_maps.ndim == 4 else None
+        slices = self._slices
         if given.shape[1:] != shape or slices not in (None, 1, len(given)):
             batch = "batch" if slices is None else str(slices)
             raise UserError(

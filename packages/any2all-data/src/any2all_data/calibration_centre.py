@@ -1,0 +1,30 @@
+"""The fully sampled centre of k-space."""
+
+from __future__ import annotations
+
+from any2all_data.raw import Real
+
+
+def calibration_size(mask: Real) -> tuple[int, int]:
+    """(h, w) of the largest fully sampled window around the centre: square first, then longer."""
+    height, width = mask.shape
+    size = [0, 0]
+
+    def full(h: int, w: int) -> bool:
+        return h <= height and w <= width and bool(mask[window(mask.shape, (h, w))].all())
+
+    while full(size[0] + 1, size[1] + 1):
+        size = [size[0] + 1, size[1] + 1]
+    while full(size[0] + 1, size[1]):
+        size[0] += 1
+    while full(size[0], size[1] + 1):
+        size[1] += 1
+    return size[0], size[1]
+
+
+def window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[slice, slice]:
+    """The window of ``size`` in the centre of ``shape``, both (h, w)."""
+    rows, columns = (
+        slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(shape, size, strict=True)
+    )
+    return rows, columns
