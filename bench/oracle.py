@@ -18,7 +18,7 @@ from any2all_eval.evaluate import sampler_of
 
 SAMPLERS: dict[Levels, tuple[str, ...]] = {
     "separate": ("mds", "mds:steps=50", "mps:zeta=0.1", "mcs", "mcs:steps=50", "mmps"),
-    "shared": ("mds", "mds:steps=50", "mds:preset=paper", "mps:zeta=0.1", "mmps"),
+    "shared": ("mds", "mds:steps=50", "mds:preset=paper", "mmps"),
 }
 
 

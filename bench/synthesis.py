@@ -8,8 +8,9 @@ each question (QUESTIONS: what is given) until the PSNR of what it is asked for 
 val for PATIENCE validations, and keeps the best; interrupted, it goes on with the next question.
 ``table`` prints, for every missing image on the patients of --group: the copy of the given image
 that is best on val, the regressor, the prior's one-call mean (``mean``), the mean of eight draws
-(``mcs``) and one draw of ``mds``. PSNR in dB and SSIM, plain and after the best scale of each
-patient's slices, and on how many patients the copy is better at the best scale.
+(``mcs``) and one draw of ``mds``, which alone is there for a prior with one level for all. PSNR in
+dB and SSIM, plain and after the best scale of each patient's slices, and on how many patients the
+copy is better at the best scale.
 """
 
 from __future__ import annotations
@@ -114,7 +115,8 @@ def synthesised(
     """{way: of each patient (Z, M, H, W)}."""
     made: dict[str, list[Tensor]] = {}
     places = [prior.modalities.index(name) for name in given]
-    for label, (name, draws) in WAYS.items():
+    ways = WAYS if prior.levels == "separate" else {"mds, one draw": ("mds", 1)}
+    for label, (name, draws) in ways.items():
         made[label] = [
             reconstruct(
                 prior, BlockDiagonal({m: Identity() for m in given}),
