@@ -32,6 +32,7 @@ from any2all_data.augment import augment
 from any2all_data.metrics import at_best_scale, psnr
 from any2all_data.store import CohortSlices, CohortStore
 from any2all_operators import BlockDiagonal, Identity
+from scenes import spread_over_error
 from synthesis import ask as only
 from torch import Tensor
 
@@ -52,16 +53,6 @@ def scores(images: list[Tensor], truths: list[Tensor]) -> str:
         float(psnr(at_best_scale(x, u), u).mean()) for x, u in zip(images, truths, strict=True)
     ]
     return f"{sum(plain) / len(plain):.2f} / {sum(scaled) / len(scaled):.2f}"
-
-
-def spread_over_error(draws: Tensor, truth: Tensor) -> float:
-    """Root mean squares of the draws' standard deviation over that of their mean's error.
-
-    (D, Z, H, W) and (Z, H, W). The error is less by what so few draws leave: 1 for right draws.
-    """
-    variance = draws.var(0)
-    error = (draws.mean(0) - truth).square() * len(draws) / (len(draws) + 1)
-    return float((variance.mean() / error.mean()).sqrt())
 
 
 def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dict[str, str]:

@@ -34,7 +34,10 @@ SCENES = (
 
 
 def spread_over_error(draws: Tensor, truth: Tensor) -> float:
-    """Of (D, B, H, W) and (B, H, W); the error is less by what so few draws leave."""
+    """Root mean squares of the draws' standard deviation over that of their mean's error.
+
+    (D, B, H, W) and (B, H, W). The error is less by what so few draws leave: 1 for right draws.
+    """
     error = (draws.mean(0) - truth).square() * len(draws) / (len(draws) + 1)
     return float((draws.var(0).mean() / error.mean()).sqrt())
 

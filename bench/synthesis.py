@@ -24,14 +24,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct
+from any2all_core import DiffusionPrior, load_prior, reconstruct
 from any2all_core.options import parse_options
 from any2all_core.prior import PriorSettings
 from any2all_core.recipe import Recipe
 from any2all_core.training import Progress, train
 from any2all_data.augment import augment
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.normalise import fixed_range
 from any2all_data.store import CohortSlices, CohortStore
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
@@ -52,13 +51,20 @@ def ask(
     return torch.where(asked, diffusion_steps - 1, 0), asked
 
 
-@torch.no_grad()
-def answers(prior: DiffusionPrior, slices: Tensor, given: tuple[int, ...]) -> Tensor:
-    """The one-call mean, (N, M, H, W) in [0, 1]."""
-    times = [0 if m in given else prior.schedule.steps - 1 for m in range(len(prior.modalities))]
-    parts = (2 * part - 1 for part in slices.split(BATCH))
-    made = [prior.denoise(part.to(prior.device), times).cpu() for part in parts]
-    return ((torch.cat(made) + 1) / 2).clamp(0, 1)
+def synthesised(
+    prior: DiffusionPrior,
+    slices: Tensor,
+    given: tuple[str, ...],
+    sampler: str = "mean",
+    draws: int = 1,
+    seed: int = 0,
+) -> Tensor:
+    """The mean of a sampler's draws from clean images, (N, M, H, W) in [0, 1]."""
+    data = {m: slices[:, prior.modalities.index(m)] for m in given}
+    operator = BlockDiagonal({m: Identity() for m in given})
+    return reconstruct(
+        prior, operator, data, sampler, draws=draws, seed=seed, batch_size=BATCH
+    ).mean(0)
 
 
 class Enough(Exception):
@@ -81,7 +87,7 @@ def train_regressor(
     def judge(progress: Progress) -> None:
         if progress.prior is None:
             return
-        made = answers(progress.prior, val, places)
+        made = synthesised(progress.prior, val, given)
         found.append(
             float(torch.stack([psnr(made[:, m], val[:, m]).mean() for m in others]).mean())
         )
@@ -95,37 +101,12 @@ def train_regressor(
     with contextlib.suppress(Enough):
         train(
             train_slices, val[:: max(1, len(val) // 8)], settings, recipe, run,
-            augment=functools.partial(augment, in_units=in_units(store)),
+            augment=functools.partial(augment, in_units=[m in store.fixed() for m in names]),
             ask=functools.partial(ask, places, diffusion_steps=recipe.diffusion_steps),
             validate_every=check_every, checkpoint_every=10**9, report=judge,
         )  # fmt: skip
     shutil.rmtree(run)
     output.with_suffix(".best").rename(output)
-
-
-def in_units(store: CohortStore) -> list[bool]:
-    """Which modalities have values in HU or SUV."""
-    kept = store.normalisation()
-    return [fixed_range(kept[m]) is not None for m in store.settings.modalities]
-
-
-def synthesised(
-    prior: DiffusionPrior, patients: list[Tensor], given: tuple[str, ...]
-) -> dict[str, list[Tensor]]:
-    """{way: of each patient (Z, M, H, W)}."""
-    made: dict[str, list[Tensor]] = {}
-    places = [prior.modalities.index(name) for name in given]
-    ways = WAYS if prior.levels == "separate" else {"mds, one draw": ("mds", 1)}
-    for label, (name, draws) in ways.items():
-        made[label] = [
-            reconstruct(
-                prior, BlockDiagonal({m: Identity() for m in given}),
-                {m: x[:, k] for m, k in zip(given, places, strict=True)},
-                make_sampler(name), draws=draws, seed=seed, batch_size=BATCH,
-            ).mean(0)
-            for seed, x in enumerate(patients)
-        ]  # fmt: skip
-    return made
 
 
 def line(images: Mapping[str, list[Tensor]], truths: list[Tensor], label: str) -> str:
@@ -151,15 +132,19 @@ def table(
         for split in ("val", group)
     }
     patients = of[group]
+    ways = WAYS if prior.levels == "separate" else {"mds, one draw": ("mds", 1)}
     print("| given | image | method | PSNR / SSIM | at the best scale | copy is better on |")
     print("|---" * 6 + "|")
     for given in QUESTIONS:
         places = tuple(names.index(name) for name in given)
-        made = synthesised(prior, patients, given)
+        made = {
+            label: [synthesised(prior, x, given, *way, seed) for seed, x in enumerate(patients)]
+            for label, way in ways.items()
+        }
         folder = regressors / "+".join(given)
         if folder.is_dir():
             network = load_prior(folder)
-            made["U-Net for this question"] = [answers(network, x, places) for x in patients]
+            made["U-Net for this question"] = [synthesised(network, x, given) for x in patients]
         for m, name in enumerate(names):
             if name in given:
                 continue

@@ -119,7 +119,7 @@ def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
-    """Of MR: also at the best scale, as the brightness of a missing image is not known."""
+    """The score of MR, also at the best scale, as a missing image's brightness is not known."""
     scaled = _score(at_best_scale(image, truth), truth)
     return _score(image, truth) | {f"{name}_scaled": value for name, value in scaled.items()}
 
@@ -181,7 +181,7 @@ def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known
 
 
 def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
-    """Of one of many patients: how well the image fits its measured data, and warnings."""
+    """Print how well one of many patients' images fit their data, and the warnings."""
     for name, entry in report["modalities"].items():
         said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
         if "scan" in entry and entry["residual_over_noise"]:

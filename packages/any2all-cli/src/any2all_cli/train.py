@@ -65,8 +65,12 @@ def run(
     if wanted and len(set(wanted)) < len(wanted):
         raise UserError(f"--modalities {modalities}: one is given twice")
     console = Console(stderr=True, quiet=not first)
-    read = _of_cohort if is_cohort(data) else _of_folders
-    examples, check, prior = read(data, validation, wanted, incomplete, recipe, console)
+    if is_cohort(data):
+        native = recipe.levels == "separate"
+        found = _of_cohort(data, validation, wanted, incomplete, native, console)
+    else:
+        found = _of_folders(data, validation, wanted, incomplete, console)
+    examples, check, prior = found
     check = validation_slices(check)
     console.print(
         f"trained on {len(examples)} slices, validated on {len(check)} of other patients; "
@@ -149,7 +153,6 @@ def _of_folders(
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
-    recipe: Recipe,
     console: Console,
 ) -> tuple[Examples, Tensor, PriorSettings]:
     """Slices to train on, others to validate on, and what the prior has to say of them."""
@@ -177,10 +180,13 @@ def _of_cohort(
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
-    recipe: Recipe,
+    native: bool,
     console: Console,
 ) -> tuple[Examples, Tensor, PriorSettings]:
-    """Likewise, the patients' splits and normalisation being those of the cohort."""
+    """Likewise, the patients' splits and normalisation being those of the cohort.
+
+    native: whether gaps are trained on as they are, and not as a prior has filled them.
+    """
     if validation is not None:
         raise UserError(f"--validation: {data} is a cohort, which says itself who is val")
     store = CohortStore.open(data)
@@ -189,7 +195,6 @@ def _of_cohort(
         raise UserError(
             f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
         )
-    native = recipe.levels == "separate"
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
     patients, held_out = store.having(names, "train"), store.having(names, "val")

@@ -22,6 +22,8 @@ BEST = "best"
 MAY_CHANGE = ("recipe", "steps", "accumulate")
 FORMER = {"levels": "shared", "optimizer": "adam"}
 """What runs were before their recipes said so."""
+UNSAID = ("questions", "matrix_rate")
+"""What had no part in those runs."""
 
 
 def prepare_output(output: Path, resume: bool) -> None:
@@ -63,11 +65,11 @@ def restore(
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
     for name in now:
-        if name in MAY_CHANGE or name not in was:
+        if name in MAY_CHANGE or (name in UNSAID and name not in was):
             continue
-        if was[name] != now[name]:
+        if was.get(name) != now[name]:
             raise UserError(
-                f"{path}: its run has {name} = {was[name]}, given was {now[name]}; "
+                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
                 "resume with the same settings"
             )
     step = int(was["step"])

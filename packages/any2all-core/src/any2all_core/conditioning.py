@@ -84,9 +84,9 @@ class Conditioning:
         """The stack (B, M, H, W) at the first times: noise, and the images that are there."""
         if not self._images:
             return noise
-        x_t = list(noise.unbind(1))
+        x_t, alpha_bar = list(noise.unbind(1)), self._alpha_bar(self._ceilings).tolist()
         for m, image in self._images.items():
-            x_t[m] = self._alpha_bar(self._ceilings)[m].item() ** 0.5 * (2 * image - 1)
+            x_t[m] = alpha_bar[m] ** 0.5 * (2 * image - 1)
         return torch.stack(x_t, 1)
 
     def told(self, at: Sequence[int]) -> Times:
@@ -97,8 +97,10 @@ class Conditioning:
         self, at: Sequence[int], to: Sequence[int], like: Tensor
     ) -> tuple[Tensor, Tensor]:
         """ᾱ and ᾱ' of each modality, (M, 1, 1) each, on the device of ``like``."""
-        levels = (self._alpha_bar(times).to(like)[:, None, None] for times in (at, to))
-        return next(levels), next(levels)
+        alpha_bar, alpha_bar_next = (
+            self._alpha_bar(times).to(like)[:, None, None] for times in (at, to)
+        )
+        return alpha_bar, alpha_bar_next
 
     def hold(self, x_t: Tensor, moved: Tensor, at: Sequence[int], to: Sequence[int]) -> Tensor:
         """``moved``, and x_t for the modalities that stay at their time."""

@@ -63,12 +63,12 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
     ``psnr_missing`` is that of the one-call answers for each missing image given one other.
     ``validation_loss`` is the mean of both losses, or the first alone.
     """
-    figures = {"loss_joint": _loss(prior, slices, given=False)}
+    joint = _loss(prior, slices, given=False)
+    figures = {"validation_loss": joint}
     if prior.levels == "separate" and len(prior.modalities) > 1:
-        figures["loss_given"] = _loss(prior, slices, given=True)
-    total = sum(figures.values()) / len(figures)
-    figures = {"validation_loss": total} | (figures if len(figures) > 1 else {})
-    if len(figures) > 1:
+        given = _loss(prior, slices, given=True)
+        figures = {"validation_loss": (joint + given) / 2}
+        figures |= {"loss_joint": joint, "loss_given": given}
         figures["psnr_missing"] = _psnr_missing(prior, slices)
     for t in (t * prior.schedule.steps // 1000 for t in VALIDATION_TIMES):
         figures[f"psnr_t{t}"] = _psnr_at(prior, slices, t)
@@ -86,7 +86,7 @@ def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
     levels = prior.schedule.alpha_bar.float().to(prior.device)
     random = torch.Generator().manual_seed(int(given))
     x_0 = 2 * slices - 1
-    torch.randn(x_0.shape, generator=random)  # of _psnr_at
+    torch.randn(x_0.shape, generator=random)  # left out, as in the figures of earlier priors
     within = torch.arange(1, len(x_0) + 1, dtype=torch.float64) * GOLDEN % 1
     asked = torch.ones(len(x_0), count)
     if given:
@@ -101,15 +101,14 @@ def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
         parts = (a.split(VALIDATION_BATCH) for a in (x_0, noise, times, asked))
         for part in zip(*parts, strict=True):
             x, z, time, wanted = (a.to(prior.device) for a in part)
-            told = time if prior.levels == "separate" else time[:, 0]
-            out = prior.predict(noised(x, z, levels[time]), told)
+            out = prior.predict(noised(x, z, levels[time]), time)
             value = loss(out, x, z, levels[time], wanted, prior.settings.prediction)
             total += float(value) * len(x)
     return total / QUARTERS / len(x_0) / float(asked.mean())
 
 
 def _psnr_at(prior: DiffusionPrior, slices: Tensor, t: int) -> float:
-    """Of E[x_0 | x_t], one t for all modalities."""
+    """The mean PSNR of E[x_0 | x_t] over slices, with one t for all modalities."""
     alpha_bar = prior.schedule.alpha_bar[t].float()
     noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(0))
     errors = []

@@ -106,7 +106,10 @@ class DiffusionPrior(nn.Module):
         return next(self.unet.parameters()).device
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M)."""
+        """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M).
+
+        With one level for all, the M times of an example are the same.
+        """
         patch = self.settings.patch
         if self.levels == "separate":
             last = self.schedule.steps - 1
@@ -119,6 +122,7 @@ class DiffusionPrior(nn.Module):
             patches = torch.cat([patches, told.expand(-1, -1, *patches.shape[2:])], 1)
         else:
             patches = F.pixel_unshuffle(x_t, patch)
+            t = t[:, 0] if t.ndim == 2 else t
         patches = patches.to(next(self.unet.parameters()).dtype)
         out = self.unet(patches.contiguous(memory_format=torch.channels_last), t)
         return F.pixel_shuffle(getattr(out, "sample", out).float(), patch)
@@ -140,7 +144,7 @@ class DiffusionPrior(nn.Module):
             raise UserError(f"{len(each)} times; expected one, or one for each of {count}")
         times = torch.tensor(each).to(x_t.device).expand(len(x_t), -1)
         alpha_bar = self.schedule.alpha_bar[each].to(x_t)[:, None, None]
-        out = self.predict(x_t, times if self.levels == "separate" else times[:, 0])
+        out = self.predict(x_t, times)
         if self.settings.prediction == "sample":
             return out
         if self.settings.prediction == "v":

@@ -191,8 +191,7 @@ def train(
             parts = (a.to(device).split(recipe.batch_size) for a in (x_0, noise, t, asked))
             for x, z, time_, lossy in zip(*parts, strict=True):
                 level = alpha_bar[time_]
-                told = time_ if recipe.levels == "separate" else time_[:, 0]
-                out = weights.predict(noised(x, z, level), told)
+                out = weights.predict(noised(x, z, level), time_)
                 value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
                 (value / recipe.accumulate).backward()
                 total += float(value.detach()) / recipe.accumulate

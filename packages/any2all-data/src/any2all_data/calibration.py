@@ -11,7 +11,7 @@ import torch
 from any2all_operators import FieldOfView, Measured, Operator, SenseFourier, UserError
 from any2all_operators.field_of_view import fit
 
-from any2all_data.calibration_centre import calibration_size
+from any2all_data.calibration_centre import calibration_size, hann, window
 from any2all_data.noise_level import estimated_noise_std, noise_stds
 from any2all_data.normalise import mr_scale
 from any2all_data.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
@@ -178,20 +178,18 @@ def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
     from sigpy.mri.app import L1WaveletRecon
 
     image = L1WaveletRecon(kspace, maps, PHASE_LAMBDA, max_iter=60, show_pbar=False).run()
-    window = _window(image.shape, (3 * image.shape[0] // 8, 3 * image.shape[1] // 8))
-    smooth = centred_ifft(window * centred_fft(image, (0, 1)), (0, 1))
+    low_pass = _tapered(image.shape, (3 * image.shape[0] // 8, 3 * image.shape[1] // 8))
+    smooth = centred_ifft(low_pass * centred_fft(image, (0, 1)), (0, 1))
     return (maps * np.exp(1j * np.angle(smooth))).astype(np.complex64)
 
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:
     """Coil images of the centre alone, tapered by a Hann window against ringing."""
-    return centred_ifft(kspace * _window(kspace.shape[1:], centre), (1, 2)).astype(np.complex64)
+    return centred_ifft(kspace * _tapered(kspace.shape[1:], centre), (1, 2)).astype(np.complex64)
 
 
-def _window(shape: tuple[int, ...], size: tuple[int, int]) -> Real:
+def _tapered(shape: tuple[int, ...], size: tuple[int, int]) -> Real:
     """Hann window of ``size`` in the centre of ``shape``, both (h, w)."""
-    window = np.zeros(shape, np.float32)
-    top, left = (n // 2 - m // 2 for n, m in zip(shape, size, strict=True))
-    hann = np.hanning(size[0] + 2)[1:-1, None] * np.hanning(size[1] + 2)[1:-1]
-    window[top : top + size[0], left : left + size[1]] = hann
-    return window
+    tapered = np.zeros(shape, np.float32)
+    tapered[window(shape, size)] = hann(size)
+    return tapered

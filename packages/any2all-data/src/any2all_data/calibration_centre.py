@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from any2all_data.raw import Real
 
 
@@ -28,3 +30,9 @@ def window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[slice, slice]
         slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(shape, size, strict=True)
     )
     return rows, columns
+
+
+def hann(size: tuple[int, int]) -> Real:
+    """Hann window (h, w) that is not 0 at its ends, against ringing."""
+    rows, columns = (np.hanning(n + 2)[1:-1] for n in size)
+    return np.asarray(rows[:, None] * columns, np.float32)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from any2all_data.calibration_centre import calibration_size, window
+from any2all_data.calibration_centre import calibration_size, hann, window
 from any2all_data.raw import RawKSpace, centred_ifft
 
 FAR_FROM_CENTRE = 0.2
@@ -42,8 +42,7 @@ def head_at_edge(raw: RawKSpace) -> tuple[bool, bool]:
     """Along (rows, columns), from the power of the calibration centre's images of all slices."""
     size = min(calibration_size(raw.masks[z]) for z in raw.usable)
     part = raw.kspace[(raw.usable, slice(None), *window(raw.kspace.shape[2:], size))]
-    taper = np.hanning(size[0] + 2)[1:-1, None] * np.hanning(size[1] + 2)[1:-1]
-    power = (np.abs(centred_ifft(part * taper, (2, 3))) ** 2).sum((0, 1))
+    power = (np.abs(centred_ifft(part * hann(size), (2, 3))) ** 2).sum((0, 1))
     rows, columns = (_at_edge(power.sum(axis)) for axis in (1, 0))
     return rows, columns
 

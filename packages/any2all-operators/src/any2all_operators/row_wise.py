@@ -36,9 +36,8 @@ class RowWise:
             torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
         )
         values, vectors = [], []
-        for maps, taken in zip(
-            coil_maps, lines, strict=True
-        ):  # slice by slice: in double precision, all at once would not fit
+        # slice by slice: in double precision, all at once would not fit
+        for maps, taken in zip(coil_maps, lines, strict=True):
             kernel = fourier.mH @ (taken[:, None] * fourier)
             rows = maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
             normal = (rows.mH @ rows * kernel).real

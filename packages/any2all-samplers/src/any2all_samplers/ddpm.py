@@ -59,13 +59,13 @@ def ancestral_step(
 
     x̂_0 itself where ᾱ' = 1.
     """
+    if bool((alpha_bar_next == 1).all()):
+        return x0_hat
     alpha = alpha_bar / alpha_bar_next
     gap = (1 - alpha_bar).clamp(min=1e-12)
     mean = (
         alpha_bar_next.sqrt() * (1 - alpha) / gap * x0_hat
         + alpha.sqrt() * (1 - alpha_bar_next) / gap * x_t
     )
-    if bool((alpha_bar_next == 1).all()):
-        return x0_hat
     variance = (1 - alpha) * (1 - alpha_bar_next) / gap
     return mean + variance.clamp(min=0).sqrt() * noise()

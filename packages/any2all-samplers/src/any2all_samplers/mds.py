@@ -82,11 +82,11 @@ class MDS:
         known = Conditioning(prior, measurement)
         path = known.path(self.steps, self.spacing, self.first_sigma(measurement))
         prox = measurement.operator.prox_of(measurement.data)
+        fixed = None if self.weight == "noise" else self.weight
         x_t = known.begin(noise())
         before: Tensor | None = None
         for at, to in pairwise(path):
             x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
-            fixed = None if self.weight == "noise" else self.weight
             weights = data_weights(prior, measurement, measurement.data, at, fixed)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
             alpha_bar, alpha_bar_next = known.alpha_bars(at, to, x_t)
@@ -132,10 +132,11 @@ def data_weights(
     for (name, operator), t in zip(measurement.operator.operators.items(), at, strict=True):
         if name not in guided or t == CLEAN:
             continue
+        if not operator.noise_std:
+            weights[name] = math.inf
+            continue
         alpha_bar = float(prior.schedule.alpha_bar[t])
         s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
         expected = s2 * prior_variance / (s2 + prior_variance)
-        weights[name] = (
-            fixed or expected / operator.noise_std**2 if operator.noise_std else math.inf
-        )
+        weights[name] = fixed or expected / operator.noise_std**2
     return weights
