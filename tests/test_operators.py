@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from any2all_operators import (
     Measurement,
     Operator,
     SenseFourier,
+    UnknownPhase,
     UserError,
     Zero,
     check_operator,
@@ -43,6 +44,11 @@ def turned(scan: SenseFourier) -> SenseFourier:
     return SenseFourier(scan.coil_maps.mT.contiguous(), mask, scan.noise_std)
 
 
+def complex_(scan: SenseFourier) -> SenseFourier:
+    """The same scan of complex images."""
+    return replace(scan, complex_image=True)
+
+
 @pytest.mark.parametrize(
     ("operator", "shape"),
     [
@@ -54,10 +60,18 @@ def turned(scan: SenseFourier) -> SenseFourier:
         (turned(sense()), (20, 24)),
         (FieldOfView(sense(), (24, 20), (26, 25)), (26, 25)),
         (FieldOfView(sense(21, 17), (21, 17), (18, 20)), (18, 20)),
+        (complex_(sense()), (24, 20)),
+        (complex_(sense(two_d=True)), (24, 20)),
+        (complex_(turned(sense())), (20, 24)),
+        (UnknownPhase(complex_(sense())), (24, 20)),
+        (UnknownPhase(complex_(sense()), torch.linspace(-1, 1, 20).expand(24, 20)), (24, 20)),
+        (UnknownPhase(FieldOfView(complex_(sense()), (24, 20), (26, 25))), (26, 25)),
     ],
     ids=[
         *("identity", "zero", "sense", "sense of odd size", "sense with a 2D mask"),
         *("sense without rows", "sense of a smaller field", "sense of a longer, narrower field"),
+        *("complex sense", "complex sense with a 2D mask", "complex sense without rows"),
+        *("unknown phase", "a phase that is thought of", "unknown phase of a smaller field"),
     ],
 )
 def test_operators_keep_their_contract(operator: Operator, shape: tuple[int, int]) -> None:

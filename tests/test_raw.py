@@ -145,6 +145,7 @@ def test_an_ismrmrd_file_is_assembled_and_prewhitened(tmp_path: Path) -> None:
 def test_phase_scale_and_noise_are_found(tmp_path: Path, scale: float) -> None:
     np.save(tmp_path / "T1.npy", scan(lines(), scale))
     measured = KSpace().read(tmp_path / "T1.npy", HEIGHT, WIDTH)
+    assert measured.details["phase"].startswith("smooth")
     assert measured.scale == pytest.approx(scale, rel=0.05)
     assert measured.operator.noise_std == pytest.approx(NOISE, rel=0.35)
     flat = measured.operator.prox(measured.data, torch.zeros(SLICES, HEIGHT, WIDTH), 100.0)
@@ -168,7 +169,7 @@ def test_a_scan_is_turned_about_its_centre_pixel(degrees: int, mirror: bool) -> 
 def test_the_grid_is_that_of_the_images(tmp_path: Path) -> None:
     np.save(tmp_path / "T1.npy", scan(lines()))
     for zoom, size in ((1.0, (32, 27)), (1.25, (40, 33)), (0.5, (16, 13))):
-        measured = KSpace(zoom=zoom).read(tmp_path / "T1.npy", 32, 32)
+        measured = KSpace(zoom=zoom, phase="smooth").read(tmp_path / "T1.npy", 32, 32)
         assert isinstance(measured.operator, FieldOfView)
         assert measured.operator.scan_size == size
         assert measured.data.shape == (SLICES, COILS, *size)

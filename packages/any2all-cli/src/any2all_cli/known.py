@@ -130,6 +130,7 @@ def read_known(
     data = {m: reading.data[chosen] for m, reading in measured.items()}
     columns = [k for k, m in enumerate(prior.modalities) if m in imaged]
     data |= simulate(BlockDiagonal(imaged), full[:, columns], seed, ids)
+    operator = operator.estimated(data)
     source, truth = {}, dict(images)
     for m, block in operator.operators.items():
         if m not in needed:

@@ -46,7 +46,7 @@ def judge(
     """What the report says of each modality; normalisation: {modality: as the prior keeps it}."""
     mean = results.mean(0)
     measurement = Measurement(known.operator, known.data)
-    residuals = measurement.residual(mean)
+    residuals = measurement.near(mean).residual(mean)
     judged: dict[str, Any] = {}
     for m, (name, operator) in enumerate(known.operator.operators.items()):
         data = known.data[name]
@@ -175,6 +175,9 @@ def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known
         if "scan" in entry and entry["residual_over_noise"]:
             text += f", residual {entry['residual_over_noise']:.1f} x the noise"
         console.print(text, highlight=False, soft_wrap=True)
+        if "held_out_says" in entry:
+            said = escape(f"{name}: {entry['held_out_says']}")
+            console.print(said, highlight=False, soft_wrap=True)
         for warning in entry.get("warnings", []):
             console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
@@ -186,6 +189,8 @@ def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> Non
         said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
         if "scan" in entry and entry["residual_over_noise"]:
             said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
+        if "held_out_says" in entry:
+            said.append(entry["held_out_says"])
         for text in said:
             line = escape(f"{patient}: {name}: {text}")
             console.print(line, highlight=False, soft_wrap=True)

@@ -32,6 +32,7 @@ from any2all_cli.report import (
     write_draws,
     write_patient,
 )
+from any2all_cli.trust import Trust, blended, scan_of, trust
 
 DEMO_PRIOR = "virtual"
 """Without --input: it has the virtual person of the demo."""
@@ -159,7 +160,12 @@ def sample_one(
         )
         reference = find_reference(known, job.dicom_from) if job.dicom else None
     started = time.perf_counter()
+    trusted = _trusted(job, known, console) if known else {}
     results = _sample(job, known, console)
+    if known:
+        for m, found in trusted.items():
+            images = results[:, :, prior.modalities.index(m)]
+            images.copy_(blended(found, known.operator.operators[m], known.data[m], images))
     check_finite(results, prior.modalities, known.slice_ids if known else [0])
     report: dict[str, Any] = {
         "command": shlex.join(["any2all", *_unnamed(sys.argv[1:], known)]),
@@ -182,11 +188,26 @@ def sample_one(
         write_draws(folder.path, prior.modalities, results[:, 0])
     else:
         report |= judge(known, results, prior.settings.normalisation)
+        for m, found in trusted.items():
+            report["modalities"][m]["held_out"] = found.report()
+            report["modalities"][m]["held_out_says"] = found.sentence
         write_patient(folder.path, known, results)
         if reference:
             write_dicom(folder.path / "dicom", known, known.in_place(results), reference, report)
     (folder.path / "report.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
     return report, known
+
+
+def _trusted(job: Job, known: Known, console: Console) -> dict[str, Trust]:
+    """Whether the prior helps, of every scan that was measured."""
+    found = {}
+    for m, source in known.source.items():
+        if source == "measured" and scan_of(known.operator.operators[m]) is not None:
+            with console.status(f"{m}: holding samples out, to see whether the prior helps"):
+                judged = trust(job.prior, known.operator, known.data, m, job.seed)
+            if judged is not None:
+                found[m] = judged
+    return found
 
 
 def _sample_many(job: Job, patients: dict[str, str], output: Path, resume: bool) -> bool:

@@ -138,6 +138,7 @@ def reconstruct(
         if not bool(torch.isfinite(y.abs()).all()):
             raise UserError(f"{name}: its data holds NaN or infinity; mend it first")
     ids = range(slices) if slice_ids is None else slice_ids
+    operator = operator.estimated(given)
     device = getattr(prior, "device", torch.device("cpu"))
     operator = operator.to(device)
     given = {m: y.to(device) for m, y in given.items()}
@@ -178,7 +179,8 @@ def project_onto_data(measurement: Measurement, stack: Tensor) -> Tensor:
     images = list(stack.clamp(0, 1).unbind(1))
     for m, (name, block) in enumerate(measurement.operator.operators.items()):
         if not block.noise_std:
-            images[m] = block.prox(measurement.data[name], images[m], math.inf)
+            data = measurement.data[name]
+            images[m] = block.near(data, images[m]).prox(data, images[m], math.inf)
     return torch.stack(images, 1)
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from any2all_operators import FieldOfView, Measured, Operator, SenseFourier, UserError
+from any2all_operators import (
+    FieldOfView,
+    Measured,
+    Operator,
+    SenseFourier,
+    UnknownPhase,
+    UserError,
+)
 from any2all_operators.field_of_view import fit
+from torch import Tensor
 
 from any2all_data.calibration_centre import calibration_size, hann, window
+from any2all_data.held_out import looked_at, phase_is_smooth
 from any2all_data.noise_level import estimated_noise_std, noise_stds
 from any2all_data.normalise import mr_scale
 from any2all_data.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
@@ -25,6 +34,11 @@ LEAST_SQUARES_WEIGHT = 100.0
 """Of the image that the scale is found from: argmin 100 ‖A x − y‖² + ‖x‖²."""
 PHASE_LAMBDA = 0.004
 """L1-wavelet's λ for the image that the phase is taken from."""
+PHASES = {
+    "smooth": "smooth: estimated, and folded into the coil maps",
+    "rough": "not smooth: its smooth part is folded into the coil maps, the rest is found with the "
+    "image",
+}
 NOISE_FLOOR = 1e-4
 """Least noise on the scale of x: no scan has less, and noise of 0 would be followed exactly."""
 
@@ -35,6 +49,7 @@ def calibrate(
     zoom: float = 1.0,
     noise_std: float | None = None,
     path: Path = Path("k-space"),
+    phase: Literal["auto", "smooth", "rough"] = "auto",
 ) -> Measured:
     """The scan as y = A x + n of images x (H, W) in [0, 1].
 
@@ -44,7 +59,9 @@ def calibrate(
     3. Coil maps by ESPIRiT (Uecker 2014) from the fully sampled centre; from a centre too narrow
        for it, the low-resolution coil images over their root sum of squares.
     4. The prior knows magnitudes, a scan has a phase: that of the calibration centre, then what is
-       left of it in the image of all samples, smooth, is folded into the maps.
+       left of it in the image of all samples, smooth, is folded into the maps. Where a real image
+       then predicts samples that are held out better than a complex one, the phase is ``smooth``
+       and x is that real image; else it is ``rough``, and A is an :class:`UnknownPhase`.
     5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan. Where
        slices differ in it, each one's data and maps are scaled to the noise of the median slice.
     6. Scale: the 99.5th percentile of the foreground of the regularised least-squares image, as
@@ -67,12 +84,18 @@ def calibrate(
     for z, centre in centres.items():
         maps[z] = coil_maps(data[z].numpy(), centre)
     lines = mask[0] if mask.ndim == 2 and bool((mask == mask[:1]).all()) else mask
-    scan = SenseFourier(torch.from_numpy(maps), lines)
-    least_squares = scan.prox(data, torch.zeros(len(data), *grid), LEAST_SQUARES_WEIGHT)
-    scale = mr_scale(least_squares[raw.usable].clamp(min=0).numpy())
+    scan = SenseFourier(torch.from_numpy(maps), lines, complex_image=True)
+    nothing = torch.zeros(len(data), *grid, dtype=torch.complex64)
+    least_squares = scan.prox(data, nothing, LEAST_SQUARES_WEIGHT).abs()
+    scale = mr_scale(least_squares[raw.usable].numpy())
     if scale <= 0:
         raise UserError(f"{path}: no image can be made of it; leave the modality out")
     data = data / scale
+    judged = None
+    if phase == "auto":
+        some = torch.tensor(looked_at(raw.usable))
+        judged = phase_errors(scan.select(some), data[some])
+        phase = "smooth" if judged and judged["real"] < judged["complex"] else "rough"
     for z in raw.usable:
         maps[z] = with_fine_phase(maps[z], data[z].numpy())
     stds = np.maximum(sigmas * pixels / scale, NOISE_FLOOR)
@@ -80,10 +103,15 @@ def calibrate(
     gains = torch.ones(len(data), 1, 1, 1)
     if noise_std is None:
         gains[raw.usable, 0, 0, 0] = torch.from_numpy(found / stds[raw.usable]).float()
-    operator: Operator = SenseFourier(torch.from_numpy(maps) * gains, lines, found)
-    if grid != image_size:
-        operator = FieldOfView(operator, grid, image_size)
+    rough = phase == "rough"
+    seen = SenseFourier(torch.from_numpy(maps) * gains, lines, found, complex_image=rough)
+    operator: Operator = seen if grid == image_size else FieldOfView(seen, grid, image_size)
+    if rough:
+        operator = UnknownPhase(operator)
     details = _details(raw, grid, min(centres.values())) | {"scale": scale, "noise_std": found}
+    details |= {"phase": PHASES[phase], "phase_from": "option" if judged is None else "held out"}
+    if judged is not None:
+        details["phase_errors"] = {name: round(error, 4) for name, error in judged.items()}
     if noise_std is not None:
         details["noise_std_from"] = "option"
     elif len(set(stds[raw.usable])) > 1:
@@ -99,7 +127,6 @@ def _details(raw: RawKSpace, grid: tuple[int, int], centre: tuple[int, int]) -> 
         "coils": raw.kspace.shape[1],
         "calibration_centre": list(centre),
         "coil_maps": "ESPIRiT" if min(centre) >= 2 * KERNEL else "low resolution",
-        "phase": "smooth, estimated, folded into the coil maps",
         "noise_std_from": "k-space" if raw.noise_covariance is None else "noise scan",
         "slices_left_out": list(raw.left_out),
         "coils_dropped": list(raw.dead_coils),
@@ -181,6 +208,16 @@ def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
     low_pass = _tapered(image.shape, (3 * image.shape[0] // 8, 3 * image.shape[1] // 8))
     smooth = centred_ifft(low_pass * centred_fft(image, (0, 1)), (0, 1))
     return (maps * np.exp(1j * np.angle(smooth))).astype(np.complex64)
+
+
+def phase_errors(scan: SenseFourier, data: Tensor) -> dict[str, float] | None:
+    """See :func:`phase_is_smooth`; scan: coil maps (B, C, H, W) with the phase of the centre."""
+
+    def with_phase_of(kept: Tensor, part: SenseFourier) -> Tensor:
+        slices = zip(part.coil_maps.numpy(), kept.numpy(), strict=True)
+        return torch.from_numpy(np.stack([with_fine_phase(s, y) for s, y in slices]))
+
+    return phase_is_smooth(scan, data, with_phase_of)
 
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from any2all_operators.operator import check_noise_std
 from torch import Tensor
 
 from any2all_data.calibration import calibrate
+from any2all_data.phase import Phase, SimulatedPhase, simulated_phase
 from any2all_data.raw import turned, without_oversampling
 from any2all_data.raw_files import SUFFIXES, read_raw
 
@@ -35,7 +36,9 @@ class KSpace:
     the ``partial_fourier`` fraction of the lines. Measured: ``turn`` degrees counter-clockwise and
     then ``mirror`` left-right bring the scan to the prior's orientation, and ``zoom`` is its longer
     field of view over that of the prior. ``noise_std`` of one real component of a sample, on the
-    [0, 1] image scale; auto: 0.01 simulated, estimated where measured.
+    [0, 1] image scale; auto: 0.01 simulated, estimated where measured. ``phase`` of the image:
+    none, smooth or rough; auto: none simulated, smooth or rough where measured, as samples that are
+    held out say. A simulated phase is estimated from the data, too.
     """
 
     acceleration: int = 4
@@ -45,6 +48,7 @@ class KSpace:
     mask: Literal["equispaced", "random", "poisson"] = "equispaced"
     offset: int = 0
     partial_fourier: float = 1.0
+    phase: Phase = "auto"
     turn: Literal[0, 90, 180, 270] = 0
     mirror: bool = False
     zoom: float = 1.0
@@ -57,10 +61,12 @@ class KSpace:
     def __post_init__(self) -> None:
         if self.noise_std != "auto":
             check_noise_std(self.noise_std)
+        if self.phase not in get_args(Phase):
+            raise UserError(f"phase {self.phase}: expected {', '.join(get_args(Phase))}")
         if not 0.1 <= self.zoom <= 10:
             raise UserError(f"zoom {self.zoom}: expected 0.1 to 10")
 
-    def build(self, height: int, width: int) -> SenseFourier:
+    def build(self, height: int, width: int) -> SenseFourier | SimulatedPhase:
         """The simulated scan for images (H, W): H is readout, W phase encode."""
         if self.mask == "equispaced":
             mask = equispaced_mask(width, self.acceleration, self.acs_lines, self.offset)
@@ -70,13 +76,22 @@ class KSpace:
             mask = poisson_mask(height, width, self.acceleration, self.acs_lines)
         mask = partial_fourier(mask, self.partial_fourier)
         noise_std = SIMULATED_NOISE_STD if self.noise_std == "auto" else self.noise_std
-        return SenseFourier(birdcage_maps(self.coils, height, width), mask, noise_std)
+        maps = birdcage_maps(self.coils, height, width)
+        if self.phase in ("auto", "none"):
+            return SenseFourier(maps, mask, noise_std)
+        scan = SenseFourier(maps, mask, noise_std, complex_image=True)
+        return SimulatedPhase(scan, simulated_phase(self.phase, height, width))
 
     def read(self, path: Path, height: int, width: int) -> Measured:
         """A raw file as a measurement of images (H, W); see :func:`calibrate`."""
+        if self.phase == "none":
+            raise UserError(
+                f"phase=none: {path} is a measured scan, which has a phase; expected auto, smooth "
+                "or rough"
+            )
         raw = turned(without_oversampling(read_raw(path)), self.turn, self.mirror)
         known = None if self.noise_std == "auto" else self.noise_std
-        return calibrate(raw, (height, width), self.zoom, known, path)
+        return calibrate(raw, (height, width), self.zoom, known, path, self.phase)
 
 
 def birdcage_maps(coils: int, height: int, width: int) -> Tensor:

@@ -143,6 +143,7 @@ class Evaluation:
     def _do(self, part: Part, patient: Patient, folder: Path) -> None:
         row, operator = part.row, self.operator(part.row)
         data = simulate(operator, patient.stack, patient.seed, patient.places)
+        operator = operator.estimated(data)
         if part.method not in part.study.samplers and self.references:
             self.references.prepare(part.method, row, operator)
         started = time.perf_counter()
@@ -223,7 +224,7 @@ class Evaluation:
 
 def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
     """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
-    residuals = Measurement(operator, data).residual(stack)
+    residuals = Measurement(operator, data).near(stack).residual(stack)
     found = {}
     for m, norm in residuals.items():
         block = operator.operators[m]

@@ -10,6 +10,7 @@ from any2all_operators.masks import equispaced_mask, partial_fourier, random_mas
 from any2all_operators.operator import Operator
 from any2all_operators.recipe import FileRecipe, Measured, Recipe
 from any2all_operators.sense import SenseFourier
+from any2all_operators.unknown_phase import UnknownPhase
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "Operator",
     "Recipe",
     "SenseFourier",
+    "UnknownPhase",
     "UserError",
     "Zero",
     "check_operator",

@@ -56,6 +56,19 @@ class BlockDiagonal:
 
         return prox
 
+    def estimated(self, data: Data) -> BlockDiagonal:
+        """The operators that a reconstruction may know; see :meth:`Operator.estimated`."""
+        return BlockDiagonal(
+            {name: op.estimated(data[name]) for name, op in self.operators.items()}
+        )
+
+    def near(self, data: Data, stack: Tensor) -> BlockDiagonal:
+        """The linear operators that explain the data around a stack; see :meth:`Operator.near`."""
+        self._expect(stack)
+        return BlockDiagonal(
+            {name: op.near(data[name], stack[:, m]) for m, (name, op) in self._enumerate()}
+        )
+
     def select(self, index: Tensor) -> BlockDiagonal:
         """The operators of slices ``index`` (B,)."""
         return BlockDiagonal({name: op.select(index) for name, op in self.operators.items()})
@@ -84,6 +97,10 @@ class Measurement:
 
     def __len__(self) -> int:
         return len(next(iter(self.data.values())))
+
+    def near(self, stack: Tensor) -> Measurement:
+        """The same with the operators that explain the data around a stack (B, M, H, W)."""
+        return Measurement(self.operator.near(self.data, stack), self.data)
 
     def residual(self, stack: Tensor) -> dict[str, Tensor]:
         """{modality: ‖y_m − A_m x_m‖ of each slice, (B,)} for a stack (B, M, H, W)."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from any2all_operators.operator import Operator
+from any2all_operators.unknown_phase import UnknownPhase
 
 TOLERANCE = 1e-4
 LOOSENING = 100.0
@@ -19,7 +21,9 @@ def check_operator(
 ) -> dict[str, float]:
     """Test an operator on random images (2, H, W); return the relative errors, all ≤ tolerance.
 
-    - ``adjoint``: Re⟨A x, y⟩ = ⟨x, A* y⟩ for a random y
+    The images are complex where the operator's are (``complex_image``).
+
+    - ``adjoint``: Re⟨A x, y⟩ = Re⟨x, A* y⟩ for a random y
     - ``linearity``: A(2x − 3z) = 2 A x − 3 A z
     - ``normal``: A*A x = A*(A x)
     - ``prox`` (weights 0.1, 1, 100) on noisy data: weight A*(A u − y) + u − anchor = 0
@@ -27,23 +31,51 @@ def check_operator(
     - ``prox_of`` fixed data gives what prox gives
     - ``batch``: an image alone gives what it gives in a batch, in A and in prox
 
+    Of an :class:`UnknownPhase` this is tested of its scan. Of itself adjoint, linearity, normal and
+    batch are, and that no step of its prox raises the objective.
+
     Raises AssertionError that names what fails and by how much.
     """
+    errors = _errors(operator, shape, seed)
+    failed = {name: error for name, error in errors.items() if not error <= tolerance}
+    if failed:
+        listing = ", ".join(f"{name}: {error:.1e}" for name, error in failed.items())
+        raise AssertionError(
+            f"{type(operator).__name__} on {shape}: {listing}; each should be at most {tolerance:g}"
+        )
+    return errors
+
+
+def _errors(operator: Operator, shape: tuple[int, int], seed: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(seed)
-    x, z, anchor = (torch.randn(2, *shape, generator=generator) for _ in range(3))
+    kind = torch.complex64 if operator.complex_image else torch.float32
+    x, z, anchor = (torch.randn(2, *shape, generator=generator, dtype=kind) for _ in range(3))
     ax, az = operator.forward(x), operator.forward(z)
     errors = {"linearity": _relative(operator.forward(2 * x - 3 * z), 2 * ax - 3 * az)}
-    measured = bool(ax.numel())
     y = torch.randn(ax.shape, dtype=ax.dtype, generator=generator)
-    if measured:
+    target = torch.zeros_like(x)
+    data = az + 0.1 * y
+    if ax.numel():
         back = operator.adjoint(y)
-        if back.is_complex():
-            raise AssertionError("adjoint returns a complex image: take its real part")
-        left, right = (ax.conj() * y).real.sum(), (x * back).sum()
+        if back.is_complex() and not operator.complex_image:
+            raise AssertionError(
+                "adjoint returns a complex image: take its real part, or say complex_image = True"
+            )
+        left, right = (ax.conj() * y).real.sum(), (x.conj() * back).real.sum()
         errors["adjoint"] = float((left - right).abs() / (ax.norm() * y.norm()))
         errors["normal"] = _relative(operator.normal(x), operator.adjoint(ax))
-    data = az + 0.1 * y
-    target = operator.adjoint(data) if measured else torch.zeros_like(x)
+        target = operator.adjoint(data)
+    alone = torch.cat([operator.forward(x[:1]), operator.forward(x[1:])])
+    errors["batch"] = _relative(alone, ax)
+    if isinstance(operator, UnknownPhase):
+        errors |= {f"scan: {n}": e for n, e in _errors(operator.scan, shape, seed).items()}
+        return errors | _of_unknown_phase(operator, data, z.abs())
+    return errors | _of_prox(operator, data, target, anchor)
+
+
+def _of_prox(operator: Operator, data: Tensor, target: Tensor, anchor: Tensor) -> dict[str, float]:
+    """target: A* y."""
+    errors = {}
     for weight in (0.1, 1.0, 100.0):
         u = operator.prox(data, anchor, weight)
         gradient = weight * (operator.normal(u) - target) + u - anchor
@@ -59,14 +91,23 @@ def check_operator(
     pull = operator.normal(u) - target
     size = target.norm() + operator.normal(anchor).norm()
     errors["prox, weight inf"] = float(pull.norm() / size.clamp(min=1e-12)) / LOOSENING
-    alone = torch.cat([operator.forward(x[:1]), operator.forward(x[1:])])
-    errors["batch"] = _relative(alone, ax)
-    failed = {name: error for name, error in errors.items() if not error <= tolerance}
-    if failed:
-        listing = ", ".join(f"{name}: {error:.1e}" for name, error in failed.items())
-        raise AssertionError(
-            f"{type(operator).__name__} on {shape}: {listing}; each should be at most {tolerance:g}"
-        )
+    return errors
+
+
+def _of_unknown_phase(operator: UnknownPhase, data: Tensor, anchor: Tensor) -> dict[str, float]:
+    """By how much a step of majorisation raises the objective, from z = anchor on."""
+    errors = {}
+    solve = operator.scan.prox_of(data)
+    for weight in (1.0, 100.0):
+        a = operator.stiffness(anchor, weight)
+        z, values = anchor + 0j, []
+        for _ in range(4):
+            misfit = (operator.scan.forward(z) - data).abs().square().sum()
+            apart = (1 - a) * (z.abs() - anchor).square() + a * (z - anchor).abs().square()
+            values.append(float(weight * misfit + apart.sum()))
+            z = solve(operator.expected(anchor, z.sgn(), weight), weight)
+        risen = max(after - before for before, after in pairwise(values))
+        errors[f"objective, weight {weight:g}"] = max(risen, 0.0) / values[0]
     return errors
 
 

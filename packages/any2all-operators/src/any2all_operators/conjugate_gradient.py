@@ -1,4 +1,4 @@
-"""Conjugate gradients for a batch of independent symmetric systems."""
+"""Conjugate gradients for a batch of independent symmetric or Hermitian systems."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def conjugate_gradient(
     max_steps: int = 500,
     precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
 ) -> Tensor:
-    """Solve system(u) = b for each entry of a batch by itself; real (B, ...).
+    """Solve system(u) = b for each entry of a batch by itself; real or complex (B, ...).
 
     ``start``: zero if not given. Step lengths are per entry, so a result never depends on its
     neighbours in the batch. Stops when every residual is at most tolerance · ‖b‖; an entry whose
-    system turns out not to be positive keeps what it has by then. ``precondition``: a symmetric
-    approximate inverse of ``system``. Source: Hestenes & Stiefel 1952; Saad 2003, alg. 9.1.
+    system turns out not to be positive keeps what it has by then. ``precondition``: an
+    approximate inverse of ``system``, symmetric or Hermitian. Source: Hestenes & Stiefel 1952;
+    Saad 2003, alg. 9.1.
     """
     u = torch.zeros_like(right_hand_side) if start is None else start
     residual = right_hand_side if start is None else right_hand_side - system(start)
@@ -70,5 +71,6 @@ def solve_prox(
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """⟨a, b⟩ of each entry, (B, 1, ...)."""
-    return (a * b).flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))
+    """Re⟨a, b⟩ of each entry, (B, 1, ...)."""
+    product = (a.conj() * b).real if a.is_complex() else a * b
+    return product.flatten(1).sum(1).view(-1, *[1] * (a.ndim - 1))

@@ -31,6 +31,10 @@ class FieldOfView(Operator):
         return self.scan.noise_std
 
     @property
+    def complex_image(self) -> bool:  # type: ignore[override]
+        return self.scan.complex_image
+
+    @property
     def acceleration(self) -> float:
         """That of the scan."""
         return float(getattr(self.scan, "acceleration", 1.0))

@@ -26,10 +26,12 @@ class Operator(ABC):
     image: real (B, H, W) in [0, 1]; data: (B, ...), real or complex. ``noise_std`` is the standard
     deviation of one real component of n on the image scale. A subclass gives ``forward`` and
     ``adjoint``; ``prox`` then works by conjugate gradients, and is overridden where there is a
-    closed form. :func:`any2all_operators.check_operator` tests all three.
+    closed form. :func:`any2all_operators.check_operator` tests all three. With ``complex_image``
+    the image is complex, as in MRI; in a stack it then stands as an :class:`UnknownPhase`.
     """
 
     noise_std: float = 0.0
+    complex_image: bool = False
 
     @abstractmethod
     def forward(self, image: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ class Operator(ABC):
 
     @abstractmethod
     def adjoint(self, data: Tensor) -> Tensor:
-        """A* y: data (B, ...) to a real image (B, H, W), with Re⟨A x, y⟩ = ⟨x, A* y⟩."""
+        """A* y: data (B, ...) to an image (B, H, W), with Re⟨A x, y⟩ = Re⟨x, A* y⟩."""
 
     def image(self, data: Tensor) -> Tensor | None:
         """x + n with n white of ``noise_std``, (B, H, W), where data is that; here None.
@@ -64,6 +66,20 @@ class Operator(ABC):
         To override where something of the data can be worked out once for all.
         """
         return lambda anchor, weight: self.prox(data, anchor, weight)
+
+    def estimated(self, data: Tensor) -> Operator:
+        """What of this operator its own data tells, for a reconstruction; here all of it.
+
+        Another one where a simulation knows what no scan would say.
+        """
+        return self
+
+    def near(self, data: Tensor, image: Tensor) -> Operator:
+        """The linear operator that explains the data around ``image`` (B, H, W); here itself.
+
+        Another one where something besides the image is not known: see :class:`UnknownPhase`.
+        """
+        return self
 
     def select(self, index: Tensor) -> Operator:
         """The operator of slices ``index`` (B,); itself, unless slices differ in it."""

@@ -14,22 +14,25 @@ NULL = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class RowWise:
-    """A*A = N_h = Q Λ Qᵀ on row h: ``values`` Λ (S, H, W), ``vectors`` Q (S, H, W, W).
+    """A*A = N_h = Q Λ Qᴴ on row h: ``values`` Λ (S, H, W), ``vectors`` Q (S, H, W, W).
 
-    S is 1, for all slices, or one each.
+    S is 1, for all slices, or one each. Q is real for real images, and complex for complex ones.
     """
 
     values: Tensor
     vectors: Tensor
 
     @staticmethod
-    def bytes_needed(slices: int, height: int, width: int) -> int:
-        """Of the eigenvectors, in float32."""
-        return 4 * slices * height * width**2
+    def bytes_needed(slices: int, height: int, width: int, *, complex_image: bool = False) -> int:
+        """Of the eigenvectors, in single precision."""
+        return (8 if complex_image else 4) * slices * height * width**2
 
     @staticmethod
-    def of_sense(coil_maps: Tensor, lines: Tensor) -> RowWise:
-        """Of N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch); coil_maps (S, C, H, W), lines (S, W)."""
+    def of_sense(coil_maps: Tensor, lines: Tensor, complex_image: bool = False) -> RowWise:
+        """Of N_h = Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch), its real part for real images.
+
+        coil_maps: (S, C, H, W), lines: (S, W).
+        """
         width = lines.shape[1]
         identity = torch.eye(width, dtype=torch.complex128, device=lines.device)
         fourier = torch.fft.fftshift(
@@ -40,10 +43,12 @@ class RowWise:
         for maps, taken in zip(coil_maps, lines, strict=True):
             kernel = fourier.mH @ (taken[:, None] * fourier)
             rows = maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
-            normal = (rows.mH @ rows * kernel).real
-            of_slice = torch.linalg.eigh((normal + normal.mT) / 2)
+            normal = rows.mH @ rows * kernel
+            normal = normal if complex_image else normal.real
+            of_slice = torch.linalg.eigh((normal + normal.mH) / 2)
             values.append(of_slice.eigenvalues.clamp(min=0).float())
-            vectors.append(of_slice.eigenvectors.float())
+            single = torch.complex64 if complex_image else torch.float32
+            vectors.append(of_slice.eigenvectors.to(single))
         return RowWise(torch.stack(values), torch.stack(vectors))
 
     def select(self, index: Tensor) -> RowWise:
@@ -56,15 +61,15 @@ class RowWise:
         return self if vectors is self.vectors else RowWise(values, vectors)
 
     def to_eigen(self, image: Tensor) -> Tensor:
-        """Qᵀ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
+        """Qᴴ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
         if len(self.values) == 1:
-            return torch.bmm(image.transpose(0, 1), self.vectors[0])
-        return image[:, :, None] @ self.vectors
+            return torch.bmm(image.transpose(0, 1), self.vectors[0].conj())
+        return image[:, :, None] @ self.vectors.conj()
 
     def solve(self, anchor: Tensor, back: Tensor, weight: float) -> Tensor:
-        """u = Q (1 + weight Λ)⁻¹ (Qᵀ anchor + weight back), the limit for an infinite weight.
+        """u = Q (1 + weight Λ)⁻¹ (Qᴴ anchor + weight back), the limit for an infinite weight.
 
-        anchor (B, H, W); back = Qᵀ A* y as :meth:`to_eigen` gives it.
+        anchor (B, H, W); back = Qᴴ A* y as :meth:`to_eigen` gives it.
         """
         values = self.values[0] if len(self.values) == 1 else self.values
         values, u = values[..., None, :], self.to_eigen(anchor)

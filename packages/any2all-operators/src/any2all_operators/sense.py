@@ -31,7 +31,8 @@ class SenseFourier(Operator):
     slice has its own. mask: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
     every slice has its own; 1 where sampled.
     Data is complex (B, C, H, W), zero where not sampled. The image is real, so the adjoint is
-    x = Re Σ_c s̄_c · Fᴴ M y_c. A smooth phase of the object belongs into the maps.
+    x = Re Σ_c s̄_c · Fᴴ M y_c. With ``complex_image`` it is complex, and the adjoint is not cut to
+    its real part: what :class:`UnknownPhase` takes.
 
     Source: Pruessmann 1999, *SENSE: sensitivity encoding for fast MRI*.
     """
@@ -39,6 +40,7 @@ class SenseFourier(Operator):
     coil_maps: Tensor
     mask: Tensor
     noise_std: float = 0.0
+    complex_image: bool = False
 
     def __post_init__(self) -> None:
         if self.coil_maps.ndim not in (3, 4) or not self.coil_maps.is_complex():
@@ -84,7 +86,7 @@ class SenseFourier(Operator):
         return chosen
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, H, W) real to (B, C, H, W) complex; its gradient is the adjoint."""
+        """(B, H, W) to (B, C, H, W) complex; its gradient is the adjoint."""
         self._expect(image, self.coil_maps.shape[-2:], "image")
         if not (image.requires_grad and torch.is_grad_enabled()):
             return self._forward(image)
@@ -105,7 +107,7 @@ class SenseFourier(Operator):
         return data
 
     def adjoint(self, data: Tensor) -> Tensor:
-        """(B, C, H, W) complex to (B, H, W) real."""
+        """(B, C, H, W) complex to (B, H, W), real unless images are complex."""
         self._expect(data, self.coil_maps.shape[-3:], "k-space")
         factor = self._sampling.conj().resolve_conj()
         return self._combined(
@@ -132,9 +134,9 @@ class SenseFourier(Operator):
         """Exact where only lines are missing, by preconditioned conjugate gradients otherwise.
 
         One axis is then fully sampled, so A*A does not mix the rows along it (of the columns
-        likewise): row h is multiplied by the real symmetric N_h = Re Σ_c diag(s̄_ch) Fᴴ M F
-        diag(s_ch) = Q Λ Qᵀ, and u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight
-        from one decomposition.
+        likewise): row h is multiplied by N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch) = Q Λ Qᵀ, and
+        u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight from one decomposition. Of
+        complex images N_h is not cut to its real part: Hermitian, Q Λ Qᴴ.
         """
         back, rows = self.adjoint(data), self._row_wise
         if rows is not None and self._undersampled_axis == -1:
@@ -154,12 +156,14 @@ class SenseFourier(Operator):
     def preconditioner(self, weight: float) -> Callable[[Tensor], Tensor]:
         """An approximate inverse of 1 + weight A*A: the best one that a Fourier transform can do.
 
-        Fᴴ diag(1/(1 + weight c)) F with c(k) = 1/HW Σ_c Σ_q M(k + q) |(F s_c)(q)|², even in k as
-        images are real: c is the circulant nearest to A*A in the Frobenius norm.
+        Fᴴ diag(1/(1 + weight c)) F with c(k) = 1/HW Σ_c Σ_q M(k + q) |(F s_c)(q)|², made even in k
+        where images are real: c is the circulant nearest to A*A in the Frobenius norm.
         Source: Chan 1988, *An optimal circulant preconditioner for Toeplitz systems*.
         """
         gain = 1 / (1 + weight * self._circulant)
         size = self.coil_maps.shape[-2:]
+        if self.complex_image:
+            return lambda image: torch.fft.ifft2(gain * torch.fft.fft2(image))
         return lambda image: torch.fft.irfft2(gain * torch.fft.rfft2(image), s=size)
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -220,18 +224,24 @@ class SenseFourier(Operator):
         mask = self.mask.expand(len(maps), *size[1:])
         if self._undersampled_axis == -2:
             maps, mask = maps.mT, mask.mT
-        if RowWise.bytes_needed(len(maps), *maps.shape[-2:]) > EIGENVECTOR_BYTES:
+        needed = RowWise.bytes_needed(len(maps), *maps.shape[-2:], complex_image=self.complex_image)
+        if needed > EIGENVECTOR_BYTES:
             return None
-        return RowWise.of_sense(maps, mask[:, 0])
+        return RowWise.of_sense(maps, mask[:, 0], self.complex_image)
 
     @cached_property
     def _circulant(self) -> Tensor:
-        """c(k) for the frequencies of rfft2: (H, W//2 + 1), or with slices in front."""
+        """c(k), (H, W), or of real images for the frequencies of rfft2, (H, W//2 + 1).
+
+        With slices in front where they differ.
+        """
         shape = self.coil_maps.shape[-2:]
         power = torch.fft.fft2(self.coil_maps).abs().square().sum(-3) / math.prod(shape) ** 2
         mask = self.mask if self.mask.ndim == 3 else self.mask.expand(shape)
         mask = torch.fft.ifftshift(mask, dim=(-2, -1))
         c = torch.fft.ifft2(torch.fft.fft2(mask) * torch.fft.fft2(power).conj()).real
+        if self.complex_image:
+            return c.clamp(min=0)
         mirrored = c.flip(-2, -1).roll((1, 1), (-2, -1))  # c(−k)
         return ((c + mirrored) / 2).clamp(min=0)[..., : shape[1] // 2 + 1]
 
@@ -241,12 +251,10 @@ class SenseFourier(Operator):
         return self._encoding.conj().resolve_conj()
 
     def _combined(self, coils: Callable[[slice], Tensor], batch: int) -> Tensor:
-        """Re Σ_c s̄_c · coil image c, (B, H, W); some coils at a time."""
-        parts = (
-            coils(c).mul_(self._combining[..., c, :, :]).real.sum(1)
-            for c in self._coil_chunks(batch)
-        )
-        return functools.reduce(Tensor.add_, parts)
+        """Σ_c s̄_c · coil image c, (B, H, W), of real images its real part; some coils at a time."""
+        parts = (coils(c).mul_(self._combining[..., c, :, :]) for c in self._coil_chunks(batch))
+        summed = ((p if self.complex_image else p.real).sum(1) for p in parts)
+        return functools.reduce(Tensor.add_, summed)
 
     def _coil_chunks(self, batch: int) -> list[slice]:
         """Coils to treat at a time, so that their images stay in the processor's cache."""
@@ -265,7 +273,7 @@ class SenseFourier(Operator):
 
 
 class _Forward(torch.autograd.Function):
-    """A x, some coils at a time; being linear and real, its derivative needs nothing but A*."""
+    """A x, some coils at a time; being linear, its derivative needs nothing but A*."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, scan: SenseFourier) -> Tensor:

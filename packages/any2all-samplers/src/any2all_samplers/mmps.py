@@ -44,6 +44,8 @@ class MMPS:
     far as p(x_0 | x_t) is Gaussian. Above σ = 20 the data is left aside: there C is a small
     difference times a large number.
 
+    Where A has an unknown phase, it is that which explains the data best for x̂_0.
+
     A prior with a noise level for each modality is told of the images that are there (see
     ``Conditioning``); step 2 is then for what was measured otherwise, and left out if nothing was.
 
@@ -91,12 +93,13 @@ class MMPS:
         at: Sequence[int],
     ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""
-        operator, (alpha_bar, _) = measurement.operator, known.alpha_bars(at, at, x_t)
+        alpha_bar, _ = known.alpha_bars(at, at, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
             x0_hat = prior.denoise(x_t, known.told(at))
 
         estimate = x0_hat.detach()
+        operator = measurement.near((estimate + 1) / 2).operator
         fitted = operator.forward((estimate + 1) / 2)
         gap = {m: measurement.data[m] - fitted[m] for m in fitted}
 

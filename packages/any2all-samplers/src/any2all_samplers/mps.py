@@ -32,6 +32,9 @@ class MPS:
     pixel would have no gradient. ``zeta`` is the step for the 1000-step schedule of the paper
     (its preset); with fewer steps each is longer by 1000/steps to keep the total pull.
 
+    Where A_m has an unknown phase, it is that which explains the data best for the image u_m of
+    each step (``Operator.near``).
+
     A prior with a noise level for each modality is told of the images that are there (see
     ``Conditioning``): they are conditioned on exactly, in step 1, and have no part in the sum of
     step 3. Where nothing else is known there is no gradient, and these are ancestral draws.
@@ -66,7 +69,9 @@ class MPS:
                 x0_hat = prior.denoise(x_t, known.told(at))
                 misfit = torch.zeros(())
                 if known.guided:
-                    residuals = measurement.residual((x0_hat + 1) / 2)
+                    image = (x0_hat + 1) / 2
+                    measurement = measurement.near(image.detach())
+                    residuals = measurement.residual(image)
                     misfit = torch.stack([residuals[name] for name in known.guided]).sum()
             with torch.no_grad():
                 pull = torch.autograd.grad(misfit, x_t)[0] if known.guided else 0.0

@@ -1,0 +1,185 @@
+"""What samples that are held out of a scan say of ways to reconstruct it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from any2all_operators import SenseFourier
+from torch import Tensor
+
+from any2all_data.calibration_centre import calibration_size
+
+SHARE = 0.1
+"""Of the lines, or samples, outside the centre that are held out."""
+CENTRE = 1 / 3
+"""Of the height and width that counts as the centre at most."""
+SLICES = 3
+"""Slices that are looked at, evenly spaced: more take longer."""
+WEIGHTS = (10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Of the data in least squares; the best one counts."""
+LAMBDAS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
+"""Of L1-wavelet; the best one counts."""
+ITERATIONS = 60
+"""Of L1-wavelet."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A scan in two parts: ``kept``, to make images of, and ``held``, to judge them by.
+
+    Both are complex, of the same slices; ``data``: (B, C, H, W) of each, 0 where not sampled.
+    """
+
+    kept: SenseFourier
+    held: SenseFourier
+    kept_data: Tensor
+    held_data: Tensor
+
+    @staticmethod
+    def of(scan: SenseFourier, data: Tensor, seed: int = 0) -> HeldOut | None:
+        """None where too little lies outside the centre to hold some of it out."""
+        masks = scan.mask.expand(len(data), *data.shape[-2:])
+        held = torch.stack([_chosen(mask, seed + b) for b, mask in enumerate(masks)])
+        if not held.flatten(1).any(1).all():
+            return None
+        kept_part, held_part = (
+            replace(scan, mask=m, complex_image=True) for m in (masks * (1 - held), held)
+        )
+        return HeldOut(
+            kept_part, held_part, data * kept_part.mask[:, None], data * held_part.mask[:, None]
+        )
+
+    def with_maps(self, coil_maps: Tensor) -> HeldOut:
+        """The same with other coil maps (B, C, H, W)."""
+        kept, held = (replace(part, coil_maps=coil_maps) for part in (self.kept, self.held))
+        return replace(self, kept=kept, held=held)
+
+    def error(self, image: Tensor) -> float:
+        """‖y − A x‖/‖y‖ of what was held out, for images (B, H, W), real or complex."""
+        gap = self.held.forward(image + 0j) - self.held_data
+        return float(gap.abs().square().sum().sqrt() / self.held_data.abs().square().sum().sqrt())
+
+    @property
+    def noise(self) -> float:
+        """The error of an image without one: the noise of what was held out."""
+        size = self.held.data_size(self.held_data) * len(self.held_data)
+        return float(size**0.5 * self.held.noise_std / torch.view_as_real(self.held_data).norm())
+
+    def least_squares(self, complex_image: bool = True) -> Classical:
+        """CG-SENSE's image for the best weight."""
+        scan = replace(self.kept, complex_image=complex_image)
+        return self._best("CG-SENSE", WEIGHTS, lambda w: least_squares(scan, self.kept_data, w))
+
+    def l1_wavelet(self) -> Classical:
+        """SigPy's L1-wavelet image for the best λ."""
+        return self._best("L1-wavelet", LAMBDAS, lambda w: l1_wavelet(self.kept, self.kept_data, w))
+
+    def share(self, image: Tensor, other: Tensor) -> float:
+        """a in [0, 1] with the least error of a · image + (1 − a) · other."""
+        base = self.held.forward(other + 0j)
+        apart = self.held.forward(image + 0j) - base
+        along = (apart.conj() * (self.held_data - base)).real.sum()
+        return float((along / apart.abs().square().sum().clamp(min=1e-20)).clamp(0, 1))
+
+    def _best(
+        self, method: str, settings: Sequence[float], solve: Callable[[float], Tensor]
+    ) -> Classical:
+        images = {setting: solve(setting) for setting in settings}
+        found = {setting: self.error(image) for setting, image in images.items()}
+        best = min(found, key=found.__getitem__)
+        return Classical(method, best, found[best], images[best])
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A method without a prior, its best setting, and its error and image with it."""
+
+    method: str
+    setting: float
+    error: float
+    image: Tensor
+
+    def again(self, scan: SenseFourier, data: Tensor) -> Tensor:
+        """The method with this setting on other data: complex images (B, H, W)."""
+        solve = least_squares if self.method == "CG-SENSE" else l1_wavelet
+        return solve(replace(scan, complex_image=True), data, self.setting)
+
+
+def least_squares(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
+    """argmin weight ‖A x − y‖² + ‖x‖², (B, H, W), complex if the scan's images are."""
+    kind = torch.complex64 if scan.complex_image else torch.float32
+    return scan.prox(data, torch.zeros(len(data), *data.shape[2:], dtype=kind), weight)
+
+
+def l1_wavelet(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
+    """argmin 1/2 ‖A x − y‖² + weight ‖W x‖₁ with W wavelets, complex (B, H, W), by SigPy."""
+    from sigpy.mri.app import L1WaveletRecon
+
+    maps = scan.coil_maps.expand(len(data), *scan.coil_maps.shape[-3:])
+    images = [
+        L1WaveletRecon(y, s, weight, max_iter=ITERATIONS, show_pbar=False).run()
+        for y, s in zip(data.numpy(), maps.numpy(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(images))
+
+
+def looked_at(usable: Sequence[int]) -> list[int]:
+    """SLICES of these, evenly spaced."""
+    places = np.linspace(0, len(usable) - 1, min(SLICES, len(usable)) + 2)[1:-1]
+    return sorted({usable[round(place)] for place in places})
+
+
+def phase_is_smooth(
+    scan: SenseFourier, data: Tensor, with_phase: Callable[[Tensor, SenseFourier], Tensor]
+) -> dict[str, float] | None:
+    """How well real and complex least squares predict what was held out, or None if nothing can be.
+
+    scan: coil maps (B, C, H, W) without the phase; ``with_phase``: kept data and scan to coil maps
+    with the smooth phase that this data tells. A smooth phase leaves a real image, which then
+    predicts better, as half as much is to be found.
+    """
+    parts = HeldOut.of(scan, data)
+    if parts is None:
+        return None
+    parts = parts.with_maps(with_phase(parts.kept_data, parts.kept))
+    return {
+        "real": parts.least_squares(complex_image=False).error,
+        "complex": parts.least_squares(complex_image=True).error,
+    }
+
+
+def _chosen(mask: Tensor, seed: int) -> Tensor:
+    """Which samples (H, W) of a mask are held out: whole lines where it has whole lines."""
+    height, width = mask.shape
+    sizes = calibration_size(mask.numpy())
+    rows, columns = (
+        _outside(n, min(size, max(round(CENTRE * n), 4)))
+        for n, size in zip((height, width), sizes, strict=True)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros_like(mask)
+    if bool((mask == mask[:1]).all()):
+        lines = torch.nonzero((mask[0] > 0) & columns)[:, 0]
+        held[:, lines[_some(len(lines), generator)]] = 1
+    elif bool((mask == mask[:, :1]).all()):
+        lines = torch.nonzero((mask[:, 0] > 0) & rows)[:, 0]
+        held[lines[_some(len(lines), generator)]] = 1
+    else:
+        samples = torch.nonzero((mask > 0) & (rows[:, None] | columns))
+        held[tuple(samples[_some(len(samples), generator)].T)] = 1
+    return held
+
+
+def _outside(size: int, centre: int) -> Tensor:
+    places = torch.arange(size)
+    first = size // 2 - centre // 2
+    return (places < first) | (places >= first + centre)
+
+
+def _some(count: int, generator: torch.Generator) -> Tensor:
+    """SHARE of ``count``, and two at least, if there are that many and as many besides."""
+    wanted = max(round(SHARE * count), 2)
+    return torch.randperm(count, generator=generator)[: wanted if count >= 2 * wanted else 0]

@@ -1,0 +1,129 @@
+"""A scan whose images have a phase that nobody knows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from any2all_operators.errors import UserError
+from any2all_operators.operator import Operator, Prox
+
+SPREAD = 0.3
+"""Standard deviation in radians of what is left of the phase after its smooth part; from val."""
+FAINTEST = 0.02
+"""Image below which the phase is as free as here, in [0, 1] units."""
+NEAR_ERROR = 0.02
+"""Error of an image that :meth:`UnknownPhase.near` is given, in [0, 1] units."""
+NEAR_STEPS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class UnknownPhase(Operator):
+    r"""y = B (x e^{iφ}) + n: the prior speaks of the magnitude x alone, and φ is not known.
+
+    scan: B, an operator with ``complex_image``; a smooth estimate of the phase is folded into its
+    coil maps. phase: what is thought of the rest φ, in radians, (B, H, W) or (H, W); 0 if not
+    given. For a given φ, A = B diag(e^{iφ}) is linear, with A* y = Re(e^{−iφ} · B* y).
+
+    The phase is free at every pixel, but expected to be within ``SPREAD`` of 0. ``prox`` minimises
+
+    weight/2 ‖B z − y‖² + 1/2 Σ (1−a) (|z| − anchor)² + a |z − anchor|²,
+    a = r²/(r² + (SPREAD · anchor)²), r² = weight noise_std²,
+
+    over complex images z = u e^{iφ} and gives u = |z|. r is the error that a sampler expects of its
+    anchor: while that is large the phase keeps to its smooth part, in the end it follows the data.
+    It is done by majorisation: with φ the phase of z before, the next z is
+    argmin weight/2 ‖B z − y‖² + 1/2 ‖z − ((1−a) e^{iφ} + a) anchor‖², which never raises the
+    objective. ``prox_of`` takes one such step a call, from the phase of the call before: a sampler
+    refines it on its way.
+    """
+
+    scan: Operator
+    phase: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not self.scan.complex_image:
+            raise UserError(
+                f"an unknown phase of {type(self.scan).__name__}: its images are real; expected an "
+                "operator with complex_image=True"
+            )
+
+    @property
+    def noise_std(self) -> float:  # type: ignore[override]
+        return self.scan.noise_std
+
+    @property
+    def acceleration(self) -> float:
+        """That of the scan."""
+        return float(getattr(self.scan, "acceleration", 1.0))
+
+    def select(self, index: Tensor) -> UnknownPhase:
+        phase = self.phase
+        if phase is not None and phase.ndim == 3:
+            phase = phase[index]
+        return UnknownPhase(self.scan.select(index), phase)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.scan.forward(self._turn(image) * image)
+
+    def adjoint(self, data: Tensor) -> Tensor:
+        back = self.scan.adjoint(data)
+        return (self._turn(back).conj() * back).real
+
+    def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
+        return self.prox_of(data)(anchor, weight)
+
+    def prox_of(self, data: Tensor) -> Prox:
+        """One step of majorisation a call, from the phase of the call before."""
+        solve = self.scan.prox_of(data)
+        turn: Tensor | None = None
+
+        def prox(anchor: Tensor, weight: float) -> Tensor:
+            nonlocal turn
+            turn = self._turn(anchor) if turn is None else turn
+            z = solve(self.expected(anchor, turn, weight), weight)
+            turn = _direction(z, turn)
+            return z.abs()
+
+        return prox
+
+    def near(self, data: Tensor, image: Tensor) -> UnknownPhase:
+        """The operator with the phase that explains the data best, for images around ``image``."""
+        solve, turn = self.scan.prox_of(data), self._turn(image)
+        weight = (NEAR_ERROR / self.noise_std) ** 2 if self.noise_std else math.inf
+        for _ in range(NEAR_STEPS):
+            turn = _direction(solve(self.expected(image, turn, weight), weight), turn)
+        return replace(self, phase=turn.angle())
+
+    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        return self.scan.noise(data, generators)
+
+    def data_size(self, data: Tensor) -> int:
+        return self.scan.data_size(data)
+
+    def _turn(self, image: Tensor) -> Tensor:
+        """e^{iφ}, for images (B, H, W)."""
+        phase = torch.zeros((), device=image.device) if self.phase is None else self.phase
+        return torch.polar(torch.ones_like(phase), phase).expand(image.shape)
+
+    def expected(self, anchor: Tensor, turn: Tensor, weight: float) -> Tensor:
+        """((1−a) e^{iφ} + a) anchor for ``turn`` = e^{iφ}, complex (B, H, W)."""
+        a = self.stiffness(anchor, weight)
+        return ((1 - a) * turn + a) * anchor
+
+    def stiffness(self, anchor: Tensor, weight: float) -> Tensor:
+        """a = r²/(r² + (SPREAD · anchor)²), 0 for an infinite weight, (B, H, W)."""
+        if math.isinf(weight):
+            return torch.zeros_like(anchor)
+        error = weight * self.noise_std**2
+        return error / (error + (SPREAD * anchor.clamp(min=FAINTEST)) ** 2)
+
+
+def _direction(z: Tensor, otherwise: Tensor) -> Tensor:
+    """z/|z|, and ``otherwise`` where z is 0."""
+    magnitude = z.abs()
+    return torch.where(magnitude > 0, z / magnitude.clamp(min=1e-12), otherwise)
