@@ -71,6 +71,18 @@ def test_the_phase_of_a_file_is_judged(tmp_path: Path, kind: str) -> None:
         KSpace(phase="none").read(tmp_path / "T1.npy", SIZE, SIZE)
 
 
+@pytest.mark.parametrize("option", [{"acceleration": 8}, {"mask": "random"}])
+def test_an_option_that_does_not_apply_is_refused(
+    tmp_path: Path, option: dict[str, object]
+) -> None:
+    np.save(tmp_path / "T1.npy", simulation("smooth")[1].numpy())
+    (name,) = option
+    with pytest.raises(UserError, match=f"{name}=.* applies to a simulation, but .*T1.npy was"):
+        KSpace(**option).read(tmp_path / "T1.npy", SIZE, SIZE)
+    with pytest.raises(UserError, match=r"turn=90 applies to a measured scan"):
+        KSpace(turn=90).build(SIZE, SIZE)
+
+
 def test_an_unknown_phase_is_refused_where_images_are_real() -> None:
     with pytest.raises(UserError, match="its images are real; expected an operator with"):
         UnknownPhase(Identity())

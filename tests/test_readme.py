@@ -12,12 +12,16 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["use", "plugin"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["use", "own arrays", "plugin"])
 def test_python_blocks_run(block: str) -> None:
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
     if "x" in names:
         assert names["x"].shape == (1, *names["truth"].shape)  # type: ignore[attr-defined]
+    if "head" in names:
+        image = names["image"].numpy()[0]  # type: ignore[attr-defined]
+        assert abs(image[names["head"]].mean() - 0.4) < 0.02
+        assert image.shape == names["std"][0].shape == (128, 128)  # type: ignore[index]
 
 
 def test_the_plugin_is_as_short_as_promised() -> None:

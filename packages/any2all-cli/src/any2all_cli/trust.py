@@ -87,7 +87,7 @@ def trust(
     parts = HeldOut.of(scan, chosen[modality], seed)
     if parts is None:
         return None
-    kept = _with_scan(operator.operators[modality], parts.kept)
+    kept = with_scan(operator.operators[modality], parts.kept)
     operators = {m: kept if m == modality else op for m, op in operator.operators.items()}
     chosen[modality] = parts.kept_data
     known = {m: y for m, y in chosen.items() if y.numel()}
@@ -137,10 +137,10 @@ def scan_of(operator: Operator) -> SenseFourier | None:
     return operator if isinstance(operator, SenseFourier) else None
 
 
-def _with_scan(operator: Operator, scan: SenseFourier) -> Operator:
+def with_scan(operator: Operator, scan: SenseFourier) -> Operator:
     """The same operator around another scan."""
     if isinstance(operator, UnknownPhase | FieldOfView):
-        return replace(operator, scan=_with_scan(operator.scan, scan))
+        return replace(operator, scan=with_scan(operator.scan, scan))
     assert isinstance(operator, SenseFourier)
     return replace(scan, complex_image=operator.complex_image)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
+from any2all_operators import Array, BlockDiagonal, Data, Measurement, UserError, Zero, as_tensor
 from torch import Tensor
 
 from any2all_core.noise import Noise, generator
@@ -90,7 +90,7 @@ def complete(operator: BlockDiagonal, prior: Prior) -> BlockDiagonal:
 def reconstruct(
     prior: Prior,
     operator: BlockDiagonal,
-    data: Data,
+    data: Mapping[str, Array],
     sampler: Sampler | str = "mds",
     *,
     shape: tuple[int, int, int] | None = None,
@@ -103,7 +103,9 @@ def reconstruct(
 ) -> Tensor:
     """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) on the [0, 1] scale.
 
-    ``data``: {modality: y_m (B, ...)} for what is known; a modality that is absent is missing.
+    ``data``: {modality: y_m (B, ...)} for what is known, torch tensors or NumPy arrays; a modality
+    that is absent is missing. Each operator checks its data: shape, kind of numbers, and whether it
+    can be that of an image in [0, 1]. Raises UserError otherwise.
     ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
     (noise_std 0) come out fitting their data exactly: a clean image as it went in.
     Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given.
@@ -123,10 +125,12 @@ def reconstruct(
     if stray:
         raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")
     operator = complete(operator, prior)
-    given = dict(data)
+    given = {name: as_tensor(y, name) for name, y in data.items()}
     for name, block in operator.operators.items():
         if name not in given and not isinstance(block, Zero):
             raise UserError(f"{name} has an operator, {type(block).__name__}, but no data")
+    for name, y in given.items():
+        operator.operators[name].check(y, name)
     slices, height, width = shape or infer_shape(operator, given)
     for name in prior.modalities:
         given.setdefault(name, torch.zeros(slices, 0))
@@ -135,8 +139,6 @@ def reconstruct(
             raise UserError(
                 f"{name}: data of {len(y)} slices, expected {slices} as the others have"
             )
-        if not bool(torch.isfinite(y.abs()).all()):
-            raise UserError(f"{name}: its data holds NaN or infinity; mend it first")
     ids = range(slices) if slice_ids is None else slice_ids
     operator = operator.estimated(given)
     device = getattr(prior, "device", torch.device("cpu"))

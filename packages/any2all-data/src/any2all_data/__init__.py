@@ -1,5 +1,6 @@
 """Patient folders in and out: NIfTI, raw k-space; normalisation, slices for training."""
 
+from any2all_data.calibration import calibrate
 from any2all_data.kspace import KSpace, birdcage_maps
 from any2all_data.patient import (
     Volume,
@@ -19,6 +20,7 @@ __all__ = [
     "RawKSpace",
     "Volume",
     "birdcage_maps",
+    "calibrate",
     "modality_path",
     "read_patient",
     "read_raw",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -68,6 +69,7 @@ class KSpace:
 
     def build(self, height: int, width: int) -> SenseFourier | SimulatedPhase:
         """The simulated scan for images (H, W): H is readout, W phase encode."""
+        self._refuse(self.file_only, "applies to a measured scan, but this one is simulated")
         if self.mask == "equispaced":
             mask = equispaced_mask(width, self.acceleration, self.acs_lines, self.offset)
         elif self.mask == "random":
@@ -84,6 +86,7 @@ class KSpace:
 
     def read(self, path: Path, height: int, width: int) -> Measured:
         """A raw file as a measurement of images (H, W); see :func:`calibrate`."""
+        self._refuse(self.simulation_only, f"applies to a simulation, but {path} was measured")
         if self.phase == "none":
             raise UserError(
                 f"phase=none: {path} is a measured scan, which has a phase; expected auto, smooth "
@@ -92,6 +95,13 @@ class KSpace:
         raw = turned(without_oversampling(read_raw(path)), self.turn, self.mirror)
         known = None if self.noise_std == "auto" else self.noise_std
         return calibrate(raw, (height, width), self.zoom, known, path, self.phase)
+
+    def _refuse(self, options: Sequence[str], why: str) -> None:
+        """Raise UserError for the first of these options that is not at its default."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in options and value != field.default:
+                raise UserError(f"{field.name}={value} {why}. Leave it out")
 
 
 def birdcage_maps(coils: int, height: int, width: int) -> Tensor:

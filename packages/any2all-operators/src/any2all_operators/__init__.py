@@ -1,5 +1,6 @@
 """Linear forward models for imaging inverse problems."""
 
+from any2all_operators.arrays import Array, as_tensor
 from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
 from any2all_operators.check import check_operator
 from any2all_operators.conjugate_gradient import conjugate_gradient
@@ -15,6 +16,7 @@ from any2all_operators.unknown_phase import UnknownPhase
 __version__ = "0.1.0"
 
 __all__ = [
+    "Array",
     "BlockDiagonal",
     "Data",
     "FieldOfView",
@@ -28,6 +30,7 @@ __all__ = [
     "UnknownPhase",
     "UserError",
     "Zero",
+    "as_tensor",
     "check_operator",
     "conjugate_gradient",
     "equispaced_mask",

@@ -66,6 +66,9 @@ class FieldOfView(Operator):
 
         return prox
 
+    def check(self, data: Tensor, modality: str) -> None:
+        self.scan.check(data, modality)
+
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         return self.scan.noise(data, generators)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from any2all_operators.arrays import check_scale
+from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, check_noise_std
 
 
@@ -29,6 +31,15 @@ class Identity(Operator):
     def image(self, data: Tensor) -> Tensor:
         """The data itself."""
         return data
+
+    def check(self, data: Tensor, modality: str) -> None:
+        super().check(data, modality)
+        if data.ndim != 3 or data.is_complex():
+            raise UserError(
+                f"{modality}: data is {data.dtype} {tuple(data.shape)}; expected real images "
+                "(slices, H, W)"
+            )
+        check_scale(float(data.abs().max()), self.noise_std, f"{modality}: its image")
 
     def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
         """(anchor + weight y)/(1 + weight); y itself for an infinite weight."""

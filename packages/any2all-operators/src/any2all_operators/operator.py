@@ -81,6 +81,14 @@ class Operator(ABC):
         """
         return self
 
+    def check(self, data: Tensor, modality: str) -> None:
+        """Raise UserError where data (B, ...) can't be a measurement of images in [0, 1].
+
+        Here: where it is not finite. An operator that knows more of its data says more.
+        """
+        if not bool(torch.isfinite(data.abs()).all()):
+            raise UserError(f"{modality}: its data holds NaN or infinity; mend it first")
+
     def select(self, index: Tensor) -> Operator:
         """The operator of slices ``index`` (B,); itself, unless slices differ in it."""
         return self

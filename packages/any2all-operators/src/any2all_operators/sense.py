@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from any2all_operators.arrays import as_tensor, check_scale
 from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, Prox, check_noise_std
@@ -29,7 +30,7 @@ class SenseFourier(Operator):
 
     coil_maps: complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every
     slice has its own. mask: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
-    every slice has its own; 1 where sampled.
+    every slice has its own; 1 where sampled. Both may be NumPy arrays.
     Data is complex (B, C, H, W), zero where not sampled. The image is real, so the adjoint is
     x = Re Σ_c s̄_c · Fᴴ M y_c. With ``complex_image`` it is complex, and the adjoint is not cut to
     its real part: what :class:`UnknownPhase` takes.
@@ -43,6 +44,8 @@ class SenseFourier(Operator):
     complex_image: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "coil_maps", as_tensor(self.coil_maps, "coil maps"))
+        object.__setattr__(self, "mask", as_tensor(self.mask, "mask"))
         if self.coil_maps.ndim not in (3, 4) or not self.coil_maps.is_complex():
             raise UserError(
                 f"coil maps are {self.coil_maps.dtype} {tuple(self.coil_maps.shape)}; "
@@ -84,6 +87,20 @@ class SenseFourier(Operator):
         if self._row_wise is not None:  # made once, for every batch
             vars(chosen)["_row_wise"] = self._row_wise.select(index)
         return chosen
+
+    def check(self, data: Tensor, modality: str) -> None:
+        super().check(data, modality)
+        self._expect(data, self.coil_maps.shape[-3:], f"{modality}: k-space")
+        if not data.is_complex():
+            raise UserError(f"{modality}: k-space is {data.dtype}; expected complex numbers")
+        beside = float((data * (1 - self._taken)).abs().max())
+        if beside > 1e-6 * float(data.abs().max()):
+            raise UserError(
+                f"{modality}: k-space holds samples where its mask is 0; expected zeros there. "
+                "Multiply it with the mask, or give the mask it was sampled with"
+            )
+        seen = self.adjoint(data).abs().max() / self._power
+        check_scale(float(seen), self.noise_std, f"{modality}: the image of its k-space")
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, H, W) to (B, C, H, W) complex; its gradient is the adjoint."""
@@ -180,6 +197,11 @@ class SenseFourier(Operator):
         if self.mask.ndim == 3:
             return len(self.mask)
         return len(self.coil_maps) if self.coil_maps.ndim == 4 else None
+
+    @property
+    def _power(self) -> float:
+        """Σ_c |s_c|² at its largest; 1 for maps that are scaled as they should be."""
+        return float(self.coil_maps.abs().square().sum(-3).max())
 
     @property
     def _taken(self) -> Tensor:

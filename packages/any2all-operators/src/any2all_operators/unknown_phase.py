@@ -99,6 +99,9 @@ class UnknownPhase(Operator):
             turn = _direction(solve(self.expected(image, turn, weight), weight), turn)
         return replace(self, phase=turn.angle())
 
+    def check(self, data: Tensor, modality: str) -> None:
+        self.scan.check(data, modality)
+
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         return self.scan.noise(data, generators)
 
