@@ -27,7 +27,7 @@ from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import Prediction, choose_dtype
 from any2all_core.recipe import Recipe, read_recipe
-from any2all_core.training import Progress, Stopped, learning_rate, train
+from any2all_core.training import Progress, Stopped, at_half_size, learning_rate, train
 from any2all_data.augment import augment
 from any2all_operators import UserError
 from conftest import MODALITIES, TINY, phantom, write_patient
@@ -53,6 +53,30 @@ def run(output: Path, recipe: Recipe = TINY, **options: object) -> list[Progress
         **{"augment": augment, "report": seen.append, **options},  # type: ignore[arg-type]
     )
     return seen
+
+
+def test_coarse_steps_take_images_of_half_the_size(tmp_path: Path) -> None:
+    x = torch.rand(2, 3, 20, 26)
+    half = at_half_size(x, 8)
+    assert half.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(half[:, :, 3:13, 1:14].mean(), x.mean())
+    torch.testing.assert_close(half[0, 0, 3, 1], x[0, 0, :2, :2].mean())
+    assert float(half.sum()) == pytest.approx(float(x.sum()) / 4, rel=1e-5)
+    recipe = dataclasses.replace(TINY, coarse=0.5)
+    seen = run(tmp_path / "whole", recipe)
+    fine = run(tmp_path / "fine", dataclasses.replace(TINY, coarse=0.0))
+    assert all(a.loss != b.loss for a, b in zip(seen[:3], fine, strict=False))
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", recipe, checkpoint_every=2, report=stop)
+    rest = run(tmp_path / "cut", recipe, checkpoint_every=2, resume=True)
+    assert [p.loss for p in rest] == [p.loss for p in seen[2:]]
+    with pytest.raises(UserError, match=r"coarse=1.5, expected 0 to 1"):
+        dataclasses.replace(TINY, coarse=1.5)
 
 
 def wait_for(path: Path) -> None:
@@ -120,11 +144,11 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_levels_and_muon_goes_on(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(TINY, levels="shared", optimizer="adam")
+    recipe = dataclasses.replace(TINY, levels="shared", optimizer="adam", coarse=0.0)
     run(tmp_path / "run", dataclasses.replace(recipe, steps=3, decay=0.0))
     path = tmp_path / "run/checkpoint.pt"
     state = torch.load(path, weights_only=True)
-    for name in ("levels", "questions", "optimizer", "matrix_rate"):
+    for name in ("levels", "questions", "optimizer", "matrix_rate", "coarse"):
         del state["identity"]["recipe"][name]
     torch.save(state, path)
     with pytest.raises(UserError, match="its run has levels = shared, given was separate"):

@@ -72,7 +72,7 @@ def trust(
 ) -> Trust | None:
     """How far the prior is to be trusted with the scan of a modality, (B, C, H, W).
 
-    A tenth of its lines or samples outside the centre is held out of up to three slices; everything
+    A tenth of its lines or samples outside the centre is held out of four slices; everything
     else that is known of the patient stays. None where the scan is no :class:`SenseFourier`, or has
     too little outside its centre to hold some of it out.
     """

@@ -20,7 +20,7 @@ from any2all_core.prior import DiffusionPrior
 CHECKPOINT = "checkpoint.pt"
 BEST = "best"
 MAY_CHANGE = ("recipe", "steps", "accumulate")
-FORMER = {"levels": "shared", "optimizer": "adam"}
+FORMER = {"levels": "shared", "optimizer": "adam", "coarse": 0.0}
 """What runs were before their recipes said so."""
 UNSAID = ("questions", "matrix_rate")
 """What had no part in those runs."""

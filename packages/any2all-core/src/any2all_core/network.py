@@ -10,6 +10,11 @@ from any2all_core.prior import DiffusionPrior, PriorSettings
 from any2all_core.recipe import Recipe
 
 
+def divided(recipe: Recipe) -> int:
+    """Sizes of images have to be multiples of it: patch times 2 for each level but one."""
+    return recipe.patch * 2 ** (len(recipe.channels) - 1)
+
+
 def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
     """An untrained prior with the recipe's network.
 
@@ -18,7 +23,7 @@ def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
     from diffusers import UNet2DModel
 
     levels, attention = len(recipe.channels), recipe.attention_levels
-    unit = recipe.patch * 2 ** (levels - 1)
+    unit = divided(recipe)
     if any(n % unit for n in settings.image_size):
         fitting = " x ".join(str(max(round(n / unit), 1) * unit) for n in settings.image_size)
         raise UserError(

@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor
 
 from any2all_core.checkpoint import export, keep_best, prepare_output, restore, save_checkpoint
 from any2all_core.examples import Ahead, Examples, places
 from any2all_core.muon import Muon, groups
-from any2all_core.network import build_prior
+from any2all_core.network import build_prior, divided
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
@@ -183,6 +184,8 @@ def train(
             x_0 = x_0.masked_fill(absent[:, :, None, None], 0.0)
             if augment is not None:
                 x_0 = augment(x_0, random)
+            if step < recipe.coarse * recipe.steps:
+                x_0 = at_half_size(x_0, divided(recipe))
             x_0 = 2 * x_0 - 1
             questions = [ask(g, a) for g, a in zip(random, absent, strict=True)]
             t, asked = (torch.stack(each) for each in zip(*questions, strict=True))
@@ -229,6 +232,18 @@ def train(
             clock = time.perf_counter()
     accelerator.wait_for_everyone()
     return weights.ema()
+
+
+def at_half_size(x_0: Tensor, unit: int) -> Tensor:
+    """Means of 2 x 2 pixels, in a frame of 0 that makes the sizes multiples of ``unit``.
+
+    (B, M, H, W) in [0, 1] to (B, M, h, w). What images have to do with each other is learnt there
+    at a quarter of the cost; the network, being convolutional, goes on from it at full size.
+    """
+    half = F.avg_pool2d(x_0, 2, ceil_mode=True, count_include_pad=False)
+    missing = [-n % unit for n in half.shape[2:]]
+    rows, columns = ((n // 2, n - n // 2) for n in missing)
+    return F.pad(half, (*columns, *rows))
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
