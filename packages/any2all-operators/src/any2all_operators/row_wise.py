@@ -62,9 +62,10 @@ class RowWise:
 
     def to_eigen(self, image: Tensor) -> Tensor:
         """Qᴴ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
+        image = image.conj()  # Qᴴ x is the conjugate of x̄ᵀ Q: the large Q stays as it is
         if len(self.values) == 1:
-            return torch.bmm(image.transpose(0, 1), self.vectors[0].conj())
-        return image[:, :, None] @ self.vectors.conj()
+            return torch.bmm(image.transpose(0, 1), self.vectors[0]).conj()
+        return (image[:, :, None] @ self.vectors).conj()
 
     def solve(self, anchor: Tensor, back: Tensor, weight: float) -> Tensor:
         """u = Q (1 + weight Λ)⁻¹ (Qᴴ anchor + weight back), the limit for an infinite weight.
