@@ -194,10 +194,12 @@ def test_a_write_that_is_cut_short_leaves_nothing_drawn(
     with pytest.raises(ValueError, match="expected"):
         store.write_drawn("p-3", images[:, :, :8], ["FLAIR"], {})
     assert np.array_equal(store.array("p-3", "drawn")[:], images)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     with monkeypatch.context() as patch:
         patch.setattr("any2all_data.store._keep", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             store.write_drawn("p-3", images, ["FLAIR"], {"prior": "b"})
+    signal.signal(signal.SIGINT, before)
     assert store.patients()["p-3"].drawn == []
 
 

@@ -313,8 +313,10 @@ def _in_a_fork(work: Callable[[], None]) -> int:
     try:
         work()
         os._exit(0)
-    except Stopped:
-        os._exit(143)
+    except Stopped as stopped:
+        os._exit(128 + stopped.signal)
+    except KeyboardInterrupt:
+        os._exit(3)
     except UserError as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(2)
@@ -368,18 +370,44 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> N
         assert torch.equal(ours, theirs)
 
 
-def test_sigterm_saves_and_leaves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves(tmp_path: Path, asked: signal.Signals) -> None:
     recipe = dataclasses.replace(TINY, steps=1_000_000)
-    process = _in_a_fork(
-        lambda: run(tmp_path / "run", recipe, checkpoint_every=4, validate_every=4) and None
-    )
+
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        run(tmp_path / "run", recipe, checkpoint_every=4, validate_every=4)
+
+    process = _in_a_fork(work)
     wait_for(tmp_path / "run/log.jsonl")
-    os.kill(process, signal.SIGTERM)
-    assert _end(process) == 143
+    os.kill(process, asked)
+    assert _end(process) == 128 + asked
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     state = torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)
     assert state["identity"]["step"] == log[-1]["step"]
     assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_ctrl_c_is_ignored_in_a_shells_background(tmp_path: Path) -> None:
+    def work() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        run(tmp_path / "run", dataclasses.replace(TINY, steps=8), checkpoint_every=2)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    process = _in_a_fork(work)
+    wait_for(tmp_path / "run/log.jsonl")
+    os.kill(process, signal.SIGINT)
+    assert _end(process) == 0
+
+
+def test_a_folder_without_a_checkpoint_is_a_fresh_one(tmp_path: Path) -> None:
+    for name in ("tensorboard", "draws"):
+        (tmp_path / "run" / name).mkdir(parents=True)
+    run(tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").touch()
+    with pytest.raises(UserError, match="not empty"):
+        run(tmp_path / "other")
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,6 @@ from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
 
 DRAWS, DRAW_STEPS = 8, 25
-TERMINATED = 143
 
 
 def run(
@@ -111,8 +111,9 @@ def run(
                 report=report,
             )
         except Stopped as stopped:
-            console.print(f"SIGTERM: saved at step {stopped.step}; go on with --resume")
-            raise SystemExit(TERMINATED) from None
+            why = "Ctrl-C" if stopped.signal == signal.SIGINT else stopped.signal.name
+            console.print(f"{why}: saved at step {stopped.step}; go on with --resume")
+            raise SystemExit(128 + stopped.signal) from None
     console.print(f"prior written to {output}, its best to {output / 'best'}")
 
 

@@ -22,6 +22,8 @@ BEST = "best"
 MAY_CHANGE = ("recipe", "steps", "accumulate")
 FORMER = {"levels": "shared", "optimizer": "adam", "coarse": 0.0}
 """What runs were before their recipes said so."""
+LEFT_OVER = ("draws", "log.jsonl", "tensorboard", f"{CHECKPOINT}.part")
+"""What a run that ended before its first checkpoint may leave: there is nothing in it to lose."""
 UNSAID = ("questions", "matrix_rate")
 """What had no part in those runs."""
 
@@ -35,7 +37,7 @@ def prepare_output(output: Path, resume: bool) -> None:
         raise UserError(f"{output / CHECKPOINT}: nothing to resume; start without --resume")
     try:
         output.mkdir(parents=True, exist_ok=True)
-        if not resume and any(output.iterdir()):
+        if not resume and any(path.name not in LEFT_OVER for path in output.iterdir()):
             raise UserError(
                 f"{output}: not empty; choose another --output, or --resume to go on with its run"
             )

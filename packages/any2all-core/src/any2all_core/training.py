@@ -49,11 +49,11 @@ class Progress:
 
 
 class Stopped(Exception):
-    """The process was asked to end (SIGTERM); the run is saved at ``step``."""
+    """The process was asked to end, by ``signal``; the run is saved at ``step``."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped at step {step}")
-        self.step = step
+    def __init__(self, step: int, signal_: signal.Signals) -> None:
+        super().__init__(f"{signal_.name}: stopped at step {step}")
+        self.step, self.signal = step, signal_
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
 
     Raises UserError when ``output`` holds something else, or a run of another recipe, when
     ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
-    SIGTERM.
+    SIGTERM and on SIGINT (Ctrl-C), of which a second one ends it without saving.
     """
     output, accelerator = Path(output), engine()
     device, rank, processes = (
@@ -226,7 +226,7 @@ def train(
             if last or stop or figures or done % checkpoint_every == 0:
                 save(done, figures or {})
             if stop:
-                raise Stopped(done)
+                raise Stopped(done, ending.signal)
             if accelerator.is_main_process:
                 report(Progress(done, mean, rate, figures, judged if figures else None))
             clock = time.perf_counter()
@@ -254,18 +254,42 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return min(rise, fall)
 
 
+class _Ending:
+    """Whether a signal has asked the process to end, and which one."""
+
+    def __init__(self) -> None:
+        self.signal = signal.SIGTERM
+        self.asked = threading.Event()
+
+    def take(self, number: int, frame: object) -> None:
+        """The handler of the signals; after it Ctrl-C ends the process at once."""
+        self.signal = signal.Signals(number)
+        self.asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def is_set(self) -> bool:
+        return self.asked.is_set()
+
+
 @contextmanager
-def _terminated() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, in place of ending the process at once."""
-    asked = threading.Event()
+def _terminated() -> Iterator[_Ending]:
+    """What SIGTERM and SIGINT tell, in place of ending the process at once.
+
+    SIGINT stays ignored where it is, as in what a shell runs in its background.
+    """
+    ending = _Ending()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield ending
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    taken = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        taken.append(signal.SIGINT)
+    before = {number: signal.signal(number, ending.take) for number in taken}
     try:
-        yield asked
+        yield ending
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
