@@ -30,7 +30,7 @@ from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.training import Progress, Stopped, at_half_size, learning_rate, train
 from any2all_data.augment import augment
 from any2all_operators import UserError
-from conftest import MODALITIES, TINY, phantom, write_patient
+from conftest import MODALITIES, TINY, Run, phantom, write_patient
 
 SETTINGS = PriorSettings(modalities=MODALITIES, image_size=(32, 32))
 
@@ -174,8 +174,14 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
         assert torch.allclose(ours, theirs, atol=1e-9)
     assert second.settings.training["start_from"]["steps"] == 6
     assert run(tmp_path / "still", still, start_from=first, resume=True) == []
-    with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, given was None"):
-        run(tmp_path / "still", still, resume=True)
+    assert run(tmp_path / "still", still, resume=True) == []
+    with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, given was the prior"):
+        run(tmp_path / "still", still, start_from=build_prior(TINY, SETTINGS), resume=True)
+    longer = dataclasses.replace(still, steps=2, decay=0.0)
+    run(tmp_path / "longer", dataclasses.replace(longer, steps=1), start_from=first)
+    run(tmp_path / "longer", longer, resume=True)
+    origin = DiffusionPrior.load(tmp_path / "longer").settings.training["start_from"]
+    assert origin["steps"] == 6
     for change, words in (
         ({"prediction": "sample"}, "has prediction v, this training sample"),
         ({"levels": "shared"}, "a noise level for each modality, this training one for all"),
@@ -398,6 +404,25 @@ def test_ctrl_c_is_ignored_in_a_shells_background(tmp_path: Path) -> None:
     wait_for(tmp_path / "run/log.jsonl")
     os.kill(process, signal.SIGINT)
     assert _end(process) == 0
+
+
+def test_a_resumed_run_knows_its_recipe(tmp_path: Path, any2all: Run) -> None:
+    for k in range(2):
+        write_patient(tmp_path / f"people/p{k}", depth=4, seed=k)
+    command = ("train", "--data", tmp_path / "people", "--output", tmp_path / "run")
+    tiny = [f"--set={name}" for name in ("channels=8+16", "blocks=1", "norm_groups=2", "steps=2")]
+    done = any2all(*command, *tiny, "--set=batch_size=2", "--set=decay=0")
+    assert done.returncode == 0, done.stderr
+    done = any2all(*command, "--resume", "--set=steps=3")
+    assert done.returncode == 0, done.stderr
+    told = DiffusionPrior.load(tmp_path / "run").settings.training
+    assert told["steps"] == 3
+    assert told["recipe"]["channels"] == [8, 16]
+    done = any2all(*command, "--resume", "--set=blocks=2")
+    assert done.returncode == 2
+    assert "its run has blocks = 1, given was 2" in done.stderr
+    done = any2all(*command[:-1], tmp_path / "none", "--resume")
+    assert "nothing to resume" in done.stderr
 
 
 def test_a_folder_without_a_checkpoint_is_a_fresh_one(tmp_path: Path) -> None:

@@ -41,8 +41,12 @@ def train(
         typer.Option(help="Comma-separated, in order [default: all that every patient has]"),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="small (two cores), paper, or a TOML file like theirs")
-    ] = "small",
+        str | None,
+        typer.Option(
+            help="small (two cores), paper, or a TOML file like theirs [default: small; of a run "
+            "that is resumed its own]"
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
     ] = None,

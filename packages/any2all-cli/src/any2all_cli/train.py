@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_core.checkpoint import prepare_output
+from any2all_core.checkpoint import begun, prepare_output
 from any2all_core.examples import Examples, InMemory
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
@@ -41,7 +41,7 @@ def run(
     output: Path,
     validation: Path | None,
     modalities: str | None,
-    recipe_name: str,
+    recipe_name: str | None,
     settings: list[str],
     start_from: str | None,
     resume: bool,
@@ -52,10 +52,14 @@ def run(
 ) -> None:
     """Read both groups of patients, train, and leave a prior folder.
 
-    data: a cohort of ``any2all prepare``, or a folder of patient folders.
+    data: a cohort of ``any2all prepare``, or a folder of patient folders. recipe_name: small if
+    not given, or that of the run that is resumed.
     """
-    recipe = read_recipe(recipe_name)
-    changes = parse_options(Recipe, name_values(settings, "--set"), f"recipe {recipe_name}")
+    if resume and recipe_name is None:
+        recipe, source = begun(output)["recipe"], f"recipe of {output}"
+    else:
+        recipe, source = read_recipe(recipe_name or "small"), f"recipe {recipe_name or 'small'}"
+    changes = parse_options(Recipe, name_values(settings, "--set"), source)
     recipe = dataclasses.replace(recipe, **changes)
     start = load_prior(start_from, "float32", "cpu") if start_from else None
     first = engine().is_main_process

@@ -16,6 +16,7 @@ from any2all_operators import UserError
 from safetensors import SafetensorError
 
 from any2all_core.prior import DiffusionPrior
+from any2all_core.recipe import Recipe
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best"
@@ -45,6 +46,25 @@ def prepare_output(output: Path, resume: bool) -> None:
         (output / ".writable").unlink()
     except OSError as error:
         raise UserError(f"{output}: {error.strerror}; choose another --output") from None
+
+
+def begun(output: Path) -> dict[str, Any]:
+    """What the run in ``output`` was begun with: its ``recipe`` (a :class:`Recipe`) and the rest.
+
+    Raises UserError where there is no checkpoint, or one that can't be read.
+    """
+    path = output / CHECKPOINT
+    if not path.exists():
+        raise UserError(f"{path}: nothing to resume; start without --resume")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        identity = dict(state["identity"])
+        told = {**FORMER, **identity["recipe"]}
+        told = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+        return identity | {"recipe": Recipe(**told)}
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
 
 
 def restore(

@@ -19,7 +19,14 @@ import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_core.checkpoint import export, keep_best, prepare_output, restore, save_checkpoint
+from any2all_core.checkpoint import (
+    begun,
+    export,
+    keep_best,
+    prepare_output,
+    restore,
+    save_checkpoint,
+)
 from any2all_core.examples import Ahead, Examples, places
 from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior, divided
@@ -78,9 +85,10 @@ def train(
     examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior
     folder at every checkpoint, with ``log.jsonl``, and with the prior of the least validation loss
     in ``best/``; ``resume`` goes on from it with the very losses an uninterrupted run would have
-    had, because example b of step k draws all its randomness from (seed, k, b). ``ask``: the
-    questions of an example (see :func:`draw_times`), the recipe's if not given. ``start_from``: a
-    prior of the same network (float32) that shares a modality.
+    had, because example b of step k draws all its randomness from (seed, k, b); what
+    ``start_from`` and ``precision`` leave open is then the run's. ``ask``: the questions of an
+    example (see :func:`draw_times`), the recipe's if not given. ``start_from``: a prior of the same
+    network (float32) that shares a modality.
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
     the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
@@ -116,6 +124,9 @@ def train(
     ema = copy.deepcopy(prior).requires_grad_(False)
     share = recipe.batch_size * recipe.accumulate
     batch = share * processes
+    was = begun(output) if resume else {}
+    if resume and precision == "auto":
+        precision = was["precision"].removeprefix("torch.")
     dtype = choose_dtype(precision, device.type)
     # what a resumed run must share with its beginning
     identity = {
@@ -128,9 +139,12 @@ def train(
         "drawn": settings.training.get("drawn"),
         "incomplete": settings.training.get("incomplete"),
         "precision": str(dtype),
-        "start_from": None if start_from is None else _name(start_from),
+        "start_from": was.get("start_from") if start_from is None else _name(start_from),
     }
     start, kept = restore(output, identity, prior, ema) if resume else (0, None)
+    origin = ema.settings.training.get("start_from") if resume else None
+    if start_from is not None:
+        origin = dict(start_from.settings.training)
     if resume and accelerator.is_main_process:
         export(output, ema)  # a kill may have come before it
         keep_best(output, ema)
@@ -163,8 +177,8 @@ def train(
         entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
         entry |= {"images_per_second": round(rate, 2), **figures}
         made = {"steps": step, **figures, "recipe": asdict(recipe), "processes": processes}
-        if start_from is not None:
-            made["start_from"] = dict(start_from.settings.training)
+        if origin is not None:
+            made["start_from"] = origin
         ema.settings = replace(settings, training={**settings.training, **made})
         state = weights.state(optimizer)
         if accelerator.is_main_process:
