@@ -12,7 +12,7 @@ import torch
 from any2all_cli.trust import Trust, blended, trust
 from any2all_core import GaussianPrior, make_sampler, reconstruct
 from any2all_data import KSpace, birdcage_maps
-from any2all_data.held_out import HeldOut
+from any2all_data.held_out import HeldOut, phase_trial
 from any2all_data.phase import SimulatedPhase, simulated_phase
 from any2all_operators import (
     BlockDiagonal,
@@ -44,7 +44,7 @@ def simulation(kind: str, noise: float = NOISE) -> tuple[SimulatedPhase, Tensor]
 
 
 def test_what_data_alone_tells_of_a_phase() -> None:
-    smooth, data = simulation("smooth")
+    smooth, data = simulation("smooth", noise=0.02)
     assert isinstance(smooth.estimated(data), SenseFourier)
     rough, data = simulation("rough")
     found = rough.estimated(data)
@@ -56,14 +56,14 @@ def test_what_data_alone_tells_of_a_phase() -> None:
 
 @pytest.mark.parametrize("kind", ["smooth", "rough"])
 def test_the_phase_of_a_file_is_judged(tmp_path: Path, kind: str) -> None:
-    _, data = simulation(kind)
+    _, data = simulation(kind, noise=0.02)
     np.save(tmp_path / "T1.npy", data.numpy())
     measured = KSpace().read(tmp_path / "T1.npy", SIZE, SIZE)
     said = measured.details
     assert said["phase"].startswith("smooth" if kind == "smooth" else "not smooth")
     assert said["phase_from"] == "held out"
-    errors = said["phase_errors"]
-    assert (errors["real"] < errors["complex"]) == (kind == "smooth")
+    trial = said["phase_trial"]
+    assert (trial["misfit"] < 1.2 and trial["real"] < trial["complex"]) == (kind == "smooth")
     told = KSpace(phase="rough").read(tmp_path / "T1.npy", SIZE, SIZE)
     assert isinstance(told.operator, UnknownPhase)
     assert told.details["phase_from"] == "option"
@@ -81,6 +81,20 @@ def test_an_option_that_does_not_apply_is_refused(
         KSpace(**option).read(tmp_path / "T1.npy", SIZE, SIZE)
     with pytest.raises(UserError, match=r"turn=90 applies to a measured scan"):
         KSpace(turn=90).build(SIZE, SIZE)
+
+
+def test_a_phase_that_is_faint_but_above_the_noise_is_not_smooth() -> None:
+    """A real image predicts better, being half as much to find; but it can't explain the data."""
+    rough, _ = simulation("rough", noise=0.001)
+    smooth = simulated_phase("smooth", SIZE, SIZE)
+    faint = replace(rough, phase=smooth + 0.15 * (rough.phase - smooth))
+    data = faint.measure(images(), [torch.Generator().manual_seed(k) for k in (1, 2)])
+    maps = faint.scan.coil_maps * torch.polar(torch.ones_like(smooth), smooth)
+    trial = phase_trial(replace(faint.scan, coil_maps=maps), data, lambda _, part: part.coil_maps)
+    assert trial is not None
+    assert trial.real < trial.complex
+    assert trial.misfit > 2
+    assert not trial.smooth
 
 
 def test_an_unknown_phase_is_refused_where_images_are_real() -> None:

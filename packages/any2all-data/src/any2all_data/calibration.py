@@ -20,7 +20,7 @@ from any2all_operators.field_of_view import fit
 from torch import Tensor
 
 from any2all_data.calibration_centre import calibration_size, hann, window
-from any2all_data.held_out import looked_at, phase_is_smooth
+from any2all_data.held_out import PhaseTrial, looked_at, phase_trial
 from any2all_data.noise_level import estimated_noise_std, noise_stds
 from any2all_data.normalise import mr_scale
 from any2all_data.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
@@ -60,8 +60,8 @@ def calibrate(
        for it, the low-resolution coil images over their root sum of squares.
     4. The prior knows magnitudes, a scan has a phase: that of the calibration centre, then what is
        left of it in the image of all samples, smooth, is folded into the maps. Where a real image
-       then predicts samples that are held out better than a complex one, the phase is ``smooth``
-       and x is that real image; else it is ``rough``, and A is an :class:`UnknownPhase`.
+       then explains the data as well as a complex one (see :class:`PhaseTrial`), the phase is
+       ``smooth`` and x is that real image; else ``rough``, and A is an :class:`UnknownPhase`.
     5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan. Where
        slices differ in it, each one's data and maps are scaled to the noise of the median slice.
     6. Scale: the 99.5th percentile of the foreground of the regularised least-squares image, as
@@ -94,8 +94,8 @@ def calibrate(
     judged = None
     if phase == "auto":
         some = torch.tensor(looked_at(raw.usable))
-        judged = phase_errors(scan.select(some), data[some])
-        phase = "smooth" if judged and judged["real"] < judged["complex"] else "rough"
+        judged = judged_phase(scan.select(some), data[some])
+        phase = "smooth" if judged and judged.smooth else "rough"
     for z in raw.usable:
         maps[z] = with_fine_phase(maps[z], data[z].numpy())
     stds = np.maximum(sigmas * pixels / scale, NOISE_FLOOR)
@@ -111,7 +111,7 @@ def calibrate(
     details = _details(raw, grid, min(centres.values())) | {"scale": scale, "noise_std": found}
     details |= {"phase": PHASES[phase], "phase_from": "option" if judged is None else "held out"}
     if judged is not None:
-        details["phase_errors"] = {name: round(error, 4) for name, error in judged.items()}
+        details["phase_trial"] = {name: round(value, 4) for name, value in vars(judged).items()}
     if noise_std is not None:
         details["noise_std_from"] = "option"
     elif len(set(stds[raw.usable])) > 1:
@@ -210,14 +210,14 @@ def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
     return (maps * np.exp(1j * np.angle(smooth))).astype(np.complex64)
 
 
-def phase_errors(scan: SenseFourier, data: Tensor) -> dict[str, float] | None:
-    """See :func:`phase_is_smooth`; scan: coil maps (B, C, H, W) with the phase of the centre."""
+def judged_phase(scan: SenseFourier, data: Tensor) -> PhaseTrial | None:
+    """See :func:`phase_trial`; scan: coil maps (B, C, H, W) with the phase of the centre."""
 
     def with_phase_of(kept: Tensor, part: SenseFourier) -> Tensor:
         slices = zip(part.coil_maps.numpy(), kept.numpy(), strict=True)
         return torch.from_numpy(np.stack([with_fine_phase(s, y) for s, y in slices]))
 
-    return phase_is_smooth(scan, data, with_phase_of)
+    return phase_trial(scan, data, with_phase_of)
 
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:

@@ -20,10 +20,14 @@ TRIALS = 4
 """Slices that are looked at, evenly spaced; of fewer slices some again, with other lines."""
 WEIGHTS = (10.0, 30.0, 100.0, 300.0, 1000.0)
 """Of the data in least squares; the best one counts."""
-LAMBDAS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)
+LAMBDAS = (0.0001, 0.0003, 0.001, 0.002, 0.004, 0.01)
 """Of L1-wavelet; the best one counts."""
-ITERATIONS = 60
+ITERATIONS = 100
 """Of L1-wavelet."""
+MISFIT = 1.2
+"""Of a real image over a complex one, from which on the phase is not smooth."""
+ENOUGH = 2.5
+"""Real numbers of data a pixel that the misfit needs: a complex image has two."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class HeldOut:
         return float(size**0.5 * self.held.noise_std / norms.log().mean().exp())
 
     def least_squares(self, complex_image: bool = True) -> Classical:
-        """CG-SENSE's image for the best weight."""
+        """The regularised least-squares image for the best weight; if complex, CG-SENSE's."""
         scan = replace(self.kept, complex_image=complex_image)
         return self._best("CG-SENSE", WEIGHTS, lambda w: least_squares(scan, self.kept_data, w))
 
@@ -139,23 +143,55 @@ def looked_at(usable: Sequence[int]) -> list[int]:
     return [chosen[k % len(chosen)] for k in range(TRIALS)]
 
 
-def phase_is_smooth(
+@dataclass(frozen=True)
+class PhaseTrial:
+    """Real and complex least-squares images of what was kept of a scan, compared.
+
+    ``real``, ``complex``: how well they predict what was held out, see :meth:`HeldOut.error`.
+    ``misfit``: what the real one leaves of the data that was kept over what the complex one leaves,
+    for each degree of freedom; 1 where the phase is smooth or the data too little to tell.
+    """
+
+    real: float
+    complex: float
+    misfit: float
+
+    @property
+    def smooth(self) -> bool:
+        """Whether a real image says it all: it predicts better, and leaves no more."""
+        return self.real < self.complex and self.misfit < MISFIT
+
+
+def phase_trial(
     scan: SenseFourier, data: Tensor, with_phase: Callable[[Tensor, SenseFourier], Tensor]
-) -> dict[str, float] | None:
-    """How well real and complex least squares predict what was held out, or None if nothing can be.
+) -> PhaseTrial | None:
+    """Whether the phase of a scan is smooth, or None where nothing can be held out.
 
     scan: coil maps (B, C, H, W) without the phase; ``with_phase``: kept data and scan to coil maps
     with the smooth phase that this data tells. A smooth phase leaves a real image, which then
-    predicts better, as half as much is to be found.
+    predicts better, as half as much is to be found. A phase that is not smooth may be so faint that
+    a real image still predicts better, and yet be far above the noise: the misfit tells that.
     """
     parts = HeldOut.of(scan, data)
     if parts is None:
         return None
     parts = parts.with_maps(with_phase(parts.kept_data, parts.kept))
-    return {
-        "real": parts.least_squares(complex_image=False).error,
-        "complex": parts.least_squares(complex_image=True).error,
-    }
+    size = parts.kept.data_size(parts.kept_data)
+    pixels = data.shape[-2] * data.shape[-1]
+    errors, left = {}, {}
+    for kind, unknowns in ((torch.float32, pixels), (torch.complex64, 2 * pixels)):
+        own = replace(parts.kept, complex_image=kind.is_complex)
+        prox, nothing = own.prox_of(parts.kept_data), torch.zeros(1, dtype=kind)
+        nothing = nothing.expand(len(data), *data.shape[-2:])
+        images = [prox(nothing, weight) for weight in WEIGHTS]
+        errors[kind] = min(parts.error(image) for image in images)
+        gap = parts.kept.forward(images[-1] + 0j) - parts.kept_data
+        power = torch.view_as_real(gap).flatten(1).square().sum(1)
+        left[kind] = power / max(size - unknowns, 1)
+    real, complex_ = left[torch.float32], left[torch.complex64]
+    misfit = float((real / complex_).log().mean().div(2).exp())
+    enough = size > ENOUGH * pixels
+    return PhaseTrial(errors[torch.float32], errors[torch.complex64], misfit if enough else 1.0)
 
 
 def _chosen(mask: Tensor, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from any2all_operators import Operator, SenseFourier, UnknownPhase
 from torch import Tensor
 
-from any2all_data.calibration import phase_errors, with_fine_phase, with_phase
+from any2all_data.calibration import judged_phase, with_fine_phase, with_phase
 from any2all_data.calibration_centre import calibration_size
 from any2all_data.held_out import looked_at
 
@@ -64,10 +64,10 @@ class SimulatedPhase(Operator):
         maps, centre = self.scan.coil_maps.numpy(), calibration_size(mask)
         coarse = np.stack([with_phase(maps, y, centre) for y in data.numpy()])
         some = looked_at(range(len(data)))
-        judged = phase_errors(
+        judged = judged_phase(
             replace(self.scan, coil_maps=torch.from_numpy(coarse[some])), data[some]
         )
-        rough = judged is None or judged["complex"] < judged["real"]
+        rough = judged is None or not judged.smooth
         fine = [with_fine_phase(s, y) for s, y in zip(coarse, data.numpy(), strict=True)]
         scan = replace(self.scan, coil_maps=torch.from_numpy(np.stack(fine)), complex_image=rough)
         return UnknownPhase(scan) if rough else scan
