@@ -17,7 +17,7 @@ import torch
 from any2all_core import DiffusionPrior
 from conftest import Run, write_patient
 
-NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0")
+NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0", "coarse=0")
 
 
 @pytest.fixture(scope="module")
