@@ -34,8 +34,8 @@ def prepare_output(output: Path, resume: bool) -> None:
 
     Raises UserError when it can't be written, holds something else, or has nothing to resume.
     """
-    if resume and not (output / CHECKPOINT).exists():
-        raise UserError(f"{output / CHECKPOINT}: nothing to resume; start without --resume")
+    if resume:
+        _checkpoint_in(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         if not resume and any(path.name not in LEFT_OVER for path in output.iterdir()):
@@ -48,20 +48,23 @@ def prepare_output(output: Path, resume: bool) -> None:
         raise UserError(f"{output}: {error.strerror}; choose another --output") from None
 
 
+def _checkpoint_in(output: Path) -> Path:
+    path = output / CHECKPOINT
+    if not path.exists():
+        raise UserError(f"{path}: nothing to resume; start without --resume")
+    return path
+
+
 def begun(output: Path) -> dict[str, Any]:
     """What the run in ``output`` was begun with: its ``recipe`` (a :class:`Recipe`) and the rest.
 
     Raises UserError where there is no checkpoint, or one that can't be read.
     """
-    path = output / CHECKPOINT
-    if not path.exists():
-        raise UserError(f"{path}: nothing to resume; start without --resume")
+    path = _checkpoint_in(output)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         identity = dict(state["identity"])
-        told = {**FORMER, **identity["recipe"]}
-        told = {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
-        return identity | {"recipe": Recipe(**told)}
+        return identity | {"recipe": Recipe(**{**FORMER, **identity["recipe"]})}
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None

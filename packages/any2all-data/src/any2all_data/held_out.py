@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -129,11 +130,23 @@ def l1_wavelet(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
     from sigpy.mri.app import L1WaveletRecon
 
     maps = scan.coil_maps.expand(len(data), *scan.coil_maps.shape[-3:])
-    images = [
-        L1WaveletRecon(y, s, weight, max_iter=ITERATIONS, show_pbar=False).run()
-        for y, s in zip(data.numpy(), maps.numpy(), strict=True)
-    ]
+    images = []
+    for y, s in zip(data.numpy(), maps.numpy(), strict=True):
+        with repeatable():
+            app = L1WaveletRecon(y, s, weight, max_iter=ITERATIONS, show_pbar=False)
+            images.append(app.run())
     return torch.from_numpy(np.stack(images))
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """NumPy's random numbers from 0 on, as SigPy's power iteration begins with them."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def looked_at(usable: Sequence[int]) -> list[int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
-from any2all_operators import Operator, SenseFourier, UnknownPhase
+from any2all_operators import Around, Operator, SenseFourier, UnknownPhase
 from torch import Tensor
 
 from any2all_data.calibration import judged_phase, with_fine_phase, with_phase
@@ -23,7 +22,7 @@ ROUGHNESS, JUMP = 0.5, 1.5
 
 
 @dataclass(frozen=True, eq=False)
-class SimulatedPhase(Operator):
+class SimulatedPhase(Around):
     """y = M F S (x e^{iφ}) + n with a phase φ that the simulation alone knows.
 
     scan: M F S, with ``complex_image``; phase: φ, (H, W) in radians. ``estimated`` gives the
@@ -33,27 +32,12 @@ class SimulatedPhase(Operator):
     scan: SenseFourier
     phase: Tensor
 
-    @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scan.noise_std
-
-    @property
-    def acceleration(self) -> float:
-        """That of the scan."""
-        return self.scan.acceleration
-
     def forward(self, image: Tensor) -> Tensor:
         return self.scan.forward(torch.polar(torch.ones_like(self.phase), self.phase) * image)
 
     def adjoint(self, data: Tensor) -> Tensor:
         back = self.scan.adjoint(data)
         return (torch.polar(torch.ones_like(self.phase), -self.phase) * back).real
-
-    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        return self.scan.noise(data, generators)
-
-    def data_size(self, data: Tensor) -> int:
-        return self.scan.data_size(data)
 
     def estimated(self, data: Tensor) -> Operator:
         """The scan with the smooth phase that each slice's data tells; the rest is unknown.

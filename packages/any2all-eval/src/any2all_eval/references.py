@@ -19,6 +19,7 @@ import torch
 from any2all_cli.output import write_text
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import simulate
+from any2all_data.held_out import repeatable
 from any2all_data.metrics import psnr
 from any2all_operators import BlockDiagonal, Data, SenseFourier, UserError
 from torch import Tensor
@@ -175,12 +176,10 @@ def _each(scan: SenseFourier, app: Callable[..., object]) -> Recon:
     maps = scan.coil_maps.numpy()
 
     def solve(y: Tensor) -> Tensor:
-        state = np.random.get_state()  # noqa: NPY002 - SigPy's power iteration begins with it
         images = []
         for k in y.numpy():
-            np.random.seed(0)  # noqa: NPY002
-            images.append(app(k, maps).run().real)  # type: ignore[attr-defined]
-        np.random.set_state(state)  # noqa: NPY002
+            with repeatable():
+                images.append(app(k, maps).run().real)  # type: ignore[attr-defined]
         return torch.from_numpy(np.stack(images)).float()
 
     return solve

@@ -1,5 +1,6 @@
 """Linear forward models for imaging inverse problems."""
 
+from any2all_operators.around import Around
 from any2all_operators.arrays import Array, as_tensor
 from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
 from any2all_operators.check import check_operator
@@ -16,6 +17,7 @@ from any2all_operators.unknown_phase import UnknownPhase
 __version__ = "0.1.0"
 
 __all__ = [
+    "Around",
     "Array",
     "BlockDiagonal",
     "Data",

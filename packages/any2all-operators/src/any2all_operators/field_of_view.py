@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from any2all_operators.around import Around
 from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.operator import Operator, Prox
 
 
 @dataclass(frozen=True, eq=False)
-class FieldOfView(Operator):
+class FieldOfView(Around):
     """y = B C x + n: the scan B sees the window C around the centre of the image.
 
     scan: an operator on images (h, w), pixels as large as those of the image. ``scan_size`` (h, w)
@@ -27,17 +27,8 @@ class FieldOfView(Operator):
     image_size: tuple[int, int]
 
     @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scan.noise_std
-
-    @property
     def complex_image(self) -> bool:  # type: ignore[override]
         return self.scan.complex_image
-
-    @property
-    def acceleration(self) -> float:
-        """That of the scan."""
-        return float(getattr(self.scan, "acceleration", 1.0))
 
     def select(self, index: Tensor) -> FieldOfView:
         return FieldOfView(self.scan.select(index), self.scan_size, self.image_size)
@@ -65,15 +56,6 @@ class FieldOfView(Operator):
             return torch.where(window, fit(seen, self.image_size), anchor)
 
         return prox
-
-    def check(self, data: Tensor, modality: str) -> None:
-        self.scan.check(data, modality)
-
-    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        return self.scan.noise(data, generators)
-
-    def data_size(self, data: Tensor) -> int:
-        return self.scan.data_size(data)
 
 
 def fit(array: Tensor, size: tuple[int, int]) -> Tensor:

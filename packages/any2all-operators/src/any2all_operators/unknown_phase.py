@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from any2all_operators.around import Around
 from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, Prox
 
@@ -22,7 +22,7 @@ NEAR_STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
-class UnknownPhase(Operator):
+class UnknownPhase(Around):
     r"""y = B (x e^{iφ}) + n: the prior speaks of the magnitude x alone, and φ is not known.
 
     scan: B, an operator with ``complex_image``; a smooth estimate of the phase is folded into its
@@ -51,15 +51,6 @@ class UnknownPhase(Operator):
                 f"an unknown phase of {type(self.scan).__name__}: its images are real; expected an "
                 "operator with complex_image=True"
             )
-
-    @property
-    def noise_std(self) -> float:  # type: ignore[override]
-        return self.scan.noise_std
-
-    @property
-    def acceleration(self) -> float:
-        """That of the scan."""
-        return float(getattr(self.scan, "acceleration", 1.0))
 
     def select(self, index: Tensor) -> UnknownPhase:
         phase = self.phase
@@ -98,15 +89,6 @@ class UnknownPhase(Operator):
         for _ in range(NEAR_STEPS):
             turn = _direction(solve(self.expected(image, turn, weight), weight), turn)
         return replace(self, phase=turn.angle())
-
-    def check(self, data: Tensor, modality: str) -> None:
-        self.scan.check(data, modality)
-
-    def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        return self.scan.noise(data, generators)
-
-    def data_size(self, data: Tensor) -> int:
-        return self.scan.data_size(data)
 
     def _turn(self, image: Tensor) -> Tensor:
         """e^{iφ}, for images (B, H, W)."""
