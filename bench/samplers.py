@@ -25,6 +25,8 @@ from any2all_operators import BlockDiagonal, Identity, Measurement, Operator, Ze
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -43,14 +45,19 @@ def main() -> None:
         | {first: Identity(), rest[0]: scan},
         "all k-space": {m: scan for m in prior.modalities},
     }
-    print(f"precision {prior.unet.dtype}, {torch.get_num_threads()} threads\n")
+    device = prior.device
+    where = f"{torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    print(f"precision {prior.unet.dtype}, {where}\n")
     print("| sampler | input | batch | of what | ratio | range |\n|---|---|---|---|---|---|")
     for batch in (1, 8):
-        x = torch.randn(batch, *shape)
+        x = torch.randn(batch, *shape, device=device)
         for label, blocks in inputs.items():
             operator = BlockDiagonal(blocks)
             data = simulate(operator, torch.rand(batch, *shape))
-            measurement = Measurement(operator, data)
+            placed = {m: y.to(device) for m, y in data.items()}
+            measurement = Measurement(operator.to(device), placed)
             times = prior.schedule.timesteps(arguments.steps)
 
             def forward(x: torch.Tensor = x, times: list[int] = times) -> None:
@@ -70,7 +77,7 @@ def main() -> None:
                 sampler = make_sampler(name, {"steps": str(arguments.steps)})
 
                 def sample(run: Sampler = sampler, known: Measurement = measurement) -> object:
-                    noise = Noise([generator(0, b, 0) for b in range(len(known))], shape)
+                    noise = Noise([generator(0, b, 0) for b in range(len(known))], shape, device)
                     return run(prior, known, noise)
 
                 sample()

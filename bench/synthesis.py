@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import functools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -43,11 +43,14 @@ WAYS = {"mean": ("mean", 1), "mcs, mean of 8": ("mcs", 8), "mds, one draw": ("md
 
 
 def ask(
-    given: tuple[int, ...], generator: torch.Generator, absent: Tensor, diffusion_steps: int
+    given: tuple[int, ...],
+    generators: Sequence[torch.Generator],
+    absent: Tensor,
+    diffusion_steps: int,
 ) -> tuple[Tensor, Tensor]:
     """The only question of a regressor: everything that is not given, at T−1."""
-    asked = torch.ones(len(absent), dtype=torch.bool)
-    asked[list(given)] = False
+    asked = torch.ones_like(absent)
+    asked[:, list(given)] = False
     return torch.where(asked, diffusion_steps - 1, 0), asked
 
 

@@ -1,6 +1,6 @@
 """Training speed: a whole step beside its limit, its own code in float32, and a plainer U-Net's.
 
-    python bench/training.py [--modalities 5] [--rounds 5]
+    python bench/training.py [--modalities 5] [--rounds 5] [--batch 16]
 
 The limit is the network's convolutions and linear layers alone, forward and backward, at the
 shapes, precision and memory layout of the step, summed. The whole step is
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from any2all_core import DiffusionPrior, PriorSettings
 from any2all_core.network import build_prior
-from any2all_core.prior import choose_dtype
+from any2all_core.prior import choose_device, choose_dtype
 from any2all_core.recipe import Recipe
 from any2all_core.training import Progress, train
 from any2all_data.augment import augment
@@ -37,6 +37,13 @@ from torch.utils.flop_counter import FlopCounterMode
 SIZE, STEPS = 128, 3
 
 
+def now() -> float:
+    """Seconds, when all that a GPU was given is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def cohort(folder: Path, modalities: tuple[str, ...]) -> CohortSlices:
     store = CohortStore.create(str(folder), CohortSettings(modalities, (SIZE, SIZE)))
     images = np.random.default_rng(0).random((64, len(modalities), SIZE, SIZE)).astype(np.float32)
@@ -45,14 +52,16 @@ def cohort(folder: Path, modalities: tuple[str, ...]) -> CohortSlices:
     return CohortSlices(store, store.patients(), modalities)
 
 
-def whole_step(examples: CohortSlices, settings: PriorSettings, precision: str) -> float:
+def whole_step(
+    examples: CohortSlices, settings: PriorSettings, recipe: Recipe, precision: str
+) -> float:
     """Seconds of a step of train(), after the first, which also builds what is kept."""
     moments: list[float] = []
 
     def report(_: Progress) -> None:
-        moments.append(time.perf_counter())
+        moments.append(now())
 
-    recipe = dataclasses.replace(Recipe(), steps=STEPS + 1)
+    recipe = dataclasses.replace(recipe, steps=STEPS + 1, coarse=0.0)
     with tempfile.TemporaryDirectory() as folder:
         validation = examples.read(range(2))
         options = {"augment": augment, "precision": precision, "report": report}
@@ -79,13 +88,13 @@ def limit(prior: DiffusionPrior, x: Tensor, t: Tensor) -> Callable[[], float]:
         for layer, given in calls:
             leaf = given.clone(memory_format=torch.preserve_format).requires_grad_()
             layer.zero_grad(set_to_none=True)
-            start = time.perf_counter()
+            start = now()
             out = layer(leaf)
-            seconds += time.perf_counter() - start
+            seconds += now() - start
             gradient = torch.ones_like(out)
-            start = time.perf_counter()
+            start = now()
             out.backward(gradient)
-            seconds += time.perf_counter() - start
+            seconds += now() - start
         return seconds
 
     return run
@@ -108,7 +117,7 @@ def plain_step(
         )
         for blocks in (2, 1):
             recipe = dataclasses.replace(recipe, blocks=blocks)
-            prior = build_prior(recipe, dataclasses.replace(settings, patch=1))
+            prior = build_prior(recipe, dataclasses.replace(settings, patch=1)).to(x.device)
             count = operations(prior, x[:1], t[:1]) * len(x)
             if found is None or abs(count - wanted) < abs(found[1] - wanted):
                 found, said = (
@@ -121,14 +130,14 @@ def plain_step(
     optimizer = torch.optim.Adam(prior.parameters(), lr=1e-4, foreach=False)
 
     def run() -> float:
-        start = time.perf_counter()
+        start = now()
         optimizer.zero_grad()
         (prior.unet(x, t).sample - x).square().mean().backward()
         optimizer.step()
         with torch.no_grad():
             for ours, new in zip(average.parameters(), prior.parameters(), strict=True):
                 ours.mul_(0.9999).add_(new, alpha=1e-4)
-        return time.perf_counter() - start
+        return now() - start
 
     return run, said
 
@@ -137,14 +146,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--modalities", type=int, default=5)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--batch", type=int, default=16)
     options = arguments.parse_args()
     names = tuple(f"M{k}" for k in range(options.modalities))
     settings = PriorSettings(names, (SIZE, SIZE))
-    recipe, dtype = Recipe(), choose_dtype()
-    prior = build_prior(recipe, settings).eval()
+    device = choose_device()
+    recipe, dtype = Recipe(batch_size=options.batch), choose_dtype("auto", device.type)
+    prior = build_prior(recipe, settings).eval().to(device)
     prior.unet.to(memory_format=torch.channels_last)
-    x = torch.rand(recipe.batch_size, len(names), SIZE, SIZE)
-    t = torch.full((len(x),), 500)
+    x = torch.rand(recipe.batch_size, len(names), SIZE, SIZE, device=device)
+    t = torch.full((len(x),), 500, device=device)
     wanted = operations(prior, x[:1], t[:1]) * len(x)
     bare = limit(copy.deepcopy(prior).to(dtype), x, t)
     plain, said = plain_step(settings, wanted, x, t)
@@ -154,15 +165,16 @@ def main() -> None:
         for k in range(options.rounds + 1):
             found = {
                 "limit": bare(),
-                "whole step": whole_step(examples, settings, "auto"),
-                "in float32": whole_step(examples, settings, "float32"),
+                "whole step": whole_step(examples, settings, recipe, "auto"),
+                "in float32": whole_step(examples, settings, recipe, "float32"),
                 "plain": plain(),
             }
             if k:  # the first warms up
                 for name, value in found.items():
                     seconds[name].append(value)
     base = statistics.median(seconds["limit"])
-    print(f"{dtype}, batch {len(x)}, {len(names)} x {SIZE} x {SIZE}; plain: {said}")
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    print(f"{where}, {dtype}, batch {len(x)}, {len(names)} x {SIZE} x {SIZE}; plain: {said}")
     print("| what | seconds | of the limit | images/s |\n|---|---|---|---|")
     for name, values in seconds.items():
         middle = statistics.median(values)

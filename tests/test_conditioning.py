@@ -184,9 +184,9 @@ def separate_prior() -> DiffusionPrior:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_each_question_is_what_it_says(question: str) -> None:
     shares = [float(q == question) for q in QUESTIONS]
-    present, seen = torch.zeros(4, dtype=torch.bool), set()
-    for k in range(300):
-        times, asked = draw_times(generator(k), present, 1000, shares)
+    present, seen = torch.zeros(300, 4, dtype=torch.bool), set()
+    drawn = draw_times([generator(k) for k in range(300)], present, 1000, shares)
+    for times, asked in zip(*drawn, strict=True):
         below = times[(times > 0) & (times < LAST)]
         assert asked.any()
         assert not times[~asked].any()
@@ -208,13 +208,13 @@ def test_each_question_is_what_it_says(question: str) -> None:
 
 
 def test_an_absent_image_is_never_asked_for() -> None:
-    absent = torch.tensor([False, True, False])
-    for k in range(200):
-        times, asked = draw_times(generator(k), absent, 1000, (1, 1, 1, 1, 1))
-        assert times[1] == LAST
-        assert not asked[1]
-        assert asked.any()
-    times, asked = draw_times(generator(0), torch.ones(3, dtype=torch.bool), 1000, (1, 1, 1, 1, 1))
+    absent = torch.tensor([False, True, False]).expand(200, -1)
+    random = [generator(k) for k in range(200)]
+    times, asked = draw_times(random, absent, 1000, (1, 1, 1, 1, 1))
+    assert bool((times[:, 1] == LAST).all())
+    assert not asked[:, 1].any()
+    assert asked.any(1).all()
+    times, asked = draw_times(random[:1], torch.ones(1, 3, dtype=torch.bool), 1000, (1, 1, 1, 1, 1))
     assert not asked.any()
     assert bool((times == LAST).all())
 

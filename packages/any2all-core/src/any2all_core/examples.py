@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
+
 
 class Examples(Protocol):
-    """Slices of patients; NaN throughout where a patient lacks a modality."""
+    """Slices of patients; NaN throughout where a patient lacks a modality.
+
+    Several threads may read at once.
+    """
 
     def __len__(self) -> int: ...
 
@@ -46,24 +52,15 @@ def places(count: int, batch: int, step: int, seed: int) -> list[int]:
     return [int(orders[place // count][place % count]) for place in wanted]
 
 
-class Ahead:
-    """Reads the next batch while the network is at work on this one."""
-
-    def __init__(self, examples: Examples) -> None:
-        self.examples = examples
-        self._pool = ThreadPoolExecutor(1)
-        self._next: tuple[list[int], Future[Tensor]] | None = None
-
-    def read(self, indices: list[int], following: list[int]) -> Tensor:
-        """The batch, and what follows it, if anything, begun; as ``examples.read(indices)``."""
-        if self._next is not None and self._next[0] == indices:
-            batch = self._next[1].result()
-        else:
-            batch = self.examples.read(indices)
-        self._next = None
-        if following:
-            self._next = following, self._pool.submit(self.examples.read, following)
-        return batch
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+def ahead(make: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
+    """``make(step)`` of every step, in order, ``workers`` of them begun before they are wanted."""
+    pool, begun = ThreadPoolExecutor(workers), deque[Future[T]]()
+    try:
+        for step in steps:
+            begun.append(pool.submit(make, step))
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -41,36 +41,57 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; ``closure`` is not used."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                if group["matrix"]:
-                    self._muon(weight, weight.grad, group["lr"])
-                else:
-                    self._adam(weight, weight.grad, group["lr"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if group["matrix"]:
+                self._muon(weights, group["lr"])
+            elif weights:
+                self._adam(weights, group["lr"])
         return None
 
-    def _muon(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].mul_(MOMENTUM).add_(gradient)
-        direction = orthogonal(gradient.add(momentum, alpha=MOMENTUM).flatten(1))
-        rows, columns = direction.shape
-        weight.sub_(direction.view(weight.shape), alpha=rate * max(1.0, rows / columns) ** 0.5)
+    def _muon(self, weights: list[Tensor], rate: float) -> None:
+        """Matrices of one shape together: a GPU waits for each one's launches otherwise."""
+        alike: dict[tuple[int, ...], list[Tensor]] = {}
+        for weight in weights:
+            alike.setdefault(tuple(weight.shape), []).append(weight)
+        for shape, some in alike.items():
+            gradients = [_gradient(weight) for weight in some]
+            momenta = [self._kept(weight, "momentum") for weight in some]
+            torch._foreach_mul_(momenta, MOMENTUM)
+            torch._foreach_add_(momenta, gradients)
+            ahead = torch._foreach_add(gradients, momenta, alpha=MOMENTUM)
+            directions = orthogonal(torch.stack([each.flatten(1) for each in ahead]))
+            rows, columns = directions.shape[1:]
+            moves = list(directions.view(-1, *shape))
+            torch._foreach_add_(some, moves, alpha=-rate * max(1.0, rows / columns) ** 0.5)
 
-    def _adam(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros(())
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
-        state["step"] += 1
-        count = float(state["step"])
-        mean = state["exp_avg"].lerp_(gradient, 0.1)
-        square = state["exp_avg_sq"].lerp_(gradient.square(), 0.001)
-        scale = (square / (1 - 0.999**count)).sqrt_().add_(1e-8)
-        weight.addcdiv_(mean, scale, value=-rate / (1 - 0.9**count))
+    def _adam(self, weights: list[Tensor], rate: float) -> None:
+        gradients = [_gradient(weight) for weight in weights]
+        means = [self._kept(weight, "exp_avg") for weight in weights]
+        squares = [self._kept(weight, "exp_avg_sq") for weight in weights]
+        counts = []
+        for weight in weights:
+            count = self.state[weight].setdefault("step", torch.zeros(()))
+            count += 1
+            counts.append(float(count))
+        torch._foreach_lerp_(means, gradients, 0.1)
+        torch._foreach_mul_(squares, 0.999)
+        torch._foreach_addcmul_(squares, gradients, gradients, 0.001)
+        scales = torch._foreach_div(squares, [1 - 0.999**count for count in counts])
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, 1e-8)
+        torch._foreach_div_(scales, [-rate / (1 - 0.9**count) for count in counts])
+        torch._foreach_addcdiv_(weights, means, scales)
+
+    def _kept(self, weight: Tensor, name: str) -> Tensor:
+        state: dict[str, Tensor] = self.state[weight]
+        if name not in state:
+            state[name] = torch.zeros_like(weight)
+        return state[name]
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
 
 
 def groups(network: nn.Module, rate: float, matrix_rate: float) -> list[dict[str, Any]]:
@@ -83,22 +104,22 @@ def groups(network: nn.Module, rate: float, matrix_rate: float) -> list[dict[str
     ]
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """About U Vᵀ of a matrix U S Vᵀ (out, in): its singular values come to 0.7 ... 1.2.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """About U Vᵀ of matrices U S Vᵀ (..., out, in): their singular values come to 0.7 ... 1.2.
 
     Every X is Q M with Q a polynomial of M Mᵀ, so that the steps are taken on Q and X Xᵀ alone,
     which are smaller than a convolution's matrix.
     """
     a, b, c = NEWTON_SCHULZ
-    tall = matrix.shape[0] > matrix.shape[1]
-    m = (matrix.mT if tall else matrix).float()
-    m = m / m.norm().clamp(min=1e-7)
-    gram, q = m @ m.mT, torch.eye(len(m), device=m.device)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    m = (matrices.mT if tall else matrices).float()
+    m = m / m.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    gram, q = m @ m.mT, torch.eye(m.shape[-2], device=m.device)
     for k in range(STEPS):
-        step = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        step.diagonal().add_(a)
+        step = b * gram + c * (gram @ gram)
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
         q = step @ q
         if k < STEPS - 1:
             gram = step @ gram @ step
     x = q @ m
-    return (x.mT if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)

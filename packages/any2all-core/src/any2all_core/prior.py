@@ -218,6 +218,7 @@ class DiffusionPrior(nn.Module):
         prior = cls(unet, checked, None if checked.network == "diffusers" else config)
         # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
         where = choose_device(device)
+        avoid_cudnn_attention(where)
         prior.to(where, choose_dtype(precision, where.type))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
@@ -271,6 +272,16 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(
             f"device {name!r} can't be used ({reason}); use auto, cpu, or cuda:N"
         ) from None
+
+
+def avoid_cudnn_attention(device: torch.device) -> None:
+    """Have this process take PyTorch's own attention on a GPU.
+
+    cuDNN's has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest level of a
+    U-Net of four levels for images of 128 x 128 (PyTorch's issue 196678).
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:

@@ -16,14 +16,15 @@ JOINT = (1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def draw_times(
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     absent: Tensor,
     diffusion_steps: int,
     shares: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """The times of one example, (M,), and which of its modalities bear the loss, (M,).
+    """The times of examples, (B, M), and which of their modalities bear the loss, (B, M).
 
-    ``absent``: (M,), modalities that the patient lacks: always at T−1, and without loss.
+    ``generators``: of each example; ``absent``: (B, M), modalities that a patient lacks: always at
+    T−1, and without loss.
 
     0 stands for a clean image, T−1 for one that is missing, and t ~ U{0 ... T−1}. The question is
     drawn with the probabilities ``shares``, in the order of QUESTIONS:
@@ -36,20 +37,21 @@ def draw_times(
 
     What is clean bears no loss.
     """
-    count, last = len(absent), diffusion_steps - 1
-    asked = QUESTIONS[int(torch.multinomial(torch.tensor(shares).double(), 1, generator=generator))]
-    t = torch.randint(0, diffusion_steps, (count,), generator=generator)
-    role = torch.randint(0, 2, (count,), generator=generator)  # 0 clean, 1 at t, 2 missing
-    if asked in ("joint", "apart"):
-        role = torch.ones(count, dtype=torch.long)
-    elif asked == "mixed":
-        role = torch.randint(0, 3, (count,), generator=generator)
-    elif asked == "mean":
-        role = 2 * role
-    there = (~absent).nonzero().flatten()
-    if len(there):  # something that the patient has is asked for
-        some = there[int(torch.randint(0, len(there), (1,), generator=generator))]
-        role[some] = 2 if asked == "mean" else 1
-    at_t = t if asked == "apart" else t[:1].expand(count)
+    count, last = absent.shape[1], diffusion_steps - 1
+    drawn = torch.stack([torch.rand(2 + 2 * count, generator=g).double() for g in generators])
+    which, chosen = drawn[:, :1], drawn[:, 1:2]
+    t = (drawn[:, 2 : 2 + count] * diffusion_steps).long()
+    upto = torch.tensor(shares, dtype=torch.float64).cumsum(0)
+    question = (which * upto[-1] >= upto[:-1]).sum(1, keepdim=True)
+    joint, _, mean, mixed, apart = (question == k for k in range(len(QUESTIONS)))
+    # 0 clean, 1 at t, 2 missing
+    role = (drawn[:, 2 + count :] * torch.where(mixed, 3, 2)).long()
+    role = torch.where(joint | apart, 1, torch.where(mean, 2 * role, role))
+    # something that the patient has is asked for
+    there = ~absent
+    place = (chosen * there.sum(1, keepdim=True)).long()
+    some = there & (there.cumsum(1) - 1 == place)
+    role = torch.where(some, torch.where(mean, 2, 1), role)
+    at_t = torch.where(apart, t, t[:, :1])
     times = torch.where(role == 0, 0, torch.where(role == 1, at_t, last))
-    return torch.where(absent, last, times), (role > 0) & ~absent
+    return torch.where(absent, last, times), (role > 0) & there

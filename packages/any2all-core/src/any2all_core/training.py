@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from any2all_core.checkpoint import (
     restore,
     save_checkpoint,
 )
-from any2all_core.examples import Ahead, Examples, places
+from any2all_core.examples import Examples, ahead, places
 from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior, divided
 from any2all_core.noise import generator
@@ -38,7 +38,9 @@ from any2all_core.recipe import Recipe
 from any2all_core.weights import Weights, engine
 
 Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
-Ask = Callable[[torch.Generator, Tensor], tuple[Tensor, Tensor]]
+Ask = Callable[[Sequence[torch.Generator], Tensor], tuple[Tensor, Tensor]]
+GPU_AHEAD = 4
+"""Batches that are made while a GPU is at work, each by a thread of its own."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ def train(
     folder at every checkpoint, with ``log.jsonl``, and with the prior of the least validation loss
     in ``best/``; ``resume`` goes on from it with the very losses an uninterrupted run would have
     had, because example b of step k draws all its randomness from (seed, k, b); what
-    ``start_from`` and ``precision`` leave open is then the run's. ``ask``: the questions of an
-    example (see :func:`draw_times`), the recipe's if not given. ``start_from``: a prior of the same
-    network (float32) that shares a modality.
+    ``start_from`` and ``precision`` leave open is then the run's. ``ask``: the questions of
+    examples (see :func:`draw_times`), the recipe's if not given. ``start_from``: a prior of the
+    same network (float32) that shares a modality.
 
     Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
     the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
@@ -166,12 +168,21 @@ def train(
     if ask is None:
         shares = recipe.questions if recipe.levels == "separate" else JOINT
         ask = functools.partial(draw_times, diffusion_steps=recipe.diffusion_steps, shares=shares)
-    ahead = Ahead(examples)
 
-    def own(step: int) -> list[int]:
-        """This process' part of a step's examples."""
+    def question(step: int) -> tuple[Tensor, ...]:
+        """This process' examples of a step: x_0 and noise, (b, M, H, W), t and asked, (b, M)."""
         everyone = places(len(examples), batch, step, recipe.seed)
-        return everyone[rank * share : (rank + 1) * share]
+        x_0 = examples.read(everyone[rank * share : (rank + 1) * share])
+        random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
+        absent = x_0.isnan().all((2, 3))
+        x_0 = _onto(device, x_0).masked_fill(_onto(device, absent)[:, :, None, None], 0.0)
+        if augment is not None:
+            x_0 = augment(x_0, random)
+        if step < recipe.coarse * recipe.steps:
+            x_0 = at_half_size(x_0, divided(recipe))
+        t, lossy = ask(random, absent)
+        noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
+        return 2 * x_0 - 1, *(_onto(device, each) for each in (noise, t, lossy))
 
     def save(step: int, figures: dict[str, float]) -> None:
         entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
@@ -187,49 +198,37 @@ def train(
 
     clock, seconds, rate = time.perf_counter(), 0.0, 0.0
     losses: list[float] = []
-    with _terminated() as ending, _closing(ahead):
-        wanted = own(start)
-        for step in range(start, recipe.steps):
-            following = own(step + 1) if step + 1 < recipe.steps else []
-            x_0 = ahead.read(wanted, following)
-            wanted = following
-            random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
-            absent = x_0.isnan().all((2, 3))
-            x_0 = x_0.masked_fill(absent[:, :, None, None], 0.0)
-            if augment is not None:
-                x_0 = augment(x_0, random)
-            if step < recipe.coarse * recipe.steps:
-                x_0 = at_half_size(x_0, divided(recipe))
-            x_0 = 2 * x_0 - 1
-            questions = [ask(g, a) for g, a in zip(random, absent, strict=True)]
-            t, asked = (torch.stack(each) for each in zip(*questions, strict=True))
-            noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
-            total = 0.0
-            parts = (a.to(device).split(recipe.batch_size) for a in (x_0, noise, t, asked))
+    steps = range(start, recipe.steps)
+    workers = GPU_AHEAD if device.type == "cuda" else 1
+    with _terminated() as ending, closing(ahead(question, steps, workers)) as questions:
+        for step, asked in zip(steps, questions, strict=True):
+            total = torch.zeros((), device=device)
+            parts = (each.split(recipe.batch_size) for each in asked)
             for x, z, time_, lossy in zip(*parts, strict=True):
                 level = alpha_bar[time_]
                 out = weights.predict(noised(x, z, level), time_)
                 value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
                 (value / recipe.accumulate).backward()
-                total += float(value.detach()) / recipe.accumulate
+                total += value.detach() / recipe.accumulate
                 weights.hand_over()
             norm = weights.clip(recipe.clip_norm)
-            # one word between the processes a step: they stop, or fail, together
-            mean, stop = total, float(ending.is_set())
-            if processes > 1:
-                word = torch.tensor([mean, stop], device=device)
-                mean, stop = accelerator.reduce(word, "mean").tolist()
-            losses.append(mean)
-            if not math.isfinite(mean + norm):
-                raise UserError(
-                    f"step {step}: the loss is {mean}, its gradient {norm}; {output} "
-                    "keeps the last checkpoint, if any; train again with a lower learning_rate"
-                )
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * learning_rate(recipe, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             weights.stepped(min(recipe.ema, (1 + step) / (10 + step)))
+            # a GPU is waited for once a step, here; and there is one word between the processes,
+            # which stop, or fail, together
+            word = torch.stack([total, norm, torch.full_like(total, float(ending.is_set()))])
+            if processes > 1:
+                word = accelerator.reduce(word, "mean")
+            mean, length, stop = word.cpu().tolist()
+            losses.append(mean)
+            if not math.isfinite(mean + length):
+                raise UserError(
+                    f"step {step}: the loss is {mean}, its gradient {length}; {output} "
+                    "keeps the last checkpoint, if any; train again with a lower learning_rate"
+                )
             seconds += time.perf_counter() - clock
             rate = (step + 1 - start) * batch / seconds
             done, figures = step + 1, None
@@ -306,12 +305,11 @@ def _terminated() -> Iterator[_Ending]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def _closing(ahead: Ahead) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        ahead.close()
+def _onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """On the device, without waiting for what a GPU is at."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _name(prior: DiffusionPrior) -> str:

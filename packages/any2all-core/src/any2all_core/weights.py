@@ -11,7 +11,7 @@ from any2all_operators import UserError
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from any2all_core.prior import DiffusionPrior
+from any2all_core.prior import DiffusionPrior, avoid_cudnn_attention
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,6 +48,7 @@ class Weights:
             raise UserError("--shard: there is one process; start several with torchrun")
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # tf32
+        avoid_cudnn_attention(device)
         self.prior, self._ema = prior, ema
         worker: Any = prior
         if self.sharded:
@@ -58,7 +59,7 @@ class Weights:
             if dtype != torch.float32:
                 worker = copy.deepcopy(prior).to(dtype)
         if device.type == "cuda":
-            prior.unet.compile() if self.sharded else worker.unet.compile()
+            (prior if self.sharded else worker).unet.compile(dynamic=False)  # half size, and whole
         self.masters: list[Tensor] = list(prior.parameters())
         self._workers: list[Tensor] = list(worker.parameters())
         self._average: list[Tensor] = list(ema.parameters())
@@ -85,10 +86,10 @@ class Weights:
                 master.grad = new if master.grad is None else master.grad.add_(new)
                 part.grad = None
 
-    def clip(self, largest: float) -> float:
-        """Scale all gradients so that their norm is at most ``largest``; what it was."""
+    def clip(self, largest: float) -> Tensor:
+        """Scale all gradients so that their norm is at most ``largest``; what it was, a number."""
         norm: Any = torch.nn.utils.clip_grad_norm_(self.masters, largest)
-        return float(norm.full_tensor() if self.sharded else norm)
+        return norm.full_tensor() if self.sharded else norm
 
     @torch.no_grad()
     def stepped(self, decay: float) -> None:
