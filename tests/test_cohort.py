@@ -208,11 +208,17 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
     assert "no val patient in the cohort: 1 of train held out" in trained.stderr
-    assert json.loads((tmp_path / "run/prior.json").read_text())["modalities"] == [
-        "T1",
-        "FLAIR",
-        "T1Gd",
-    ]
+    made = json.loads((tmp_path / "run/prior.json").read_text())
+    assert made["modalities"] == ["T1", "FLAIR", "T1Gd"]
+    draw, copy = made["training"]["missing"]["T1"]["FLAIR"]
+    assert draw < copy  # after two steps
+    assert "FLAIR: on held-out people a copy of" in trained.stderr
+    command = ("sample", "--prior", "run", "--input", f"c/{name}", "--modalities", "T1=clean")
+    sampled = any2all(*command, "--output", "out")
+    assert sampled.returncode == 0, sampled.stderr
+    assert f"FLAIR: on held-out people a copy of T1 came nearer to it ({copy:.1f} dB" in (
+        sampled.stderr + sampled.stdout
+    )
 
 
 def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:

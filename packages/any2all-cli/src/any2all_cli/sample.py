@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from any2all_core.copies import copy_is_nearer
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import make_sampler, prior_folder, reconstruct
 from any2all_core.sampler import Sampler
@@ -191,6 +192,11 @@ def sample_one(
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence
+        beside = prior.settings.training.get("missing", {})
+        for m, source in known.source.items():
+            said = copy_is_nearer(beside, m, known.built) if source == "missing" else None
+            if said:
+                report["modalities"][m]["held_out_says"] = said
         write_patient(folder.path, known, results)
         if reference:
             write_dicom(folder.path / "dicom", known, known.in_place(results), reference, report)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from any2all_core.checkpoint import begun, prepare_output
+from any2all_core.checkpoint import BEST, begun, prepare_output
+from any2all_core.copies import beside_copies, copy_is_nearer
 from any2all_core.examples import Examples, InMemory
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.prior import DiffusionPrior, PriorSettings, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import Progress, Stopped, train
@@ -118,7 +119,29 @@ def run(
             why = "Ctrl-C" if stopped.signal == signal.SIGINT else stopped.signal.name
             console.print(f"{why}: saved at step {stopped.step}; go on with --resume")
             raise SystemExit(128 + stopped.signal) from None
-    console.print(f"prior written to {output}, its best to {output / 'best'}")
+    if first and len(prior.modalities) > 1:
+        with console.status("drawing what is missing, to compare it with copies"):
+            _compare(output, check, console)
+    console.print(f"prior written to {output}, its best to {output / BEST}")
+
+
+def _compare(output: Path, check: Tensor, console: Console) -> None:
+    """Keep in the prior, and its best, what copies of given images are beside its draws."""
+    prior = DiffusionPrior.load(output)
+    found = beside_copies(prior, check)
+    _keep(found, prior, output)
+    best = DiffusionPrior.load(output / BEST)
+    same = best.settings.training["steps"] == prior.settings.training["steps"]
+    _keep(found if same else beside_copies(best, check), best, output / BEST)
+    for missing in prior.modalities:
+        said = copy_is_nearer(found, missing, [m for m in prior.modalities if m != missing])
+        if said:
+            console.print(f"{missing}: {said}", highlight=False, soft_wrap=True)
+
+
+def _keep(found: Mapping[str, Any], prior: DiffusionPrior, folder: Path) -> None:
+    training = {**prior.settings.training, "missing": found}
+    write_settings(dataclasses.replace(prior.settings, training=training), folder)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:

@@ -175,8 +175,7 @@ class DiffusionPrior(nn.Module):
 
             (folder / "config.json").write_text(json.dumps(dict(self.config), indent=2) + "\n")
             save_file(self.unet.state_dict(), folder / WEIGHTS)
-        text = {"format": FORMAT, **vars(self.settings)}
-        (folder / "prior.json").write_text(json.dumps(text, indent=2) + "\n")
+        write_settings(self.settings, folder)
 
     @classmethod
     def load(
@@ -222,6 +221,13 @@ class DiffusionPrior(nn.Module):
         prior.to(where, choose_dtype(precision, where.type))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
+
+
+def write_settings(settings: PriorSettings, folder: Path) -> None:
+    """Write ``prior.json``, in one rename."""
+    temporary = folder / "prior.json.part"
+    temporary.write_text(json.dumps({"format": FORMAT, **vars(settings)}, indent=2) + "\n")
+    os.replace(temporary, folder / "prior.json")
 
 
 def build_network(name: str, config: Mapping[str, Any]) -> Any:

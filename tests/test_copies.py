@@ -1,0 +1,54 @@
+"""A missing image that a copy of a given one would come nearer to is said to be one."""
+
+import math
+
+import pytest
+import torch
+from any2all_core.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_core.gaussian import GaussianPrior
+
+NAMES = ("T1", "FLAIR")
+SIZE = (4, 4)
+
+
+def drawn(correlation: float) -> torch.Tensor:
+    """Slices (8, 2, 4, 4) in [0, 1] from the Gaussian of :func:`prior`."""
+    z = torch.randn(8, 2, *SIZE, generator=torch.Generator().manual_seed(0))
+    other = correlation * z[:, 0] + math.sqrt(1 - correlation**2) * z[:, 1]
+    return (torch.stack([z[:, 0], other], 1) * 0.2 + 1) / 2
+
+
+def prior(correlation: float) -> GaussianPrior:
+    covariance = 0.04 * torch.tensor([[1.0, correlation], [correlation, 1.0]])
+    return GaussianPrior.of_pixels(NAMES, torch.zeros(2), covariance, SIZE)
+
+
+def test_a_prior_that_knows_is_nearer_than_a_copy_and_one_that_is_wrong_is_not() -> None:
+    slices = drawn(-0.95)
+    found = beside_copies(prior(-0.95), slices)
+    assert found["T1"]["FLAIR"].draw > found["T1"]["FLAIR"].copy + 3
+    assert copy_is_nearer(found, "FLAIR", ["T1"]) is None
+    alike = drawn(0.95)
+    wrong = beside_copies(prior(-0.95), alike)
+    assert wrong["FLAIR"]["T1"].copy > wrong["FLAIR"]["T1"].draw + 3
+    assert "a copy of FLAIR came nearer to it" in str(copy_is_nearer(wrong, "T1", ["FLAIR"]))
+
+
+def test_a_copy_is_at_its_best_scale() -> None:
+    slices = drawn(0.5)
+    slices[:, 1] = slices[:, 0] / 2
+    assert beside_copies(prior(0.5), slices)["T1"]["FLAIR"].copy == pytest.approx(120, abs=0.1)
+
+
+def test_what_is_said_is_of_what_is_given() -> None:
+    found = {
+        "T1": {"CT": [20.0, 18.0], "FLAIR": [21.0, 23.0]},
+        "FLAIR": {"CT": [19.0, 20.5], "T1": Nearness(25.0, 23.0)},
+    }
+    assert copy_is_nearer(found, "CT", ["T1"]) is None
+    said = copy_is_nearer(found, "CT", ["T1", "FLAIR"])
+    assert said is not None
+    assert said.startswith("on held-out people a copy of FLAIR came nearer to it (20.5 dB")
+    assert "(20.0 dB)" in said
+    assert copy_is_nearer(found, "PET", ["T1"]) is None
+    assert copy_is_nearer({}, "CT", ["T1"]) is None
