@@ -63,7 +63,7 @@ def copy_is_nearer(
     return (
         f"on held-out people a copy of {best} came nearer to it ({of[best].copy:.1f} dB at the "
         f"best scale) than one draw of this prior by {SAMPLER} ({draw:.1f} dB). Do not trust its "
-        "detail; a prior that has been trained longer does better"
+        "contrast or its detail"
     )
 
 
