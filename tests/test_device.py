@@ -149,12 +149,12 @@ def in_turn(make: Callable[[int], Any], steps: range, workers: int) -> Generator
 def test_training_on_a_gpu_keeps_everything_there(
     optimizer: Optimizer, played: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slices = torch.rand(6, 2, 16, 16)
+    slices = torch.rand(6, 2, 32, 32)  # whose loss averages out what bfloat16 rounds
     recipe = Recipe(
         channels=(8,), blocks=1, attention_levels=0, norm_groups=4, steps=3, batch_size=2,
         accumulate=2, warmup=0, optimizer=optimizer,
     )  # fmt: skip
-    settings = PriorSettings(("T1", "FLAIR"), (16, 16))
+    settings = PriorSettings(("T1", "FLAIR"), (32, 32))
 
     def losses(output: Path) -> list[float]:
         said: list[float] = []
@@ -169,7 +169,7 @@ def test_training_on_a_gpu_keeps_everything_there(
     # which looks at the device's name for whether it has a fused kernel
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda p, lr, fused: adam(p, lr, foreach=True))
-    assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=2e-3)
+    assert losses(tmp_path / "gpu") == pytest.approx(expected, rel=1e-3)
     assert DiffusionPrior.load(tmp_path / "gpu").device.type == "cpu"
 
 

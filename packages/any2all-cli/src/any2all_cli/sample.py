@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from any2all_core.copies import copy_is_nearer
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import make_sampler, prior_folder, reconstruct
 from any2all_core.sampler import Sampler
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
+from any2all_cli.copies import copy_is_nearer
 from any2all_cli.derive import find_reference, write_dicom
 from any2all_cli.known import Known, read_known
 from any2all_cli.many import begin, patients_in

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_core.checkpoint import BEST, begun, prepare_output
-from any2all_core.copies import beside_copies, copy_is_nearer
 from any2all_core.examples import Examples, InMemory
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
@@ -30,6 +29,7 @@ from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor
 
+from any2all_cli.copies import beside_copies, copy_is_nearer
 from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet

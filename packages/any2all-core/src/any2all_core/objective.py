@@ -48,9 +48,9 @@ def loss(
     return (each * asked).mean()
 
 
-def validation_slices(slices: Tensor) -> Tensor:
-    """Of slices (N, M, H, W), patient after patient, 64 that are evenly spread; all if fewer."""
-    count = min(VALIDATION_SLICES, len(slices))
+def validation_slices(slices: Tensor, count: int = VALIDATION_SLICES) -> Tensor:
+    """Of slices (N, M, H, W), patient after patient, ``count`` evenly spread; all if fewer."""
+    count = min(count, len(slices))
     return slices[torch.linspace(0, len(slices) - 1, count).round().long()]
 
 

@@ -284,7 +284,7 @@ def avoid_cudnn_attention(device: torch.device) -> None:
     """Have this process take PyTorch's own attention on a GPU.
 
     cuDNN's has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest level of a
-    U-Net of four levels for images of 128 x 128 (PyTorch's issue 196678).
+    U-Net of four levels for images of 128 x 128 (PyTorch bug 196678).
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
-from any2all_operators import BlockDiagonal, Identity
-from torch import Tensor
-
+from any2all_core.objective import validation_slices
 from any2all_core.prior import Prior
 from any2all_core.reconstruct import make_sampler, reconstruct
+from any2all_data.metrics import at_best_scale, psnr
+from any2all_operators import BlockDiagonal, Identity
+from torch import Tensor
 
 SLICES = 8
 SAMPLER = "mds"
@@ -27,11 +28,10 @@ def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]
     """{given: {missing: Nearness}} on slices that the prior was not trained on.
 
     slices: (N, M, H, W) in [0, 1], of which 8 are taken, evenly spread. Means over slices, each at
-    its best scale, as a missing image's brightness is not known: the PSNR of a x beside u, with
-    a = ⟨x, u⟩ / ⟨x, x⟩ and data range 1.
+    its best scale, as a missing image's brightness is not known (see
+    :func:`any2all_data.metrics.at_best_scale`).
     """
-    chosen = torch.linspace(0, len(slices) - 1, min(SLICES, len(slices))).round().long()
-    truth = slices[chosen]
+    truth = validation_slices(slices, SLICES)
     found: dict[str, dict[str, Nearness]] = {}
     for g, given in enumerate(prior.modalities):
         image = truth[:, g]
@@ -69,8 +69,6 @@ def copy_is_nearer(
 
 def _psnr(image: Tensor, truth: Tensor) -> float:
     """Mean over (B, H, W), each at its best scale."""
-    dims = (1, 2)
-    power = image.square().sum(dims).clamp(min=1e-12)
-    scale = (image * truth).sum(dims) / power
-    error = (scale[:, None, None] * image - truth).square().mean(dims).clamp(min=1e-12)
-    return round(float(-10 * error.log10().mean()), 2)
+    pairs = zip(image.split(1), truth.split(1), strict=True)
+    scaled = torch.cat([at_best_scale(one, other) for one, other in pairs])
+    return round(float(psnr(scaled, truth).mean()), 2)
