@@ -1,9 +1,10 @@
 """What can be done without the prior, on the same data.
 
 Reconstruction: zero-filled, CG-SENSE, L1-wavelet and total variation (SigPy), their weights tuned
-on val. Synthesis: the mean training image, a per-pixel regression, the nearest training slice; of
-MR from MR also the copy: a given image, unchanged, is taken as the missing one, of several the one
-that does best on val.
+on val; where the k-space has a phase they reconstruct a complex image and its magnitude is judged.
+Synthesis: the mean training image, a per-pixel regression, the nearest training slice; of MR from
+MR also the copy: a given image, unchanged, is taken as the missing one, of several the one that
+does best on val.
 """
 
 from __future__ import annotations
@@ -19,85 +20,23 @@ import torch
 from any2all_cli.output import write_text
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import simulate
-from any2all_data.held_out import repeatable
 from any2all_data.metrics import psnr
-from any2all_operators import BlockDiagonal, Data, SenseFourier, UserError
+from any2all_operators import BlockDiagonal, Data, Operator, SenseFourier, UserError
 from torch import Tensor
 
+from any2all_eval.classical import TUNED, Recon, image_of, scan_of, tuned
 from any2all_eval.patients import Patient, People, read_patient, training_slices, units
 from any2all_eval.study import Row
 
-WEIGHTS = (0.0005, 0.001, 0.002, 0.004, 0.008)
-ITERATIONS = 100
 TRAINING_SLICES, TUNING_SLICES, TUNING_PATIENTS = 6, 2, 6
 """Of each patient: for what is learnt, and tuned on; of so many patients of val."""
 
-Recon = Callable[[Tensor], Tensor]
-"""k-space (B, C, H, W) to images (B, H, W)."""
 
-
-def cg_sense(scan: SenseFourier, weight: float = 0.01) -> Recon:
-    """SigPy's CG-SENSE of each slice."""
-    from sigpy.mri.app import SenseRecon
-
-    return _each(scan, lambda k, maps: SenseRecon(k, maps, weight, max_iter=30, **QUIET))
-
-
-def l1_wavelet(scan: SenseFourier, weight: float) -> Recon:
-    """SigPy's L1-wavelet reconstruction of each slice."""
-    from sigpy.mri.app import L1WaveletRecon
-
-    return _each(
-        scan, lambda k, maps: L1WaveletRecon(k, maps, weight, max_iter=ITERATIONS, **QUIET)
-    )
-
-
-def total_variation(scan: SenseFourier, weight: float) -> Recon:
-    """SigPy's total-variation reconstruction of each slice, by ADMM.
-
-    Its default, the primal-dual hybrid gradient, is 3 dB from there after 1000 iterations.
-    """
-    from sigpy.mri.app import TotalVariationRecon
-
-    admm = {"solver": "ADMM", "rho": 0.01, "max_cg_iter": 5, "max_iter": 30}
-    return _each(scan, lambda k, maps: TotalVariationRecon(k, maps, weight, **admm, **QUIET))
-
-
-QUIET = {"show_pbar": False}
 ZERO_FILLED = "zero-filled"
 COPY = "copy"
 LEARNT = ("mean image", "regression", "nearest slice")
 SYNTHESIS = (*LEARNT, COPY)
-TUNED: dict[str, Callable[[SenseFourier, float], Recon]] = {
-    "CG-SENSE": cg_sense,
-    "L1-wavelet": l1_wavelet,
-    "total variation": total_variation,
-}
 RECONSTRUCTION = (ZERO_FILLED, *TUNED)
-FARTHEST = 1000.0
-"""Times the ends of WEIGHTS, at most, that a best weight is looked for."""
-
-
-def tuned(
-    method: Callable[[SenseFourier, float], Recon],
-    scan: SenseFourier,
-    data: Sequence[Tensor],
-    truths: Sequence[Tensor],
-) -> float:
-    """The weight with the best mean PSNR over (val) patients: of WEIGHTS, or beyond if better."""
-
-    def quality(weight: float) -> float:
-        solve = method(scan, weight)
-        pairs = zip(data, truths, strict=True)
-        return float(np.mean([float(psnr(solve(y).clamp(0, 1), x).mean()) for y, x in pairs]))
-
-    found = {weight: quality(weight) for weight in WEIGHTS}
-    while (best := max(found, key=found.__getitem__)) in (min(found), max(found)):
-        beyond = best / 2 if best == min(found) else best * 2
-        if not WEIGHTS[0] / FARTHEST < beyond < WEIGHTS[-1] * FARTHEST:
-            break
-        found[beyond] = quality(beyond)
-    return best
 
 
 def polynomial(inputs: Tensor) -> Tensor:
@@ -171,20 +110,6 @@ def best_copy(stacks: Sequence[Tensor], inputs: Sequence[int], target: int) -> i
     return max(inputs, key=quality)
 
 
-def _each(scan: SenseFourier, app: Callable[..., object]) -> Recon:
-    """Slice by slice; the real part, as the images are real."""
-    maps = scan.coil_maps.numpy()
-
-    def solve(y: Tensor) -> Tensor:
-        images = []
-        for k in y.numpy():
-            with repeatable():
-                images.append(app(k, maps).run().real)  # type: ignore[attr-defined]
-        return torch.from_numpy(np.stack(images)).float()
-
-    return solve
-
-
 class References:
     """All of them for one prior's images, learnt and tuned when they are first needed.
 
@@ -198,10 +123,8 @@ class References:
 
     def methods(self, row: Row, operator: BlockDiagonal) -> tuple[str, ...]:
         """Those that a row has: of k-space alone, or of clean images alone; others have none."""
-        scans = [operator.operators[m] for m in row.scored]
-        if set(row.scored) == {s.modality for s in row.known} and all(
-            isinstance(scan, SenseFourier) for scan in scans
-        ):
+        scans = [scan_of(operator.operators[m]) for m in row.scored]
+        if set(row.scored) == {s.modality for s in row.known} and None not in scans:
             return RECONSTRUCTION if self.people.groups.get("val") else (ZERO_FILLED,)
         if not row.clean or row.measured:
             return ()
@@ -220,20 +143,24 @@ class References:
             place = self.prior.modalities.index
             sources = {m: self._source(row, m) for m in self._copied(row)[1]}
             return {m: patient.stack[:, place(source)] for m, source in sources.items()}
-        scans = {m: operator.operators[m] for m in row.scored}
         return {
-            m: self._recon(method, row, m, scan)(data[m])
-            for m, scan in scans.items()
-            if isinstance(scan, SenseFourier)
+            m: self._recon(method, row, m, scan, operator.operators[m])(data[m])
+            for m, scan in self._scans(row, operator).items()
         }
 
-    def _recon(self, method: str, row: Row, modality: str, scan: SenseFourier) -> Recon:
+    def _scans(self, row: Row, operator: BlockDiagonal) -> dict[str, SenseFourier]:
+        found = {m: scan_of(operator.operators[m]) for m in row.scored}
+        return {m: scan for m, scan in found.items() if scan is not None}
+
+    def _recon(
+        self, method: str, row: Row, modality: str, scan: SenseFourier, operator: Operator
+    ) -> Recon:
         if method == ZERO_FILLED:
-            return scan.adjoint
+            return lambda y: image_of(scan, scan.adjoint(y))
         (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
         weight = self._tuned(
             f"{method}: {own}",
-            lambda: tuned(TUNED[method], scan, *self._measured(modality, scan)),
+            lambda: tuned(TUNED[method], scan, *self._measured(modality, operator)),
         )
         return TUNED[method](scan, weight)
 
@@ -273,14 +200,14 @@ class References:
             for m in self._copied(row)[1]:
                 self._source(row, m)
             return
-        for m in row.scored:
-            scan = operator.operators[m]
-            if method in LEARNT:
+        if method in LEARNT:
+            for m in row.scored:
                 self._learnt(row.clean, m)
-            elif isinstance(scan, SenseFourier):
-                self._recon(method, row, m, scan)
+            return
+        for m, scan in self._scans(row, operator).items():
+            self._recon(method, row, m, scan, operator.operators[m])
 
-    def _measured(self, modality: str, scan: SenseFourier) -> tuple[list[Tensor], list[Tensor]]:
+    def _measured(self, modality: str, scan: Operator) -> tuple[list[Tensor], list[Tensor]]:
         """Data and truths of val."""
         m = self.prior.modalities.index(modality)
         truths = [patient.stack[:, m] for patient in self._val]
