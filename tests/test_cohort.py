@@ -210,6 +210,7 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert "no val patient in the cohort: 1 of train held out" in trained.stderr
     made = json.loads((tmp_path / "run/prior.json").read_text())
     assert made["modalities"] == ["T1", "FLAIR", "T1Gd"]
+    assert made["error_floor"] == 0.04, "an untrained network is far off: the largest is best"
     draw, copy = made["training"]["missing"]["T1"]["FLAIR"]
     assert draw < copy  # after two steps
     assert "FLAIR: on held-out people a copy of" in trained.stderr

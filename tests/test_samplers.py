@@ -91,6 +91,29 @@ def test_mds_reconstructs_k_space() -> None:
     assert 0.015 < float(rms.mean()) < 0.025
 
 
+def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
+    """A prior whose every answer is off by 0.03 is put right by the data if it says so."""
+
+    class Off:
+        modalities, schedule = ("T1", "FLAIR"), two_correlated_images().schedule
+
+        def __init__(self, floor: float) -> None:
+            self.error_floor = floor
+
+        def denoise(self, x_t: Tensor, t: int) -> Tensor:
+            return two_correlated_images().denoise(x_t, t) + 0.06
+
+    truth = two_correlated_images().draw(2, generator(7))
+    scan = KSpace(acceleration=2, coils=4, acs_lines=4, noise_std=0.005).build(SIZE, SIZE)
+    operator = BlockDiagonal({"T1": scan, "FLAIR": scan})
+    data = simulate(operator, truth)
+    errors = [
+        float((reconstruct(Off(floor), operator, data, MDS(30)) - truth).square().mean().sqrt())
+        for floor in (0.0, 0.03)
+    ]
+    assert errors[1] < 0.7 * errors[0]
+
+
 @pytest.mark.parametrize("case", list(cases()))
 def test_mmps_draws_from_the_posterior(case: str) -> None:
     """Mean and spread, whatever is known; the mean within a share of the standard deviation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from PIL.Image import Image
 from rich.console import Console
 from torch import Tensor
 
-from any2all_cli.copies import beside_copies, copy_is_nearer
+from any2all_cli.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_cli.error_floor import fit_error_floor
 from any2all_cli.output import progress_bar
 from any2all_cli.parsing import name_values
 from any2all_cli.preview import contact_sheet
@@ -119,29 +120,37 @@ def run(
             why = "Ctrl-C" if stopped.signal == signal.SIGINT else stopped.signal.name
             console.print(f"{why}: saved at step {stopped.step}; go on with --resume")
             raise SystemExit(128 + stopped.signal) from None
-    if first and len(prior.modalities) > 1:
-        with console.status("drawing what is missing, to compare it with copies"):
-            _compare(output, check, console)
+    if first:
+        with console.status("held-out slices: the prior's own error, and copies beside its draws"):
+            missing = _judge(output, check)
+        for name in prior.modalities:
+            given = [m for m in prior.modalities if m != name]
+            if said := copy_is_nearer(missing, name, given):
+                console.print(f"{name}: {said}", highlight=False, soft_wrap=True)
     console.print(f"prior written to {output}, its best to {output / BEST}")
 
 
-def _compare(output: Path, check: Tensor, console: Console) -> None:
-    """Keep in the prior, and its best, what copies of given images are beside its draws."""
-    prior = DiffusionPrior.load(output)
-    found = beside_copies(prior, check)
-    _keep(found, prior, output)
+def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
+    """Keep in the prior, and its best, what held-out slices (N, M, H, W) say of it.
+
+    That is its error floor, and how near its draws, and copies, come to what is missing.
+    """
+    last = DiffusionPrior.load(output)
+    settings = judged = _judged(last, check)
+    write_settings(judged, output)
     best = DiffusionPrior.load(output / BEST)
-    same = best.settings.training["steps"] == prior.settings.training["steps"]
-    _keep(found if same else beside_copies(best, check), best, output / BEST)
-    for missing in prior.modalities:
-        said = copy_is_nearer(found, missing, [m for m in prior.modalities if m != missing])
-        if said:
-            console.print(f"{missing}: {said}", highlight=False, soft_wrap=True)
+    if best.settings.training["steps"] != last.settings.training["steps"]:
+        settings = _judged(best, check)
+    write_settings(settings, output / BEST)
+    return judged.training["missing"]
 
 
-def _keep(found: Mapping[str, Any], prior: DiffusionPrior, folder: Path) -> None:
+def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:
+    floor = fit_error_floor(prior, check)
+    prior.settings = dataclasses.replace(prior.settings, error_floor=floor)
+    found = beside_copies(prior, check) if len(prior.modalities) > 1 else {}
     training = {**prior.settings.training, "missing": found}
-    write_settings(dataclasses.replace(prior.settings, training=training), folder)
+    return dataclasses.replace(prior.settings, training=training)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:

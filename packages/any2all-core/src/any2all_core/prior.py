@@ -40,7 +40,8 @@ class Prior(Protocol):
 
         t: the time of all modalities. A prior that has an attribute ``levels`` = "separate" also
         takes one for each, (M,): 0 says that an image is known exactly, T−1 that nothing is known
-        of it, whatever x_t holds there.
+        of it, whatever x_t holds there. One that has an attribute ``error_floor`` says how large
+        the error of x̂_0 is at least, as a standard deviation in [0, 1] units.
         """
         ...
 
@@ -59,7 +60,8 @@ class PriorSettings:
     M·patch² channels on an (H/patch, W/patch) grid. ``levels``: whether each modality has a noise
     level of its own, which the network is told in M more channels, or all share one. ``network``:
     diffusers, a ``UNet2DModel``, or the name of a plugin of the group ``any2all.networks`` that
-    builds another.
+    builds another. ``error_floor``: the standard deviation, in [0, 1] units, below which the error
+    of x̂_0 does not fall, however little noise is left: a network is never exact.
     """
 
     modalities: tuple[str, ...]
@@ -70,6 +72,7 @@ class PriorSettings:
     diffusion_steps: int = 1000
     schedule: Kind = "cosine"
     network: str = "diffusers"
+    error_floor: float = 0.0
     normalisation: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,6 +107,11 @@ class DiffusionPrior(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are, and where ``x_t`` has to be."""
         return next(self.unet.parameters()).device
+
+    @property
+    def error_floor(self) -> float:
+        """That of its settings."""
+        return self.settings.error_floor
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M).

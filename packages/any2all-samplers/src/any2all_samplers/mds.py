@@ -36,7 +36,8 @@ class MDS:
 
     η is the share of fresh noise in step 3 (1: all of it), not DDIM's σ. Weight "noise":
     w_m = r_t²/noise_std_m², with r_t² = s² v/(s² + v), s² = (1−ᾱ)/4ᾱ, v = 0.04: the error that
-    x̂_0 is expected to have at t, in [0, 1] units. A noise-free modality has infinite weight, so a
+    x̂_0 is expected to have at t, in [0, 1] units, and at least the prior's ``error_floor``². A
+    noise-free modality has infinite weight, so a
     clean image is replaced outright. A number instead of "noise" is one constant weight for all
     noisy modalities, as in DDS. The preset ``paper`` has the constants of the paper.
 
@@ -126,8 +127,10 @@ def data_weights(
 ) -> dict[str, float]:
     """w_m = r_t²/noise_std_m², or ``fixed``, of the modalities that are ``guided``; 0 of others.
 
-    r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, on [0, 1] images.
+    r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, on [0, 1] images, and at least the
+    prior's ``error_floor``², if it has one.
     """
+    floor = getattr(prior, "error_floor", 0.0)
     weights = dict.fromkeys(measurement.operator.modalities, 0.0)
     for (name, operator), t in zip(measurement.operator.operators.items(), at, strict=True):
         if name not in guided or t == CLEAN:
@@ -137,6 +140,6 @@ def data_weights(
             continue
         alpha_bar = float(prior.schedule.alpha_bar[t])
         s2, prior_variance = (1 - alpha_bar) / (4 * alpha_bar), 0.04
-        expected = s2 * prior_variance / (s2 + prior_variance)
+        expected = max(s2 * prior_variance / (s2 + prior_variance), floor**2)
         weights[name] = fixed or expected / operator.noise_std**2
     return weights
