@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from any2all_cli.known import build_operator
-from any2all_cli.parsing import modality_specs
+from any2all_app.grammar import modality_specs
+from any2all_app.measurement import build_operator
 from any2all_core import load_prior, reconstruct, simulate
 from any2all_operators import BlockDiagonal, Identity, Operator
 from phase import parser

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from any2all_cli.trust import on_scan, scan_of, with_scan
+from any2all_app.trust import on_scan, scan_of, with_scan
 from any2all_core import load_prior, make_sampler, reconstruct
 from any2all_data import KSpace
 from any2all_data.held_out import HeldOut

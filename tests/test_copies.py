@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from any2all_cli.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_app.copies import Nearness, beside_copies, copy_is_nearer
 from any2all_core.gaussian import GaussianPrior
 
 NAMES = ("T1", "FLAIR")

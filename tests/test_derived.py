@@ -164,7 +164,7 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x + 8, y, z]
         dataset.save_as(path)
-    assert _unnamed(["sample", "--dicom-from=a/DOE", "--draws=2"], None) == [
+    assert _unnamed(["sample", "--dicom-from=a/DOE", "--draws=2"], ["--dicom-from"]) == [
         "sample",
         "--dicom-from=DICOM",
         "--draws=2",

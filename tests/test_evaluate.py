@@ -18,8 +18,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from any2all_cli.known import build_operator
-from any2all_cli.parsing import modality_specs
+from any2all_app.grammar import modality_specs
+from any2all_app.measurement import build_operator
 from any2all_core import DiffusionPrior, PriorSettings, simulate
 from any2all_core.network import build_prior
 from any2all_core.noise import generator

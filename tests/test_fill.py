@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from any2all_cli import fill
+from any2all_app import NamedPrior
+from any2all_app.filling import Filling, draw_missing
 from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct
 from any2all_core.network import build_prior
 from any2all_data.normalise import Range, constants
@@ -245,7 +246,8 @@ def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
     settings = PriorSettings(("T1", "CT"), (32, 32), normalisation=kept)
     prior = build_prior(TINY, settings).eval().requires_grad_(False)
     sampler = make_sampler("mds", {"steps": "3"})
-    hounsfield = fill.drawn(f"{tmp_path}/c/p-2", ["CT"], prior, sampler, 0, 8)
+    filling = Filling(NamedPrior("untrained", prior, ""), sampler, "mds")
+    hounsfield = draw_missing(f"{tmp_path}/c/p-2", ["CT"], filling)
     assert hounsfield.shape == (4, 1, 32, 32)
     assert hounsfield.min() < -500
     assert hounsfield.max() > 500

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = Path(__file__).parents[1] / "packages"
-NAMES = ("operators", "core", "samplers", "data", "cli", "demo", "eval")
+NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval")
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from any2all_cli.trust import Trust, blended, trust
+from any2all_app.trust import Trust, blended, trust
 from any2all_core import GaussianPrior, make_sampler, reconstruct
 from any2all_data import KSpace, birdcage_maps
 from any2all_data.held_out import HeldOut, phase_trial

@@ -14,8 +14,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from any2all_cli.report import check_finite
-from any2all_cli.trust import scan_of
+from any2all_app.report import check_finite
+from any2all_app.trust import scan_of
 from any2all_data import KSpace, birdcage_maps, read_raw
 from any2all_data.noise_level import noise_stds
 from any2all_data.raw import RawKSpace

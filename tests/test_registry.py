@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from any2all_cli.parsing import modality_specs
+from any2all_app.grammar import modality_specs
 from any2all_core import make_sampler
 from any2all_core.registry import find_plugin, list_plugins
 from any2all_operators import UserError

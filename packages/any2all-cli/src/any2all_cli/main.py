@@ -79,22 +79,25 @@ def train(
 
     With accelerate launch -m any2all_cli train ..., or torchrun, on several processes.
     """
+    from any2all_app.grammar import name_values
+    from any2all_app.training import Training
+
     from any2all_cli.train import run
 
-    run(
-        data,
-        output,
-        validation,
-        modalities,
-        recipe,
-        set_ or [],
-        start_from,
-        resume,
-        precision,
-        incomplete,
-        tensorboard,
-        shard,
+    training = Training(
+        data=data,
+        validation=validation,
+        modalities=tuple(modalities.split(",")) if modalities else None,
+        recipe=recipe,
+        changes=name_values(set_ or [], "--set"),
+        start_from=start_from,
+        resume=resume,
+        precision=precision,
+        incomplete=incomplete,
+        tensorboard=tensorboard,
+        shard=shard,
     )
+    run(training, output)
 
 
 @app.command()
@@ -235,9 +238,22 @@ def fill(
 
     Goes on where it was interrupted; patients are shared among the processes of torchrun.
     """
+    from any2all_app.completion import NamedPrior
+    from any2all_app.filling import Filling
+    from any2all_app.grammar import name_values
+    from any2all_core.reconstruct import make_sampler
+
     from any2all_cli.fill import run
 
-    run(url, prior, sampler, set_ or [], preset, seed, replace, batch_size, precision, device)
+    filling = Filling(
+        NamedPrior.load(prior, precision, device),
+        make_sampler(sampler, name_values(set_ or [], "--set"), preset),
+        sampler,
+        seed=seed,
+        replace=replace,
+        batch_size=batch_size,
+    )
+    run(url, filling)
 
 
 @app.command()

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from any2all_app.grammar import modality_names, slice_size
+from any2all_app.terminal import progress_bar
 from any2all_data.prepare import Outcome, Plan, Preparation, VirtualPlan, prepare_all
 from any2all_data.sources import (
     LEAST_SALT,
@@ -26,9 +28,6 @@ from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from any2all_cli.output import progress_bar
-from any2all_cli.parsing import modality_names, slice_size
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from any2all_cli.known import build_operator
-from any2all_cli.output import progress_bar, write_text
-from any2all_cli.parsing import name_and_options, name_values
+from any2all_app.folders import write_text
+from any2all_app.grammar import name_and_options, name_values
+from any2all_app.measurement import build_operator
+from any2all_app.terminal import progress_bar
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate

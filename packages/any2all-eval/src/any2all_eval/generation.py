@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_cli.output import progress_bar
-from any2all_cli.preview import contact_sheet
+from any2all_app.preview import contact_sheet
+from any2all_app.terminal import progress_bar
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import reconstruct
 from any2all_operators import BlockDiagonal, UserError

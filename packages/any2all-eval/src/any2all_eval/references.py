@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_cli.output import write_text
+from any2all_app.folders import write_text
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import simulate
 from any2all_data.metrics import psnr

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from any2all_cli.many import begin, wait_for_all
-from any2all_cli.output import write_text
-from any2all_cli.report import versions
+from any2all_app.folders import write_text
+from any2all_app.report import versions
+from any2all_app.shared_run import begin, wait_for_all
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import prior_folder
 from any2all_operators import UserError

@@ -30,7 +30,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from any2all_cli.parsing import ModalitySpec, modality_specs
+from any2all_app.grammar import ModalitySpec, modality_specs
 from any2all_data.store import UNITS
 from any2all_operators import UserError
 

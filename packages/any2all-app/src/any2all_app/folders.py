@@ -1,4 +1,4 @@
-"""Output folders that are there whole or not at all, and the bar on the way to them."""
+"""Output folders and files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ from itertools import count
 from pathlib import Path
 
 from any2all_operators import UserError
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 DEFAULT = "any2all-out"
 
@@ -85,10 +76,3 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     temporary.write_text(text)
     os.replace(temporary, path)
-
-
-def progress_bar(console: Console, said: str = "{task.description}", unit: str = "") -> Progress:
-    """What is done, a bar, how many of how many, of what unit, and the time left."""
-    columns: list[ProgressColumn] = [TextColumn(said), BarColumn(), MofNCompleteColumn()]
-    columns += [TextColumn(unit)] if unit else []
-    return Progress(*columns, TimeRemainingColumn(), console=console)

@@ -20,7 +20,7 @@ from any2all_data.patient import Volume, to_stack
 from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
 from torch import Tensor
 
-from any2all_cli.parsing import ModalitySpec, parse_slices
+from any2all_app.grammar import ModalitySpec, parse_slices
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Known:
+class PatientMeasurement:
     """What is known of a patient's slices.
 
     ``asked``: the slices to write; ``slice_ids``: those of them that a measurement does not leave
@@ -81,7 +81,7 @@ class Known:
         return float(np.linalg.norm(affine[:3, 2]))
 
 
-def read_known(
+def measure_patient(
     prior: DiffusionPrior,
     prior_name: str,
     input_: str | None,
@@ -89,7 +89,7 @@ def read_known(
     simulated: bool,
     slices: str | None,
     seed: int,
-) -> Known:
+) -> PatientMeasurement:
     """The patient's volumes and the measurement that the specs make of them."""
     note = ""
     if input_ is None:
@@ -149,7 +149,7 @@ def read_known(
     units |= {m: kept[m]["unit"] for m in ranges}
     ranges |= {m: volume.range for m, volume in volumes.items()}
     ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
-    return Known(
+    return PatientMeasurement(
         volumes,
         asked,
         ids,

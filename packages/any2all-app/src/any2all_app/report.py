@@ -13,15 +13,13 @@ import torch
 from any2all_core.registry import GROUPS, list_plugins
 from any2all_data.cohort import covered
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.normalise import Range, fixed_range
+from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import write_slices, write_volume
 from any2all_operators import Identity, Measurement, UserError
-from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
-from any2all_cli.known import Known
-from any2all_cli.preview import contact_sheet, preview
+from any2all_app.measurement import PatientMeasurement
+from any2all_app.preview import contact_sheet, preview
 
 LEAST_SQUARES_WEIGHT = 100.0
 """Of the answer without a prior: argmin 100 ‖A x − y‖² + ‖x‖², for k-space CG-SENSE."""
@@ -29,7 +27,7 @@ NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
 LARGE_RESIDUAL = 2.0
 """Residual over the noise above which a warning is given; 1 is what noise alone leaves."""
-PACKAGES = ("core", "operators", "samplers", "data", "cli")
+PACKAGES = ("core", "operators", "samplers", "data", "app")
 
 
 def versions() -> dict[str, str]:
@@ -41,7 +39,7 @@ def versions() -> dict[str, str]:
 
 
 def judge(
-    known: Known, results: Tensor, normalisation: Mapping[str, Mapping[str, Any]]
+    known: PatientMeasurement, results: Tensor, normalisation: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What the report says of each modality; normalisation: {modality: as the prior keeps it}."""
     mean = results.mean(0)
@@ -124,24 +122,37 @@ def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
     return _score(image, truth) | {f"{name}_scaled": value for name, value in scaled.items()}
 
 
-def write_patient(folder: Path, known: Known, results: Tensor) -> None:
-    """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
-    like = next(iter(known.volumes.values()), None)
+def physical_images(
+    known: PatientMeasurement, results: Tensor
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Mean and, of several draws, standard deviation: {modality: (Z, H, W)} in physical units.
+
+    results: (D, B, M, H, W) in [0, 1]. A modality that was given clean is as it went in, without
+    the rounding and the clipping of the normalisation.
+    """
     first, whole = known.asked.start, known.in_place(results)
     mean, std = whole.mean(0), whole.std(0) if len(whole) > 1 else None
+    means: dict[str, Array] = {}
+    stds: dict[str, Array] = {}
     for m, name in enumerate(known.operator.modalities):
         values = known.ranges.get(name, Range(0.0, 1.0))
-        images = {name: values.physical(mean[:, m].numpy())}
+        means[name] = values.physical(mean[:, m].numpy())
         if known.operator.operators[name] == Identity():
-            # as it went in: without the rounding and the clipping of the normalisation
-            images = {name: known.volumes[name].slices[first : known.asked.stop]}
+            means[name] = known.volumes[name].slices[first : known.asked.stop]
         if std is not None:
-            images[f"{name}_std"] = (std[:, m] * (values.high - values.low)).numpy()
-        for file, image in images.items():
-            if like is None:
-                write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
-            else:
-                write_volume(folder / f"{file}.nii.gz", image, like, first)
+            stds[name] = (std[:, m] * (values.high - values.low)).numpy()
+    return means, stds
+
+
+def write_patient(folder: Path, known: PatientMeasurement, results: Tensor) -> None:
+    """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
+    like = next(iter(known.volumes.values()), None)
+    means, stds = physical_images(known, results)
+    for file, image in (means | {f"{name}_std": std for name, std in stds.items()}).items():
+        if like is None:
+            write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
+        else:
+            write_volume(folder / f"{file}.nii.gz", image, like, known.asked.start)
     measurement = Measurement(known.operator, known.data)
     preview(measurement, results.mean(0), known.truth, known.source, known.note).save(
         folder / "preview.png"
@@ -156,51 +167,3 @@ def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> Non
         for m, name in enumerate(modalities):
             write_slices(patient / f"{name}.nii.gz", stack[m : m + 1].numpy(), NO_PLACE)
     contact_sheet(results, modalities).save(folder / "preview.png")
-
-
-def tell(console: Console, report: Mapping[str, Any], folder: Path, known: Known | None) -> None:
-    if known is None:
-        console.print(f"{report['draws']} synthetic draws in {folder}")
-        return
-    if known.note:
-        console.print(f"patient: {known.note}")
-    for name, entry in report["modalities"].items():
-        text = f"{name}: {entry['source']}"
-        if "score" in entry and entry["source"] != "measured":
-            text += f", {_figures(entry['score'])}{_at_best_scale(entry['score'])}"
-        if "score_without_prior" in entry:
-            text += f"; without the prior {_figures(entry['score_without_prior'])}"
-        if "score_zero_filled" in entry:
-            text += f", zero-filled {_figures(entry['score_zero_filled'])}"
-        if "scan" in entry and entry["residual_over_noise"]:
-            text += f", residual {entry['residual_over_noise']:.1f} x the noise"
-        console.print(text, highlight=False, soft_wrap=True)
-        if "held_out_says" in entry:
-            said = escape(f"{name}: {entry['held_out_says']}")
-            console.print(said, highlight=False, soft_wrap=True)
-        for warning in entry.get("warnings", []):
-            console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
-    console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
-
-
-def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
-    """Print how well one of many patients' images fit their data, and the warnings."""
-    for name, entry in report["modalities"].items():
-        said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
-        if "scan" in entry and entry["residual_over_noise"]:
-            said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
-        if "held_out_says" in entry:
-            said.append(entry["held_out_says"])
-        for text in said:
-            line = escape(f"{patient}: {name}: {text}")
-            console.print(line, highlight=False, soft_wrap=True)
-
-
-def _figures(score: Mapping[str, float]) -> str:
-    return f"PSNR {score['psnr']:.1f} dB, SSIM {score['ssim']:.3f}"
-
-
-def _at_best_scale(score: Mapping[str, float]) -> str:
-    if "psnr_scaled" not in score:
-        return ""
-    return f" (at the best scale {score['psnr_scaled']:.1f} dB, {score['ssim_scaled']:.3f})"

@@ -12,7 +12,7 @@ from typing import Any
 from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 
-from any2all_cli.output import write_text
+from any2all_app.folders import write_text
 
 RUN = "run.json"
 

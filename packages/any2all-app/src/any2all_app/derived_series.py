@@ -12,15 +12,15 @@ from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series
 from any2all_data.normalise import Range
 from any2all_operators import Identity, UserError
-from torch import Tensor
 
-from any2all_cli.known import Known
+from any2all_app.completion import Completion
+from any2all_app.measurement import PatientMeasurement
 
 FIRST_NUMBER = 9001
 """Of the series that are written: scanners don't count so far."""
 
 
-def find_reference(known: Known, folder: Path | None) -> Series:
+def find_reference(known: PatientMeasurement, folder: Path | None) -> Series:
     """The series whose patient, study and frame of reference the results take.
 
     Raises UserError when there is none or more than one, or what it shows does not lie where the
@@ -42,7 +42,7 @@ def find_reference(known: Known, folder: Path | None) -> Series:
     return series[0]
 
 
-def _check_place(known: Known, series: Series, folder: Path) -> None:
+def _check_place(known: PatientMeasurement, series: Series, folder: Path) -> None:
     from any2all_data.registration import QUALITY_THRESHOLD, registration_quality
 
     name, volume = next(iter(known.volumes.items()))
@@ -56,10 +56,10 @@ def _check_place(known: Known, series: Series, folder: Path) -> None:
         )
 
 
-def write_dicom(
-    folder: Path, known: Known, results: Tensor, reference: Series, report: Mapping[str, Any]
-) -> None:
+def write_dicom(folder: Path, completion: Completion, reference: Series) -> None:
     """A folder for each modality that was not given as it is."""
+    known, report = completion.measurement, completion.report
+    results = known.in_place(completion.draws)
     affine = next(iter(known.volumes.values())).affine.copy()
     affine[:3, 3] += known.asked.start * affine[:3, 2]
     mean = results.mean(0).numpy()
@@ -79,7 +79,7 @@ def write_dicom(
         write_derived(folder / name, image, reference, FIRST_NUMBER + m)
 
 
-def _in_words(name: str, verb: str, known: Known, report: Mapping[str, Any]) -> str:
+def _in_words(name: str, verb: str, known: PatientMeasurement, report: Mapping[str, Any]) -> str:
     """How a series was made, at most 1024 characters."""
     given = [
         f"{m} ({built.name})" for m, built in known.built.items() if known.source[m] != "missing"
@@ -88,7 +88,7 @@ def _in_words(name: str, verb: str, known: Known, report: Mapping[str, Any]) -> 
     of = f"mean of {report['draws']} draws" if report["draws"] > 1 else "one draw"
     said = (
         f"Research only, not for diagnosis. {name} {verb} from {', '.join(given)} with a diffusion "
-        f"model (Any2all {report['versions']['any2all-cli']}, sampler {sampler}, "
+        f"model (Any2all {report['versions']['any2all-app']}, sampler {sampler}, "
         f"{report['network_calls']} network calls, seed {report['seed']}, {of}, prior {prior})."
     )
     if verb == "synthesised":

@@ -1,0 +1,21 @@
+"""What the ``any2all`` command does, as functions: complete a patient, train, fill a cohort."""
+
+from any2all_app.completion import Completer, Completion, NamedPrior, NewPeople, complete
+from any2all_app.filling import Filling, fill
+from any2all_app.observer import Observer
+from any2all_app.training import Training, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Completer",
+    "Completion",
+    "Filling",
+    "NamedPrior",
+    "NewPeople",
+    "Observer",
+    "Training",
+    "complete",
+    "fill",
+    "train",
+]

@@ -1,0 +1,160 @@
+"""What training patients lack, drawn by a prior from what they have."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from any2all_core.reconstruct import reconstruct
+from any2all_core.sampler import Sampler
+from any2all_data.cohort import covered
+from any2all_data.inputs import open_patient
+from any2all_data.normalise import Array, Range, fixed_range
+from any2all_data.patient import to_stack
+from any2all_data.store import CohortStore
+from any2all_operators import BlockDiagonal, Identity, UserError
+
+from any2all_app.completion import NamedPrior
+from any2all_app.observer import SILENT, Observer
+from any2all_app.shared_run import share
+
+DRAWING = "drawing, patients"
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How a cohort's gaps are drawn.
+
+    Parameters
+    ----------
+    prior
+        Trained on those of its patients who lack nothing.
+    sampler, sampler_name
+        How it is drawn, and what the cohort calls that.
+    seed
+        Seed of all random numbers.
+    replace
+        Whether what another prior, sampler or seed has drawn is drawn anew.
+    batch_size
+        Slices of one network call.
+    """
+
+    prior: NamedPrior
+    sampler: Sampler
+    sampler_name: str
+    seed: int = 0
+    replace: bool = False
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size {self.batch_size}: expected at least 1")
+
+
+def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
+    """Draw once what each patient of train lacks; the cohort keeps it apart from the images.
+
+    One step of expectation maximisation: x ~ p(x | y) under a prior of patients who lack nothing;
+    training with ``incomplete`` takes the other. A run that was cut short goes on where it was, and
+    processes share the patients.
+
+    Parameters
+    ----------
+    cohort
+        Path or URL of a cohort of ``any2all prepare``.
+    filling
+        The prior and the sampler.
+    observer
+        Is told of each patient.
+
+    Returns
+    -------
+    int
+        The number of patients with gaps.
+
+    Raises
+    ------
+    UserError
+        Where the prior is of other images than the cohort, nobody lacks anything, or another prior
+        has drawn it before.
+
+    References
+    ----------
+    Rozet 2024, *Learning diffusion priors from observations by expectation maximization*,
+    arXiv 2405.13712.
+    """
+    store = CohortStore.open(cohort, writable=True)
+    prior, name = filling.prior.prior, filling.prior.name
+    if prior.settings.image_size != store.settings.size:
+        (height, width), (rows, columns) = store.settings.size, prior.settings.image_size
+        raise UserError(
+            f"--prior {name}: of {rows} x {columns}, but {cohort} has slices of {height} x "
+            f"{width}; train one on those of its patients who lack nothing"
+        )
+    lacking = store.with_gaps(prior.modalities)
+    if not lacking:
+        raise UserError(
+            f"{cohort}: no patient of train has one of {', '.join(prior.modalities)} and lacks "
+            "another; there is nothing to fill"
+        )
+    kept, fixed = prior.settings.normalisation, store.fixed()
+    both = [m for m in prior.modalities if m in store.settings.modalities]
+    if other := [m for m in both if (fixed_range(kept.get(m)) is None) != (m not in fixed)]:
+        raise UserError(
+            f"--prior {name}: its {', '.join(other)} is in other units than the cohort's; "
+            "train one on this cohort"
+        )
+    by = {"prior": filling.prior.sha256, "seed": filling.seed}
+    sampler = {"name": filling.sampler_name, **vars(filling.sampler)}
+    by |= {"sampler": json.loads(json.dumps(sampler, default=str))}
+    others = [p for p, (entry, _) in lacking.items() if entry.drawn and entry.drawn_by != by]
+    if others and not filling.replace:
+        raise UserError(
+            f"{cohort}: {len(others)} patients have images drawn by another prior, sampler or "
+            "seed; --replace draws them anew"
+        )
+    rank, processes = share()
+    own = list(lacking)[rank::processes]
+    for done, patient in enumerate(own):
+        observer.progress(DRAWING, done, len(own))
+        entry, missing = lacking[patient]
+        if entry.drawn_by != by:
+            images = draw_missing(f"{cohort.rstrip('/')}/{patient}", missing, filling)
+            store.write_drawn(patient, images, missing, by)
+    observer.progress(DRAWING, len(own), len(own))
+    return len(lacking)
+
+
+def draw_missing(patient: str, missing: Sequence[str], filling: Filling) -> Array:
+    """One draw of what a patient (COHORT/NAME) lacks, of each slice that shows a head.
+
+    (Z, M, H, W) of the missing modalities in physical units, MR in [0, 1].
+    """
+    prior = filling.prior.prior
+    modalities, kept = prior.modalities, prior.settings.normalisation
+    size, grid = prior.settings.image_size, prior.settings.training.get("grid")
+    volumes = open_patient(patient, modalities, kept, size, grid).volumes
+    stack = to_stack(volumes)
+    ids = covered(stack).nonzero().flatten()
+    result = torch.zeros(len(stack), len(missing), *size)
+    if len(ids):
+        name = patient.rpartition("/")[2]
+        key = hashlib.sha256(f"{filling.seed} {name}".encode()).digest()
+        draw = reconstruct(
+            prior,
+            BlockDiagonal({m: Identity() for m in volumes}),
+            {m: stack[ids, k] for k, m in enumerate(volumes)},
+            filling.sampler,
+            slice_ids=ids.tolist(),
+            seed=int.from_bytes(key[:8]),  # patients' noise differs
+            batch_size=filling.batch_size,
+        )[0]
+        result[ids] = draw[:, [modalities.index(m) for m in missing]]
+    images = result.numpy()
+    for k, m in enumerate(missing):
+        values = fixed_range(kept.get(m)) or Range(0.0, 1.0)
+        images[:, k] = values.physical(images[:, k])
+    return images

@@ -1,0 +1,244 @@
+"""Training of a prior on patients, by a recipe, into a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from any2all_core.checkpoint import BEST, begun, prepare_output
+from any2all_core.objective import validation_slices
+from any2all_core.options import parse_options
+from any2all_core.prior import DiffusionPrior, PriorSettings, write_settings
+from any2all_core.recipe import Recipe, read_recipe
+from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
+from any2all_core.training import Progress
+from any2all_core.training import train as train_on
+from any2all_core.weights import engine
+from any2all_data.augment import augment
+from any2all_data.normalise import fixed_range
+from any2all_data.store import is_cohort
+from any2all_operators import BlockDiagonal, UserError
+from PIL.Image import Image
+from torch import Tensor
+
+from any2all_app.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_app.error_floor import fit_error_floor
+from any2all_app.observer import SILENT, Observer
+from any2all_app.preview import contact_sheet
+from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
+
+DRAWS, DRAW_STEPS = 8, 25
+JUDGING = "held-out slices: the prior's own error, and copies beside its draws"
+Write = Callable[[int, dict[str, float], Image | None], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a prior is trained.
+
+    Parameters
+    ----------
+    data
+        A cohort of ``any2all prepare``, as a path or a URL, or a folder of
+        <patient>/<modality>.nii.gz.
+    validation
+        A folder of held-out patients; None holds out a tenth of a folder. A cohort says who is val.
+    modalities
+        Their names, in order; None takes all that every patient has.
+    recipe
+        "small", "paper", a TOML file like theirs; None is small, or that of the resumed run.
+    changes
+        {name: value as text} of the recipe.
+    start_from
+        A prior to begin with, of some of these modalities or of others besides.
+    resume
+        Whether to go on with the run in the output folder.
+    precision
+        "auto", "float32" or "bfloat16".
+    incomplete
+        Whether patients count who lack modalities.
+    tensorboard
+        Whether curves and samples are written for TensorBoard, too.
+    shard
+        Whether the weights are shared out among the processes, too (FSDP).
+    """
+
+    data: str
+    validation: Path | None = None
+    modalities: tuple[str, ...] | None = None
+    recipe: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    start_from: str | None = None
+    resume: bool = False
+    precision: str = "auto"
+    incomplete: bool = False
+    tensorboard: bool = False
+    shard: bool = False
+
+    def __post_init__(self) -> None:
+        names = self.modalities
+        if names and len(set(names)) < len(names):
+            raise UserError(f"--modalities {','.join(names)}: one is given twice")
+        if is_cohort(self.data):
+            if self.validation is not None:
+                raise UserError(
+                    f"--validation: {self.data} is a cohort, which says itself who is val"
+                )
+        elif self.incomplete:
+            raise UserError(
+                f"--incomplete: {self.data} is no cohort; make one with any2all prepare"
+            )
+
+
+def train(training: Training, output: str | Path, observer: Observer = SILENT) -> Path:
+    """Train a prior, and keep in it what held-out slices say of it.
+
+    Parameters
+    ----------
+    training
+        What is trained on, and how.
+    output
+        A new folder for the prior and its checkpoints, or that of the run to go on with.
+    observer
+        Is told of the patients read, of each step, and at the end where a copy comes nearer than a
+        draw.
+
+    Returns
+    -------
+    Path
+        The prior's folder; the prior of the least held-out loss is in its folder ``best``.
+
+    Raises
+    ------
+    UserError
+        For data, a recipe or a folder that can't be used; in one line.
+    any2all_core.training.Stopped
+        On Ctrl-C or SIGTERM; the run is saved.
+    """
+    output = Path(output)
+    recipe = _recipe(training, output)
+    start = load_prior(training.start_from, "float32", "cpu") if training.start_from else None
+    first = engine().is_main_process
+    if first:
+        prepare_output(output, training.resume)
+    found = _slices(training, recipe.levels == "separate", observer)
+    settings, held_out = found.settings, validation_slices(found.held_out)
+    observer.say(
+        f"trained on {len(found.examples)} slices, validated on {len(held_out)} of other patients; "
+        f"{', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
+    )
+    in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
+    write = _tensorboard(output) if training.tensorboard and first else None
+    train_on(
+        found.examples,
+        held_out,
+        settings,
+        recipe,
+        output,
+        augment=functools.partial(augment, in_units=in_units),
+        start_from=start,
+        resume=training.resume,
+        shard=training.shard,
+        precision=training.precision,
+        report=functools.partial(_report, observer, output, recipe.steps, write),
+    )
+    if first:
+        observer.progress(JUDGING, 0, 1)
+        missing = _judge(output, held_out)
+        observer.progress(JUDGING, 1, 1)
+        for name in settings.modalities:
+            given = [m for m in settings.modalities if m != name]
+            if said := copy_is_nearer(missing, name, given):
+                observer.say(f"{name}: {said}")
+    return output
+
+
+def _recipe(training: Training, output: Path) -> Recipe:
+    if training.resume and training.recipe is None:
+        recipe, source = begun(output)["recipe"], f"recipe of {output}"
+    else:
+        name = training.recipe or "small"
+        recipe, source = read_recipe(name), f"recipe {name}"
+    return dataclasses.replace(recipe, **parse_options(Recipe, training.changes, source))
+
+
+def _slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
+    if is_cohort(training.data):
+        return of_cohort(training.data, training.modalities, training.incomplete, native, observer)
+    return of_folders(training.data, training.validation, training.modalities, observer)
+
+
+def _report(
+    observer: Observer, output: Path, steps: int, write: Write | None, progress: Progress
+) -> None:
+    """Show a step; where the prior was validated, also its figures and what it draws by now."""
+    speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
+    observer.progress("training", progress.step, steps, speed)
+    if write:
+        write(progress.step, {"loss": progress.loss}, None)
+    if progress.validation is not None and progress.prior is not None:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
+        observer.say(f"step {progress.step}: {figures}")
+        sheet = _draw(progress.prior, output, progress.step)
+        if write:
+            write(progress.step, progress.validation, sheet)
+
+
+def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
+    """Keep in the prior, and its best, what held-out slices (N, M, H, W) say of it.
+
+    That is its error floor, and how near its draws, and copies, come to what is missing.
+    """
+    last = DiffusionPrior.load(output)
+    settings = judged = _judged(last, check)
+    write_settings(judged, output)
+    best = DiffusionPrior.load(output / BEST)
+    if best.settings.training["steps"] != last.settings.training["steps"]:
+        settings = _judged(best, check)
+    write_settings(settings, output / BEST)
+    return judged.training["missing"]
+
+
+def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:
+    floor = fit_error_floor(prior, check)
+    prior.settings = dataclasses.replace(prior.settings, error_floor=floor)
+    found = beside_copies(prior, check) if len(prior.modalities) > 1 else {}
+    training = {**prior.settings.training, "missing": found}
+    return dataclasses.replace(prior.settings, training=training)
+
+
+def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:
+    """A contact sheet of what the prior draws by now, in few steps; it is also written."""
+    sampler = make_sampler("ddpm", {"steps": str(DRAW_STEPS)})
+    shape = (1, *prior.settings.image_size)
+    with torch.random.fork_rng():
+        stacks = reconstruct(prior, BlockDiagonal({}), {}, sampler, shape=shape, draws=DRAWS)
+    (output / "draws").mkdir(exist_ok=True)
+    sheet = contact_sheet(stacks[:, 0], prior.modalities)
+    sheet.save(output / "draws" / f"{step:07d}.png")
+    return sheet
+
+
+def _tensorboard(output: Path) -> Write:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs it; run pip install 'any2all-cli[tensorboard]'"
+        ) from None
+    writers: list[SummaryWriter] = []  # opened when training has begun
+
+    def write(step: int, figures: dict[str, float], draws: Image | None) -> None:
+        writers[:] = writers or [SummaryWriter(output / "tensorboard")]
+        for name, value in figures.items():
+            writers[0].add_scalar(name, value, step)
+        if draws is not None:
+            writers[0].add_image("draws", np.asarray(draws), step, dataformats="HW")
+        writers[0].flush()
+
+    return write

@@ -1,0 +1,146 @@
+"""The slices that a prior is trained on, those it is judged by, and what it must say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from any2all_core.examples import Examples, InMemory
+from any2all_core.prior import PriorSettings
+from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_data.normalise import MR_NORMALISATION
+from any2all_data.store import CohortSlices, CohortStore, Entry
+from any2all_operators import UserError
+from torch import Tensor
+
+from any2all_app.observer import Observer
+
+READING = "reading patients"
+
+
+@dataclass(frozen=True)
+class TrainingSlices:
+    """``examples``: to train on; ``held_out``: (N, M, H, W) in [0, 1], of other patients."""
+
+    examples: Examples
+    held_out: Tensor
+    settings: PriorSettings
+
+
+def of_folders(
+    data: str,
+    validation: Path | None,
+    wanted: tuple[str, ...] | None,
+    observer: Observer,
+) -> TrainingSlices:
+    """Those of DATA/<patient>/<modality>.nii.gz; held out is a tenth, or ``validation``."""
+    patients = find_patients(Path(data))
+    if validation is not None:
+        held_out = find_patients(validation)
+    else:
+        count = max(1, len(patients) // 10)
+        if len(patients) < 2:
+            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
+        patients, held_out = patients[:-count], patients[-count:]
+    names = wanted or find_modalities(patients)
+    advance = _counted(observer, len(patients) + len(held_out))
+    slices = read_slices(patients, names, advance)
+    check = read_slices(held_out, names, advance)
+    kept = {name: MR_NORMALISATION for name in names}
+    settings = PriorSettings(names, _size(slices), normalisation=kept)
+    return TrainingSlices(InMemory(slices), check, settings)
+
+
+def of_cohort(
+    data: str,
+    wanted: tuple[str, ...] | None,
+    incomplete: bool,
+    native: bool,
+    observer: Observer,
+) -> TrainingSlices:
+    """Those of a cohort, which says who is held out, and how images are scaled.
+
+    incomplete: whether patients count who lack modalities; native: whether their gaps are trained
+    on as they are, and not as a prior has filled them.
+    """
+    store = CohortStore.open(data)
+    names = wanted or store.settings.modalities
+    if not set(names) <= set(store.settings.modalities):
+        raise UserError(
+            f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
+        )
+    lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
+    filled = {} if native or not incomplete else _filled(store, names)
+    patients, held_out = store.having(names, "train"), store.having(names, "val")
+    if not held_out:
+        count = max(1, len(patients) // 10)
+        held_out = dict(list(patients.items())[-count:])
+        patients = {p: e for p, e in patients.items() if p not in held_out}
+        observer.say(f"no val patient in the cohort: {count} of train held out to validate")
+    patients |= lacking
+    if not patients:
+        raise UserError(
+            f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
+            f"{data}, or take fewer --modalities"
+        )
+    advance = _counted(observer, len(patients) + len(held_out))
+    examples = CohortSlices(store, patients, names, advance, not native)
+    check = store.slices(held_out, names, advance)
+    everything = store.normalisation()
+    kept = {name: everything[name] for name in names}
+    corrected = [entry.preparation.get("bias_correct", False) for entry in patients.values()]
+    grid = {
+        "spacing": store.settings.spacing,
+        "reference": store.settings.reference,
+        "bias_correct": any(corrected),
+    }
+    made_of: dict[str, Any] = {"grid": grid}
+    if store.settings.virtual:
+        made_of["virtual"] = True
+    if native and lacking:
+        observer.say(
+            f"{len(lacking)} patients of train lack some of {', '.join(names)}: what is absent "
+            "bears no loss"
+        )
+        made_of["incomplete"] = len(lacking)
+    if filled:
+        observer.say(f"{len(filled)} patients of train with images drawn by a prior: synthetic")
+        by = [entry.drawn_by for entry in filled.values()]
+        made_of["drawn"] = {
+            "patients": len(filled),
+            "by": [entry for k, entry in enumerate(by) if entry not in by[:k]],
+        }
+    settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
+    return TrainingSlices(examples, check, settings)
+
+
+def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
+    """The patients of train whose gaps are filled, which all of them have to be."""
+    lacking = store.with_gaps(names)
+    filled = {p: e for p, (e, missing) in lacking.items() if set(missing) <= set(e.drawn)}
+    if len(filled) < len(lacking):
+        raise UserError(
+            f"--incomplete: {len(lacking) - len(filled)} of the {len(lacking)} patients of train "
+            f"who lack some of {', '.join(names)} have no draws of it, which a recipe with "
+            f"levels=shared needs; run any2all fill {store.url} --prior PRIOR, of these "
+            "modalities, or take levels=separate"
+        )
+    return filled
+
+
+def _size(slices: Tensor) -> tuple[int, int]:
+    return slices.shape[2], slices.shape[3]
+
+
+def _counted(observer: Observer, total: int) -> Callable[[], None]:
+    """Called once a patient that was read."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        observer.progress(READING, done, total)
+
+    return advance

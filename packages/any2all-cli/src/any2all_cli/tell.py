@@ -1,0 +1,58 @@
+"""What ``any2all sample`` says of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from any2all_app.completion import Completion
+from rich.console import Console
+from rich.markup import escape
+
+
+def tell(console: Console, completion: Completion, folder: Path) -> None:
+    """Print what became of each modality, and where the files are."""
+    report, note = completion.report, completion.measurement.note
+    if note:
+        console.print(f"patient: {note}")
+    for name, entry in report["modalities"].items():
+        text = f"{name}: {entry['source']}"
+        if "score" in entry and entry["source"] != "measured":
+            text += f", {_figures(entry['score'])}{_at_best_scale(entry['score'])}"
+        if "score_without_prior" in entry:
+            text += f"; without the prior {_figures(entry['score_without_prior'])}"
+        if "score_zero_filled" in entry:
+            text += f", zero-filled {_figures(entry['score_zero_filled'])}"
+        if "scan" in entry and entry["residual_over_noise"]:
+            text += f", residual {entry['residual_over_noise']:.1f} x the noise"
+        console.print(text, highlight=False, soft_wrap=True)
+        if "held_out_says" in entry:
+            said = escape(f"{name}: {entry['held_out_says']}")
+            console.print(said, highlight=False, soft_wrap=True)
+        for warning in entry.get("warnings", []):
+            console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
+    console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
+
+
+def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
+    """Print how well one of many patients' images fit their data, and the warnings."""
+    for name, entry in report["modalities"].items():
+        said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
+        if "scan" in entry and entry["residual_over_noise"]:
+            said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
+        if "held_out_says" in entry:
+            said.append(entry["held_out_says"])
+        for text in said:
+            line = escape(f"{patient}: {name}: {text}")
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _figures(score: Mapping[str, float]) -> str:
+    return f"PSNR {score['psnr']:.1f} dB, SSIM {score['ssim']:.3f}"
+
+
+def _at_best_scale(score: Mapping[str, float]) -> str:
+    if "psnr_scaled" not in score:
+        return ""
+    return f" (at the best scale {score['psnr_scaled']:.1f} dB, {score['ssim_scaled']:.3f})"
