@@ -12,10 +12,15 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["use", "own arrays", "plugin"])
-def test_python_blocks_run(block: str) -> None:
+@pytest.mark.parametrize("block", BLOCKS, ids=["patient", "arrays", "own arrays", "plugin"])
+def test_python_blocks_run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "readme"}
     exec(compile(block, "README.md", "exec", dont_inherit=True), names)
+    if "completion" in names:
+        assert names["flair"].shape == (1, 128, 128)  # type: ignore[attr-defined]
+        assert "a copy of T1 came nearer" in names["said"]["held_out_says"]  # type: ignore[index]
+        assert (tmp_path / "out/T1Gd.nii.gz").exists()
     if "x" in names:
         assert names["x"].shape == (1, *names["truth"].shape)  # type: ignore[attr-defined]
     if "head" in names:
