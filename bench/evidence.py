@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from any2all_eval.claims import SIGNIFICANT, Claim, Step
-from any2all_eval.run import VIRTUAL
+from any2all_eval.evaluation import VIRTUAL
 from any2all_eval.statistics import Difference, Mean
 from any2all_eval.tables import markdown_table
 from PIL import Image

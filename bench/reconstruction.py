@@ -25,7 +25,7 @@ from any2all_data import KSpace, read_patient, to_stack
 from any2all_data.cohort import covered, find_patients, read_slices
 from any2all_data.metrics import psnr, ssim
 from any2all_eval.classical import cg_sense, l1_wavelet, tuned
-from any2all_eval.evaluate import sampler_of
+from any2all_eval.parts import sampler_of
 from any2all_eval.references import regression
 from any2all_operators import BlockDiagonal, Identity, SenseFourier
 from torch import Tensor

@@ -32,11 +32,12 @@ from any2all_eval.claims import Results, decide
 from any2all_eval.frechet import features, frechet
 from any2all_eval.generation import judge
 from any2all_eval.lesions import spots
-from any2all_eval.metrics import fid, scores
+from any2all_eval.metrics import fid, scores, through_plane
 from any2all_eval.patients import find_people, read_patient
 from any2all_eval.statistics import by_patient, difference, mean_of
 from any2all_eval.study import SHIPPED, Row, Study, read_study
 from any2all_eval.tables import lines_of
+from any2all_eval.uncertainty import uncertainty
 from any2all_operators import BlockDiagonal, UserError
 from conftest import MODALITIES, TINY, Run, phantom, write_patient
 
@@ -303,6 +304,30 @@ def test_scores_against_what_they_are_defined_as() -> None:
     nmse = float(error[0].square().sum() / truth[0].double().square().sum())
     assert found["nmse"][0] == pytest.approx(nmse, rel=1e-4)
     assert math.isnan(found["psnr_lesion"][0])
+
+
+def test_the_spread_of_draws_is_judged_by_their_error() -> None:
+    """Draws of the truth's own distribution cover it and are as far apart as from it."""
+    normal = torch.randn(9, 2, 64, 64, generator=generator(8))
+    head = torch.ones(2, 64, 64, dtype=torch.bool)
+    truth, draws = normal[0], normal[1:]
+    found = uncertainty(draws.mean(0), draws.std(0), truth, head, 8)
+    assert found["coverage"] == pytest.approx([0.9, 0.9], abs=0.02)
+    assert found["spread"] == pytest.approx([1, 1], abs=0.05)
+    sure = uncertainty(draws.mean(0), draws.std(0) / 2, truth, head, 8)
+    assert sure["spread"] == pytest.approx([0.5, 0.5], abs=0.03)
+    assert max(sure["coverage"]) < 0.7
+
+
+def test_flicker_is_told_of_neighbouring_slices() -> None:
+    truth = torch.rand(4, 16, 16, generator=generator(9))
+    head = torch.ones(4, 16, 16, dtype=torch.bool)
+    places = (3, 4, 6, 7)
+    assert through_plane(truth, truth, head, places) == pytest.approx({0: 0, 2: 0}, abs=1e-6)
+    still = truth[:1].expand(4, -1, -1)
+    assert through_plane(still, truth, head, places) == pytest.approx({0: 1, 2: 1})
+    flicker = truth + 0.5 * torch.tensor([1.0, -1.0, 1.0, -1.0])[:, None, None]
+    assert min(through_plane(flicker, truth, head, places).values()) > 2
 
 
 def test_lesions_lost_and_invented() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from any2all_app.copies import copy_is_nearer
 from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, name_values
 from any2all_app.measurement import PatientMeasurement, measure_patient
-from any2all_app.observer import SILENT, Observer
+from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.report import (
     check_finite,
     judge,
@@ -184,18 +184,9 @@ class Completer:
         observer: Observer,
     ) -> Tensor:
         total = self.sampler.steps * -(-self.draws * slices // self.batch_size)
-        done = 0
-
-        def called() -> None:
-            nonlocal done
-            done += 1
-            observer.progress(SAMPLING, done, total)
-
-        observer.progress(SAMPLING, 0, total)
         options |= {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
-        return reconstruct(
-            self.prior.prior, operator, data, self.sampler, progress=called, **options
-        )
+        options["progress"] = Count(observer, SAMPLING, total)
+        return reconstruct(self.prior.prior, operator, data, self.sampler, **options)
 
     def _trusted(self, measurement: PatientMeasurement, observer: Observer) -> dict[str, Trust]:
         """Whether the prior helps, of every scan that was measured."""

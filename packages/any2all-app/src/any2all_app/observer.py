@@ -18,3 +18,16 @@ class Observer:
 
 
 SILENT = Observer()
+
+
+class Count:
+    """Called once for each thing that is done; tells an observer how many of how many."""
+
+    def __init__(self, observer: Observer, what: str, total: int) -> None:
+        self.observer, self.what, self.total, self.done = observer, what, total, 0
+        if total:
+            observer.progress(what, 0, total)
+
+    def __call__(self) -> None:
+        self.done += 1
+        self.observer.progress(self.what, self.done, self.total)

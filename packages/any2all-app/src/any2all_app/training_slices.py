@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from any2all_data.store import CohortSlices, CohortStore, Entry
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_app.observer import Observer
+from any2all_app.observer import Count, Observer
 
 READING = "reading patients"
 
@@ -45,7 +45,7 @@ def of_folders(
             raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     names = wanted or find_modalities(patients)
-    advance = _counted(observer, len(patients) + len(held_out))
+    advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance)
     check = read_slices(held_out, names, advance)
     kept = {name: MR_NORMALISATION for name in names}
@@ -85,7 +85,7 @@ def of_cohort(
             f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
             f"{data}, or take fewer --modalities"
         )
-    advance = _counted(observer, len(patients) + len(held_out))
+    advance = Count(observer, READING, len(patients) + len(held_out))
     examples = CohortSlices(store, patients, names, advance, not native)
     check = store.slices(held_out, names, advance)
     everything = store.normalisation()
@@ -132,15 +132,3 @@ def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
 
 def _size(slices: Tensor) -> tuple[int, int]:
     return slices.shape[2], slices.shape[3]
-
-
-def _counted(observer: Observer, total: int) -> Callable[[], None]:
-    """Called once a patient that was read."""
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        observer.progress(READING, done, total)
-
-    return advance

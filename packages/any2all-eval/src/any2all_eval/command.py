@@ -61,26 +61,30 @@ def evaluate(
 
     Patients are shared among the processes of torchrun -m any2all_cli evaluate ...
     """
-    from any2all_eval.run import run
+    from any2all_app.terminal import observed
+    from rich.console import Console
 
-    whole = run(
-        studies,
-        input_,
-        output,
-        prior,
-        sampler or [],
-        draws,
-        group,
-        patients,
-        slices,
-        references,
-        lpips,
-        inception,
-        shown,
-        resume,
-        batch_size,
-        precision,
-        device,
+    from any2all_eval.evaluation import Evaluation
+    from any2all_eval.evaluation import evaluate as evaluate_
+
+    asked = Evaluation(
+        studies=studies,
+        input=input_,
+        prior=prior,
+        samplers=sampler or [],
+        draws=draws,
+        group=group,
+        patients=patients,
+        slices=slices,
+        references=references,
+        lpips=lpips,
+        inception=inception,
+        shown=shown,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
     )
+    with observed(Console(stderr=True)) as observer:
+        whole = evaluate_(asked, output, observer, resume=resume)
     if not whole:
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from any2all_eval.claims import Results
-from any2all_eval.evaluate import PARTS, TRUTH, Part, slug
+from any2all_eval.parts import PARTS, TRUTH, Part, slug
 from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, Line
 

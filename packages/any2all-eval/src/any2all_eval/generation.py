@@ -15,18 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.preview import contact_sheet
-from any2all_app.terminal import progress_bar
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import reconstruct
 from any2all_operators import BlockDiagonal, UserError
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
-from any2all_eval.evaluate import sampler_of, slug, write_npz
 from any2all_eval.frechet import Axes, features, frechet
 from any2all_eval.metrics import FID
+from any2all_eval.parts import sampler_of, slug, write_npz
 from any2all_eval.patients import People, evenly, read_patient
 from any2all_eval.study import Study
 
@@ -85,7 +84,7 @@ def generate(
     slices: int | None,
     output: Path,
     distance: FID | None = None,
-    seed: int = 0,
+    observer: Observer = SILENT,
 ) -> dict[str, Generation]:
     """{row: figures} of the rows in which nothing is known, beside everybody in train.
 
@@ -97,7 +96,7 @@ def generate(
         for row in study.rows:
             if not row.known:
                 folder = output / DRAWS / study.name / slug(sampler)
-                draws = drawn(prior, sampler, study.draws, folder, seed)
+                draws = drawn(prior, sampler, study.draws, folder, observer)
                 sheet = contact_sheet(draws[:BATCH], prior.modalities)
                 sheet.save(folder / "sheet.png", optimize=True)
                 name = f"{study.name}: {row.name} ({sampler})"
@@ -107,28 +106,29 @@ def generate(
     return found
 
 
-def drawn(prior: DiffusionPrior, sampler: str, count: int, folder: Path, seed: int) -> Tensor:
+def drawn(
+    prior: DiffusionPrior, sampler: str, count: int, folder: Path, observer: Observer
+) -> Tensor:
     """(count, M, H, W) from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, *prior.settings.image_size)
     algorithm = sampler_of(sampler)
     paths = {first: folder / f"{first:05d}.npz" for first in range(0, count, BATCH)}
     left = {first: path for first, path in paths.items() if not path.exists()}
-    with progress_bar(Console(stderr=True), "drawing", "network calls") as bar:
-        task = bar.add_task("", total=algorithm.steps * len(left))
-        for first, path in left.items():
-            made = reconstruct(
-                prior,
-                BlockDiagonal({}),
-                {},
-                algorithm,
-                shape=shape,
-                draws=min(BATCH, count - first),
-                batch_size=BATCH,
-                seed=seed + first,
-                progress=lambda: bar.advance(task),
-            )
-            write_npz(path, {"draws": made[:, 0].half().numpy()})
+    called = Count(observer, "drawing, network calls", algorithm.steps * len(left))
+    for first, path in left.items():
+        made = reconstruct(
+            prior,
+            BlockDiagonal({}),
+            {},
+            algorithm,
+            shape=shape,
+            draws=min(BATCH, count - first),
+            batch_size=BATCH,
+            seed=first,
+            progress=called,
+        )
+        write_npz(path, {"draws": made[:, 0].half().numpy()})
     stacks = []
     for path in paths.values():
         with np.load(path) as kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -51,6 +51,25 @@ def scores(
     if perceptual is not None:
         found["lpips"] = perceptual(image, truth)
     return {name: [float(v) for v in values] for name, values in found.items()}
+
+
+def through_plane(
+    image: Tensor, truth: Tensor, head: Tensor, places: Sequence[int]
+) -> dict[int, float]:
+    """{slice: how far the step to the next slice is from the truth's}, for neighbours.
+
+    Σ |(u_{k+1} − u_k) − (x_{k+1} − x_k)| / Σ |x_{k+1} − x_k| over the head of (B, H, W), whose
+    slices lie at ``places`` in the volume. An image that does not change through the slices has 1;
+    more is flicker.
+    """
+    found = {}
+    for b in range(len(places) - 1):
+        both = head[b] & head[b + 1]
+        step = (truth[b + 1] - truth[b])[both]
+        if places[b + 1] == places[b] + 1 and float(step.abs().sum()) > 0:
+            gap = (image[b + 1] - image[b])[both] - step
+            found[b] = float(gap.abs().sum() / step.abs().sum())
+    return found
 
 
 def inside(values: Tensor, mask: Tensor) -> Tensor:

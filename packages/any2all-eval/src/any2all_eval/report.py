@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from any2all_eval.claims import Claim, said
-from any2all_eval.evaluate import PARTS, TRUTH, Part
 from any2all_eval.generation import Generation
 from any2all_eval.lesions import SHOWS_LESIONS
+from any2all_eval.parts import PARTS, TRUTH, Part
 from any2all_eval.patients import evenly
 from any2all_eval.study import Study
 from any2all_eval.tables import (

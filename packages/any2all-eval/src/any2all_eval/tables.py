@@ -28,6 +28,9 @@ METRICS = {
     "psnr_head": ("PSNR, head", 2),
     "psnr_lesion": ("PSNR, lesion", 2),
     "lpips": ("LPIPS", 3),
+    "coverage": ("coverage of the 90 % interval", 3),
+    "spread": ("spread over error", 2),
+    "through_plane": ("through-plane error", 3),
 }
 """{metric: (what it is called, decimals)}"""
 LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
@@ -38,7 +41,10 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
     ">": "$>$",
     "²": "$^2$",
 }
-SHOWN = ("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips")
+SHOWN = (
+    *("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
+    *("coverage", "spread", "through_plane"),
+)
 OVERVIEWS = {
     "PSNR (dB) / SSIM:": ("psnr", "ssim"),
     "PSNR (dB) / SSIM of MR at the best scale of each volume:": ("psnr_scaled", "ssim_scaled"),

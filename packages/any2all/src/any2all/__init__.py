@@ -3,6 +3,9 @@
 All that the command ``any2all`` does, and what a method of one's own is made of.
 """
 
+from importlib import import_module
+from typing import Any
+
 from any2all_app import (
     Completer,
     Completion,
@@ -20,6 +23,22 @@ from any2all_data import KSpace
 from any2all_operators import BlockDiagonal, Identity, Operator, UserError, check_operator
 
 __version__ = "0.1.0"
+
+OPTIONAL = {"Evaluation": "any2all_eval.evaluation", "evaluate": "any2all_eval.evaluation"}
+"""{name: the module that has it}; pip install "any2all[evaluate]" brings it."""
+
+
+def __getattr__(name: str) -> Any:
+    """The names of packages that need not be installed."""
+    if name not in OPTIONAL:
+        raise AttributeError(f"module 'any2all' has no attribute {name!r}")
+    try:
+        return getattr(import_module(OPTIONAL[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "any2all_eval":
+            raise
+        raise UserError(f'{name} needs it; run pip install "any2all[evaluate]"') from None
+
 
 __all__ = [
     "BlockDiagonal",

@@ -1,4 +1,4 @@
-"""The run behind ``any2all evaluate``."""
+"""The evaluation of a prior and of samplers on held-out patients: studies to report."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import math
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from any2all_app.folders import write_text
+from any2all_app.observer import SILENT, Observer
 from any2all_app.report import versions
 from any2all_app.shared_run import begin, wait_for_all
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import prior_folder
 from any2all_operators import UserError
-from rich.console import Console
 
 from any2all_eval.beaten import compare, told
 from any2all_eval.claims import Results, decide
-from any2all_eval.evaluate import Evaluation, records_in, sampler_of
 from any2all_eval.figures import curves_figure, scatter_figure, write_figures
 from any2all_eval.generation import check, generate
 from any2all_eval.metrics import fid
 from any2all_eval.metrics import lpips as load_lpips
+from any2all_eval.parts import Evaluator, records_in, sampler_of
 from any2all_eval.patients import find_people, has_all
 from any2all_eval.references import References
 from any2all_eval.report import report_page
@@ -37,61 +37,126 @@ JUDGED = ("test", "val")
 VIRTUAL = "virtual people, simulated; no such people exist"
 
 
-def run(
-    study_names: list[str],
-    input_: str,
-    output: Path,
-    prior_name: str,
-    samplers: list[str],
-    draws: int | None,
-    group: str,
-    limit: int | None,
-    slices: int | None,
-    with_references: bool,
-    with_lpips: bool,
-    inception: Path | None,
-    shown: int,
-    resume: bool,
-    batch_size: int,
-    precision: str,
-    device: str,
+@dataclass(frozen=True)
+class Evaluation:
+    """What is evaluated.
+
+    Parameters
+    ----------
+    studies
+        reconstruction, synthesis, mixed, generation, or TOML files like theirs.
+    input
+        A cohort, or a folder with the folders train, val and test of patients.
+    prior
+        A folder, an installed prior's name, or hf:OWNER/NAME.
+    samplers
+        NAME[:OPTION=VALUE...] instead of the studies' own.
+    draws
+        The mean of so many is judged; None leaves it to the studies.
+    group
+        "test", or "val" to tune on.
+    patients, slices
+        The first so many patients, and of each so many slices, evenly spread; None takes all.
+    references
+        Whether what does without the prior is judged, too.
+    lpips
+        Whether LPIPS is measured, whose network torchvision fetches.
+    inception
+        File of the weights that FID needs.
+    shown
+        Patients whose images are in report.html.
+    batch_size
+        Slices of one network call.
+    precision, device
+        As of ``DiffusionPrior.load``.
+    """
+
+    studies: Sequence[str]
+    input: str
+    prior: str = "lgg"
+    samplers: Sequence[str] = ()
+    draws: int | None = None
+    group: str = "test"
+    patients: int | None = None
+    slices: int | None = None
+    references: bool = True
+    lpips: bool = False
+    inception: Path | None = None
+    shown: int = 3
+    batch_size: int = 8
+    precision: str = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.group not in JUDGED:
+            raise UserError(f"--group {self.group}: expected {' or '.join(JUDGED)}")
+
+
+def evaluate(
+    asked: Evaluation, output: str | Path, observer: Observer = SILENT, *, resume: bool = False
 ) -> bool:
-    """Do every part that is not there, write what all of them say; False if some were refused."""
-    if group not in JUDGED:
-        raise UserError(f"--group {group}: expected {' or '.join(JUDGED)}")
-    folder = prior_folder(prior_name)
-    prior = DiffusionPrior.load(folder, precision, device)
-    studies = [_changed(read_study(n, prior.modalities), samplers, draws) for n in study_names]
+    """Do every part that is not there, and write what all of them say.
+
+    Parameters
+    ----------
+    asked
+        What is evaluated.
+    output
+        A new folder, or that of the run to go on with: report.html, report.json, results.csv and
+        tables.
+    observer
+        Is told of each part, of each result that a simple reference beats, and of each claim.
+    resume
+        Whether to go on with the run in ``output``.
+
+    Returns
+    -------
+    bool
+        False where a patient was refused.
+
+    Raises
+    ------
+    UserError
+        Where a study, the patients or the folder can't be used; in one line.
+    """
+    output, group, slices = Path(output), asked.group, asked.slices
+    folder = prior_folder(asked.prior)
+    prior = DiffusionPrior.load(folder, asked.precision, asked.device)
+    studies = [
+        _changed(read_study(name, prior.modalities), asked.samplers, asked.draws)
+        for name in asked.studies
+    ]
     texts = {text for study in studies for text in study.samplers}
     samplers_used = {text: vars(sampler_of(text)) for text in sorted(texts)}
-    people = find_people(input_, group)
-    named = dict(list(people.groups[group].items())[:limit])
+    people = find_people(asked.input, group)
+    named = dict(list(people.groups[group].items())[: asked.patients])
     check(studies, people, group)
-    console = Console(stderr=True)
     perceptual = None
-    if with_lpips:
+    if asked.lpips:
         try:
             perceptual = load_lpips()
         except UserError as error:
-            console.print(str(error), soft_wrap=True, markup=False)
-    distance = None if inception is None else fid(inception)
+            observer.say(str(error))
+    distance = None if asked.inception is None else fid(asked.inception)
     identity = {
         "studies": [asdict(study) for study in studies],
         "prior": weights_hash(folder),
-        "input": input_,
+        "input": asked.input,
         "group": group,
         "people": {g: sorted(members) for g, members in people.groups.items()},
         "samplers": samplers_used,
         "slices": slices,
-        "references": with_references,
+        "references": asked.references,
         "lpips": perceptual is not None,
         "precision": str(prior.unet.dtype),
-        "batch_size": batch_size,
+        "batch_size": asked.batch_size,
         "versions": versions(),
     }
-    references = References(prior, people, output / "tuned.json") if with_references else None
-    evaluation = Evaluation(studies, prior, references, output, slices, batch_size, perceptual)
-    parts = evaluation.parts()
+    references = References(prior, people, output / "tuned.json") if asked.references else None
+    evaluator = Evaluator(
+        studies, prior, references, output, slices, asked.batch_size, perceptual, observer
+    )
+    parts = evaluator.parts()
     doubled = [p for p, n in Counter(part.path(Path()).name for part in parts).items() if n > 1]
     if doubled:
         raise UserError(
@@ -100,13 +165,13 @@ def run(
         )
     if not any(has_all(path, prior) for path in named.values()):
         raise UserError(
-            f"--input {input_}: nobody of {group} has all of {', '.join(prior.modalities)}"
+            f"--input {asked.input}: nobody of {group} has all of {', '.join(prior.modalities)}"
         )
     rank, processes = begin(output, identity, resume)
-    whole = evaluation.run({n: named[n] for n in list(named)[rank::processes]})
+    whole = evaluator.run({n: named[n] for n in list(named)[rank::processes]})
     made = {}
     if rank == 0:
-        made = generate(studies, prior, people, named, slices, output, distance)
+        made = generate(studies, prior, people, named, slices, output, distance, observer)
     if processes > 1:
         wait_for_all()
     if rank:
@@ -117,7 +182,7 @@ def run(
     compared = compare(studies, lines)
     beaten = told(compared)
     facts: dict[str, Any] = {
-        "prior": {"name": Path(prior_name).name, "sha256": identity["prior"]},
+        "prior": {"name": Path(asked.prior).name, "sha256": identity["prior"]},
         "who": VIRTUAL if people.virtual else "patients",
         "prior_is_virtual": bool(prior.settings.training.get("virtual")),
         "input": {"group": group, "patients": len({r["patient"] for r in records})},
@@ -149,18 +214,18 @@ def run(
         figures[f"{study.name}-scatter"] = scatter_figure(own)
     if records:
         write_figures(parts, figures, output, records[0]["patient"], facts["who"])
-    pictured = list(dict.fromkeys(record["patient"] for record in records))[:shown]
+    pictured = list(dict.fromkeys(record["patient"] for record in records))[: asked.shown]
     page = report_page(
         parts, studies, facts, figures, lines, claims, safety, made, beaten, output, pictured
     )
     write_text(output / "report.html", page)
     for claim in claims:
         if claim.steps:
-            console.print(f"{claim.text}: {claim.verdict}", highlight=False)
+            observer.say(f"{claim.text}: {claim.verdict}")
     if lines:
         for said in (beaten[0], *beaten[1]):
-            console.print(said, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report.html, results.csv, tables in {output}", soft_wrap=True)
+            observer.say(said)
+    observer.say(f"report.html, results.csv, tables in {output}")
     return whole
 
 

@@ -26,24 +26,24 @@ import numpy as np
 from any2all_app.folders import write_text
 from any2all_app.grammar import name_and_options, name_values
 from any2all_app.measurement import build_operator
-from any2all_app.terminal import progress_bar
+from any2all_app.observer import SILENT, Observer
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
 from any2all_core.sampler import Sampler
 from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
-from rich.console import Console
-from rich.markup import escape
 from torch import Tensor
 
 from any2all_eval.lesions import SHOWS_LESIONS, spots
-from any2all_eval.metrics import Perceptual, scores
+from any2all_eval.metrics import Perceptual, scores, through_plane
 from any2all_eval.patients import Patient, read_patient, units
 from any2all_eval.references import References
 from any2all_eval.study import Row, Study
 from any2all_eval.theirs import THEIRS
+from any2all_eval.uncertainty import uncertainty
 
 PARTS, TRUTH = "parts", "truth.npz"
+EVALUATING = "evaluating, parts"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluator:
     """What one process does of studies."""
 
     studies: Sequence[Study]
@@ -82,6 +82,7 @@ class Evaluation:
     slices: int | None
     batch_size: int
     perceptual: Perceptual | None
+    observer: Observer = SILENT
     _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
 
     def run(self, patients: Mapping[str, str]) -> bool:
@@ -90,35 +91,35 @@ class Evaluation:
         False when somebody was refused.
         """
         whole = True
-        console = Console(stderr=True)
         parts = self.parts()
-        if not parts:
-            return whole
-        with progress_bar(console, "{task.description}", "parts") as bar:
-            bar.speed_estimate_period = 3600
-            task = bar.add_task("evaluating", total=len(patients) * len(parts))
-            for name, path in patients.items():
-                folder = self.output / PARTS / name
-                left = [part for part in parts if not part.path(folder).exists()]
-                bar.advance(task, len(parts) - len(left))
-                if not left:
-                    continue
+        done, total = 0, len(patients) * len(parts)
+        for name, path in patients.items():
+            folder = self.output / PARTS / name
+            left = [part for part in parts if not part.path(folder).exists()]
+            done += len(parts) - len(left)
+            if left:
                 try:
                     patient = read_patient(path, self.prior, name, seed_of(name), self.slices)
                 except UserError as error:
-                    console.print(escape(f"{name} refused: {error}"), soft_wrap=True)
-                    bar.advance(task, len(left))
-                    whole = False
-                    continue
-                if patient is None or not patient.places:
-                    console.print(escape(f"{name}: left out; it lacks a modality or shows no head"))
-                    bar.advance(task, len(left))
-                    continue
-                folder.mkdir(parents=True, exist_ok=True)
-                self._keep_truth(folder, patient)
-                for part in left:
-                    self._do(part, patient, folder)
-                    bar.advance(task)
+                    self.observer.say(f"{name} refused: {error}")
+                    patient, whole = None, False
+                else:
+                    if patient is None or not patient.places:
+                        self.observer.say(f"{name}: left out; it lacks a modality or shows no head")
+                        patient = None
+                if patient is None:
+                    done += len(left)
+                    left = []
+                else:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    self._keep_truth(folder, patient)
+            for part in left:
+                self.observer.progress(EVALUATING, done, total)
+                assert patient
+                self._do(part, patient, folder)
+                done += 1
+            if total:
+                self.observer.progress(EVALUATING, done, total)
         return whole
 
     def parts(self) -> list[Part]:
@@ -189,6 +190,10 @@ class Evaluation:
             truth = patient.stack[:, self.prior.modalities.index(m)]
             width, unit = physical.get(m, (None, "of [0, 1]"))
             found = scores(image, truth, patient.head, patient.lesion, width, self.perceptual)
+            if m in solved.std:
+                draws, std = part.study.draws, solved.std[m]
+                found |= uncertainty(image, std, truth, patient.head, draws)
+            steps = through_plane(image, truth, patient.head, patient.places)
             counted = None
             if m == SHOWS_LESIONS and patient.lesion is not None:
                 counted = spots(
@@ -206,6 +211,8 @@ class Evaluation:
                     "seconds": seconds,
                 }
                 record |= {name: values[b] for name, values in found.items()}
+                if b in steps:
+                    record["through_plane"] = steps[b]
                 if m in solved.residual:
                     record["residual"] = solved.residual[m][b]
                 if counted is not None:
