@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def main() -> None:
             print(run(sys.executable, "-m", "twine", "check", "--strict", *map(str, files)).strip())
             output.mkdir(parents=True, exist_ok=True)
             for file in files:
-                file.rename(output / file.name)
+                shutil.move(file, output / file.name)
         print(f"git tag {tag} && git push origin {tag}")
         print(f"twine upload {output / name.replace('-', '_')}-{version}*")
 
