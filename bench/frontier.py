@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from any2all_app.grammar import sampler_of
 from any2all_core import load_prior, reconstruct
-from any2all_eval.parts import sampler_of
 from any2all_eval.patients import evenly
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import SCAN, k_space, read, score

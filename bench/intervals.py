@@ -16,8 +16,8 @@ import math
 from pathlib import Path
 
 import numpy as np
+from any2all_app.grammar import sampler_of
 from any2all_core import load_prior, reconstruct
-from any2all_eval.parts import sampler_of
 from any2all_eval.patients import HEAD, evenly
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import ROWS, SCAN, k_space, read, score

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from any2all_app.grammar import sampler_of
 from any2all_core import load_prior, reconstruct, simulate
 from any2all_data import KSpace, read_patient, to_stack
 from any2all_data.cohort import covered, find_patients, read_slices
 from any2all_data.metrics import psnr, ssim
 from any2all_eval.classical import cg_sense, l1_wavelet, tuned
-from any2all_eval.parts import sampler_of
 from any2all_eval.references import regression
 from any2all_operators import BlockDiagonal, Identity, SenseFourier
 from torch import Tensor

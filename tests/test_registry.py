@@ -96,3 +96,22 @@ def test_every_option_type_is_read() -> None:
     assert vars(make_sampler("mds", {"start": "3"}))["start"] == 3.0
     with pytest.raises(UserError, match=r"spacing=even is not of type sigma \| uniform"):
         make_sampler("mds", {"spacing": "even"})
+
+
+def test_a_plugin_of_an_extra_is_there_once_its_packages_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "lab-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: lab\nVersion: 1.0\n"
+        "Requires-Dist: torch>=2 ; extra == 'near'\n"
+        "Requires-Dist: no-such-package ; extra == 'far'\n"
+        "Provides-Extra: near\nProvides-Extra: far\n"
+    )
+    (folder / "entry_points.txt").write_text(
+        "[any2all.operators]\nnear = lab:Near [near]\nfar = lab:Far [far]\nplain = lab:Plain\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {p.name for p in list_plugins("any2all.operators") if p.distribution == "lab"}
+    assert names == {"near", "plain"}

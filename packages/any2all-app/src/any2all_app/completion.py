@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import make_sampler, prior_folder, reconstruct
+from any2all_core.reconstruct import prior_folder, reconstruct
 from any2all_core.sampler import Sampler
 from any2all_data.normalise import Array
 from any2all_operators import BlockDiagonal, UserError
 from torch import Tensor
 
 from any2all_app.copies import copy_is_nearer
-from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, name_values
+from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, sampler_of
 from any2all_app.measurement import PatientMeasurement, measure_patient
 from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.report import (
@@ -330,26 +330,17 @@ def complete(
     """
     named = prior if isinstance(prior, NamedPrior) else NamedPrior.load(prior)
     specs = modality_specs(",".join(f"{m}={operator}" for m, operator in known.items()))
-    name, made = sampler_of(sampler)
     completer = Completer(
         named,
         tuple(specs),
-        made,
-        name,
+        sampler_of(sampler),
+        name_and_options(sampler)[0],
         draws=draws,
         seed=seed,
         slices=slices,
         simulate=simulate,
     )
     return completer.complete(completer.measure(patient))
-
-
-def sampler_of(text: str) -> tuple[str, Sampler]:
-    """The name and the sampler of NAME[:OPTION=VALUE...]. Raises UserError."""
-    name, options = name_and_options(text)
-    settings = name_values(options, f"sampler {name} option")
-    preset = settings.pop("preset", None)
-    return name, make_sampler(name, settings, preset)
 
 
 def _write_report(folder: Path, report: Mapping[str, Any], command: str) -> None:

@@ -1,10 +1,12 @@
-"""The command line's small grammar: NAME=VALUE and MODALITY=OPERATOR:NAME=VALUE:..."""
+"""The small grammar of texts: NAME=VALUE, and MODALITY=OPERATOR:NAME=VALUE:..., and of samplers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from any2all_core.reconstruct import make_sampler
+from any2all_core.sampler import Sampler
 from any2all_operators import UserError
 
 SIZES = (8, 4096)
@@ -41,6 +43,14 @@ def name_and_options(text: str) -> tuple[str, list[str]]:
     first, *others = text.split(":")
     options = [part for part in others if "=" in part]
     return ":".join([first, *others][: 1 + len(others) - len(options)]), options
+
+
+def sampler_of(text: str) -> Sampler:
+    """The sampler of NAME[:OPTION=VALUE...]; ``preset`` is an option of all. Raises UserError."""
+    name, options = name_and_options(text)
+    settings = name_values(options, f"sampler {name} option")
+    preset = settings.pop("preset", None)
+    return make_sampler(name, settings, preset)
 
 
 def modality_specs(text: str) -> list[ModalitySpec]:

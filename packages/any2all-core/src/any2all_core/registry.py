@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import (
+    Distribution,
+    EntryPoint,
+    PackageNotFoundError,
+    entry_points,
+    version,
+)
 from typing import Any
 
 from any2all_operators import UserError
@@ -41,14 +48,31 @@ class Plugin:
 
 
 def list_plugins(group: str) -> list[Plugin]:
-    """All plugins of a group, sorted by name, without importing any."""
+    """All plugins of a group, sorted by name, without importing any.
+
+    One that names an extra of its package, as in ``name = "module:Class [extra]"``, is there once
+    the packages of that extra are.
+    """
     found: dict[tuple[str, str], Plugin] = {}
     for entry in entry_points(group=group):
-        if entry.dist is None:
+        if entry.dist is None or not all(_is_there(entry.dist, name) for name in entry.extras):
             continue
         key = (entry.name, entry.dist.name)
         found.setdefault(key, Plugin(group, entry.name, entry.dist.name, entry.dist.version, entry))
     return [found[key] for key in sorted(found)]
+
+
+def _is_there(distribution: Distribution, extra: str) -> bool:
+    """Whether the packages that an extra asks for are installed."""
+    for text in distribution.requires or []:
+        requirement, _, marker = text.partition(";")
+        name = re.match(r"[\w.-]+", requirement)
+        if name and re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", marker):
+            try:
+                version(name[0])
+            except PackageNotFoundError:
+                return False
+    return True
 
 
 def make_plugin(

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from any2all_app.folders import write_text
+from any2all_app.grammar import sampler_of
 from any2all_app.observer import SILENT, Observer
 from any2all_app.report import versions
 from any2all_app.shared_run import begin, wait_for_all
@@ -26,7 +27,7 @@ from any2all_eval.figures import curves_figure, scatter_figure, write_figures
 from any2all_eval.generation import check, generate
 from any2all_eval.metrics import fid
 from any2all_eval.metrics import lpips as load_lpips
-from any2all_eval.parts import Evaluator, records_in, sampler_of
+from any2all_eval.parts import Evaluator, records_in
 from any2all_eval.patients import find_people, has_all
 from any2all_eval.references import References
 from any2all_eval.report import report_page

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from any2all_app.grammar import sampler_of
 from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.preview import contact_sheet
 from any2all_core.prior import DiffusionPrior
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from any2all_eval.frechet import Axes, features, frechet
 from any2all_eval.metrics import FID
-from any2all_eval.parts import sampler_of, slug, write_npz
+from any2all_eval.parts import slug, write_npz
 from any2all_eval.patients import People, evenly, read_patient
 from any2all_eval.study import Study
 

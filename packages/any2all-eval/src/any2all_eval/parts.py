@@ -24,13 +24,11 @@ from typing import Any
 
 import numpy as np
 from any2all_app.folders import write_text
-from any2all_app.grammar import name_and_options, name_values
+from any2all_app.grammar import sampler_of
 from any2all_app.measurement import build_operator
 from any2all_app.observer import SILENT, Observer
-from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import complete, make_sampler, reconstruct, simulate
-from any2all_core.sampler import Sampler
+from any2all_core.reconstruct import complete, reconstruct, simulate
 from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
@@ -39,7 +37,6 @@ from any2all_eval.metrics import Perceptual, scores, through_plane
 from any2all_eval.patients import Patient, read_patient, units
 from any2all_eval.references import References
 from any2all_eval.study import Row, Study
-from any2all_eval.theirs import THEIRS
 from any2all_eval.uncertainty import uncertainty
 
 PARTS, TRUTH = "parts", "truth.npz"
@@ -240,17 +237,6 @@ def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, l
             size = block.data_size(data[m])
             found[m] = (norm / size**0.5 / block.noise_std).tolist()
     return found
-
-
-def sampler_of(text: str) -> Sampler:
-    """The sampler of NAME[:OPTION=VALUE...] or NAME:preset=PRESET; deepinv's, too."""
-    name, options = name_and_options(text)
-    settings = name_values(options, f"--sampler {text}")
-    if name in THEIRS:
-        theirs: Sampler = THEIRS[name](**parse_options(THEIRS[name], settings, f"sampler {name}"))
-        return theirs
-    preset = settings.pop("preset", None)
-    return make_sampler(name, settings, preset)
 
 
 def seed_of(name: str) -> int:

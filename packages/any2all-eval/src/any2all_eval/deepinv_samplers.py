@@ -4,7 +4,7 @@ deepinv is given the prior as a denoiser of [0, 1] images, our prox (its own by 
 would be slower), and one noise level, since one is all it takes: the largest of the measurement's,
 or 0.01 where all of it is clean. Its random numbers are drawn by the batch, so a slice's result
 depends on what is computed beside it. It needs torch and torchvision that fit each other:
-``pip install deepinv``.
+``pip install "any2all-eval[deepinv]"``.
 """
 
 from __future__ import annotations
@@ -80,9 +80,6 @@ class DeepinvDPS:
         seed_by(noise)
         stack: Tensor = sampler(y, physics, x_init=tuple(begin.shape))
         return stack.detach().float()
-
-
-THEIRS = {"deepinv-dps": DeepinvDPS, "deepinv-diffpir": DeepinvDiffPIR}
 
 
 def imported() -> Any:
