@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 import torch
 from any2all_data.normalise import Range, fixed_range
-from any2all_data.sources import choose, find_sources, modality_of, read_rules
+from any2all_data.ranking import choose
+from any2all_data.rules import modality_of, read_rules
+from any2all_data.sources import find_sources
 from any2all_data.store import CohortSettings, CohortSlices, CohortStore, Entry
 from any2all_operators import UserError
 from conftest import Run, phantom, write_patient

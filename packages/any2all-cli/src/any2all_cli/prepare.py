@@ -12,17 +12,11 @@ from pathlib import Path
 
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
-from any2all_data.prepare import Outcome, Plan, Preparation, VirtualPlan, prepare_all
-from any2all_data.sources import (
-    LEAST_SALT,
-    Rule,
-    Source,
-    choose,
-    find_sources,
-    modality_of,
-    patient_key,
-    read_rules,
-)
+from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
+from any2all_data.ranking import choose, doubts, reference_session, why_later
+from any2all_data.rules import Rule, modality_of, read_rules
+from any2all_data.sources import LEAST_SALT, Source, find_sources, patient_key
+from any2all_data.stacking import Preparation
 from any2all_data.store import SPLITS, CohortSettings, CohortStore, Split, is_cohort
 from any2all_operators import UserError
 from rich.console import Console
@@ -34,6 +28,8 @@ LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
 """Of a hash of the patients' keys, in [0, 1), so that a patient's split never changes."""
 KINDS = ("MR", "CT", "PT")
 SPACINGS = (0.05, 50.0)  # mm
+MOST_NAMED = 5
+"""Patients that are named where a sentence is about many."""
 
 
 def run(
@@ -106,7 +102,9 @@ def run(
         }
         chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
         if dry_run:
-            Console().print(_mapping(patients, keys, chosen, applied, show_names))
+            Console().print(_mapping(patients, keys, chosen, applied, reference, show_names))
+            shown = {one: escape(" ".join(one)) if show_names else keys[one] for one in chosen}
+            _warn(console, {shown[one]: _doubts(found) for one, found in chosen.items()})
             for line in refused:
                 console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
             return True
@@ -165,6 +163,7 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     aside = [f"{o.patient}:{m}" for o in outcomes if o.entry for m in o.entry.aside]
     console.print(escape(f"{said}; cohort in {url}"), soft_wrap=True)
+    _warn(console, {o.patient: o.entry.warnings for o in outcomes if o.entry})
     if aside:
         console.print(
             f"{len(aside)} images set aside, their registration is doubtful: look at "
@@ -173,6 +172,23 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
         )
     if any(o.entry and any("not defaced" in note for note in o.entry.notes) for o in outcomes):
         console.print("faces are as in the source: deface them before you share the cohort")
+
+
+def _doubts(chosen: Mapping[str, Sequence[Source]]) -> list[str]:
+    """What has to be said of the images that would be used."""
+    return [f"{name}: {said}" for name, found in chosen.items() for said in doubts(found[0], name)]
+
+
+def _warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
+    """Each sentence once, with those whom it is about."""
+    about: dict[str, list[str]] = defaultdict(list)
+    for patient, sentences in said.items():
+        for sentence in sentences:
+            about[sentence].append(patient)
+    for sentence, patients in sorted(about.items()):
+        named = ", ".join(patients[:MOST_NAMED]) + (" ..." if len(patients) > MOST_NAMED else "")
+        counted = f"{len(patients)} patients ({named})" if len(patients) > 1 else named
+        console.print(escape(f"{counted}: {sentence}"), soft_wrap=True)
 
 
 def _spacing(text: str) -> tuple[float, float, float]:
@@ -270,6 +286,7 @@ def _mapping(
     keys: Mapping[tuple[str, str], str],
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]],
     rules: Sequence[Rule],
+    reference: str,
     show_names: bool,
 ) -> Table:
     table = Table("patient", "modality", "images", "kind", "series")
@@ -277,9 +294,13 @@ def _mapping(
         for source in owned:
             name = modality_of(source.tags, rules)
             ranked = chosen[one].get(name, ())
-            use = f"({name}: another is used)" if name else "(left out)"
+            use = "(left out)"
+            if name and ranked and ranked[0] is not source:
+                session = reference_session(chosen[one], reference)
+                why = why_later(ranked[0], source, name, session)
+                use = f"({name}: another is used, {why})"
             kind = source.tags.get("Modality", "")
-            described = source.tags.get("text" if show_names else "SeriesNumber", "")
+            described = source.shown if show_names else source.tags.get("SeriesNumber", "")
             table.add_row(
                 escape(" ".join(one)) if show_names else keys[one],
                 name if ranked and ranked[0] is source else use,

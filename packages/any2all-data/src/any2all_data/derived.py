@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FINEST = 1000
 """Steps from 0 to the brightest value that stored MR values have at least."""
-DICOM_MODALITY = {"CT": "CT", "PET": "PT"}
+DICOM_MODALITY = {"CT": "CT", "CBCT": "CT", "PET": "PT"}
 """Of a modality; MR for all others."""
 LONGEST = {"SeriesDescription": 64, "DerivationDescription": 1024}
 """Characters of an LO and an ST."""

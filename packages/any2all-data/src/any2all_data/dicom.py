@@ -14,8 +14,19 @@ import numpy as np
 from any2all_operators import UserError
 
 from any2all_data.dicom_geometry import check_images, stacked
-from any2all_data.dicom_headers import SPLIT_BY, TAGS, flat, is_dicom, quiet, read_header, text
+from any2all_data.dicom_headers import (
+    GE_RAW_DATA,
+    SPLIT_BY,
+    TAGS,
+    flat,
+    is_dicom,
+    quiet,
+    read_header,
+    text,
+)
+from any2all_data.dicom_layout import layout
 from any2all_data.dicom_pixels import stored
+from any2all_data.grid import VoxelGrid
 from any2all_data.suv import suv_factor
 
 if TYPE_CHECKING:
@@ -32,7 +43,8 @@ class Series:
     ``selected``: its frames as (file, frame), indices from 0, all of them if empty. ``patient``
     (PatientID; without one PatientName, then StudyInstanceUID) and ``study`` identify a person:
     only to group by and to hash. ``tags``: what the header says of the kind of image, by pydicom
-    keyword, of the first frame; free text of others, too, so not to be shown unasked.
+    keyword, of the first frame; free text of others, too, so not to be shown unasked. ``grid``:
+    None where the headers don't say it; ``warnings``: what is missing, in sentences.
     """
 
     files: tuple[Path, ...] = field(repr=False)
@@ -41,6 +53,8 @@ class Series:
     tags: Mapping[str, str] = field(repr=False)
     frames: int
     selected: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    grid: VoxelGrid | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,6 +212,8 @@ def _frames(path: Path) -> Iterator[tuple[tuple[str, str, str], _Frame]]:
 
 def _values(frame: Dataset) -> dict[str, str]:
     values = {k: text(frame.get(k)) for k in dict.fromkeys((*TAGS, *SPLIT_BY))}
+    if GE_RAW_DATA in frame:
+        values["RawDataType"] = text(frame[GE_RAW_DATA].value)
     for keyword, sequence, name in (
         ("Radiopharmaceutical", "RadiopharmaceuticalInformationSequence", "Radiopharmaceutical"),
         ("ContrastBolusAgent", "ContrastBolusAgentSequence", "CodeMeaning"),
@@ -234,7 +250,8 @@ def _series(patient: str, study: str, frames: list[_Frame]) -> Series:
     number = {path: k for k, path in enumerate(files)}
     selected = tuple((number[frame.path], frame.index) for frame in frames)
     tags = {k: v for k, v in frames[0].values.items()}
-    return Series(files, patient, study, tags, len(frames), selected)
+    grid, warnings = layout([frame.place for frame in frames], [frame.values for frame in frames])
+    return Series(files, patient, study, tags, len(frames), selected, grid, warnings)
 
 
 def _where(series: Series) -> str:

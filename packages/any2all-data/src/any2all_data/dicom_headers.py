@@ -26,14 +26,18 @@ TAGS = _words(
     "ScanOptions EchoTime RepetitionTime InversionTime FlipAngle ContrastBolusAgent ImageType "
     "MRAcquisitionType Manufacturer ManufacturerModelName MagneticFieldStrength SeriesNumber "
     "BodyPartExamined ConvolutionKernel SliceThickness DiffusionBValue TemporalPositionIdentifier "
-    "Units CorrectedImage"
+    "Units CorrectedImage Rows Columns PixelSpacing InstanceNumber EchoNumbers "
+    "ComplexImageComponent"
 )
 """Keywords of :attr:`Series.tags`."""
 SPLIT_BY = _words(
     "ImageType EchoTime DiffusionBValue DiffusionGradientOrientation TemporalPositionIdentifier "
-    "InversionTime FlipAngle SequenceName TriggerTime FrameReferenceTime AcquisitionNumber"
+    "InversionTime FlipAngle SequenceName TriggerTime FrameReferenceTime AcquisitionNumber "
+    "ComplexImageComponent RawDataType"
 )
 """What tells volumes of one series apart, where images lie in the same place."""
+GE_CREATOR, GE_RAW_DATA = 0x00430010, 0x0043102F
+"""GE's RawDataType: 0 magnitude, 1 phase, 2 real, 3 imaginary; GE's ImageType doesn't say it."""
 GROUPS = _words(
     "PlanePosition PlaneOrientation PixelMeasures PixelValueTransformation FrameContent "
     "MRImageFrameType CTImageFrameType PETFrameType MREcho MRTimingAndRelatedParameters MRModifier "
@@ -82,7 +86,7 @@ def read_header(path: Path) -> Dataset:
     from pydicom.datadict import tag_for_keyword
 
     tags = [tag for keyword in HEADER if (tag := tag_for_keyword(keyword)) is not None]
-    tags += [PHILIPS_SUV, PHILIPS_ACTIVITY, PHILIPS_CREATOR]
+    tags += [PHILIPS_SUV, PHILIPS_ACTIVITY, PHILIPS_CREATOR, GE_CREATOR, GE_RAW_DATA]
     return dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
 
 

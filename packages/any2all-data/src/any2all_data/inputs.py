@@ -14,7 +14,9 @@ from any2all_data.dicom import Series, tree
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
-from any2all_data.sources import Source, choose, find_sources, read_rules
+from any2all_data.ranking import choose
+from any2all_data.rules import read_rules
+from any2all_data.sources import Source, find_sources
 from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
@@ -86,7 +88,7 @@ def _of_dicom(
     size: tuple[int, int],
     grid: Mapping[str, Any] | None,
 ) -> Patient:
-    from any2all_data.prepare import Preparation, prepared
+    from any2all_data.stacking import Preparation, prepared
 
     if grid is None:
         raise UserError(

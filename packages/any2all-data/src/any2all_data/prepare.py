@@ -17,34 +17,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
 
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
 from any2all_data.sources import Source
+from any2all_data.stacking import Preparation, prepared
 from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
 
-Image = nib.Nifti1Image
-TALLEST = 2000.0
-"""mm, of a reference: more, and its unit is another."""
 VIRTUAL_EXTENT = 180.0
 """Of a virtual head from the lowest slice to the highest, mm."""
-NOT_DEFACED = "faces are as in the source: not defaced here"
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a patient is prepared.
-
-    register: rigidly to the reference, or take scanner coordinates as they are;
-    bias_correct: N4 on MR; seed: of the registration's random numbers.
-    """
-
-    register: bool = True
-    bias_correct: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,93 +170,6 @@ def fingerprint(sources: Sequence[Source]) -> str:
     return hashlib.sha256("".join(s.fingerprint() for s in sources).encode()).hexdigest()
 
 
-def prepared(
-    sources: Mapping[str, Sequence[Source]], settings: CohortSettings, preparation: Preparation
-) -> tuple[Array, Entry]:
-    """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
-
-    The entry has no sources, and is of the training group. Raises UserError when none of the
-    images can be used.
-    """
-    from any2all_data.registration import (
-        QUALITY_THRESHOLD,
-        bias_corrected,
-        reference_grid,
-        register,
-        resampled,
-    )
-
-    read: dict[str, Image] = {}
-    notes, left_out = [NOT_DEFACED], dict[str, str]()
-    for name in settings.modalities:
-        for source in sources.get(name, ()):
-            try:
-                read[name] = source.read()
-                break
-            except UserError as error:
-                left_out.setdefault(name, str(error))
-        if name in read and name in left_out:
-            notes.append(f"{name} is another series, the first: {left_out.pop(name)}")
-    if not read:
-        said = "; ".join(f"{name}: {why}" for name, why in left_out.items())
-        raise UserError(said or "none of the cohort's modalities")
-    reference = settings.reference if settings.reference in read else next(iter(read))
-    if reference != settings.reference:
-        notes.append(f"no {settings.reference}; {reference} is the reference")
-    if preparation.bias_correct:
-        read = {m: image if m in UNITS else bias_corrected(image) for m, image in read.items()}
-    height, width = settings.size
-    if settings.spacing is None:
-        grid = fitted(oriented(read[reference]), (width, height))
-    else:
-        tall = extent(oriented(read[reference]))[2]
-        if tall > TALLEST:
-            raise UserError(f"{reference} is {tall:g} mm tall; expected at most {TALLEST:g}")
-        count = max(1, round(tall / settings.spacing[2]))
-        grid = reference_grid(read[reference], settings.spacing, (width, height, count))
-    stack = np.zeros((len(settings.modalities), *grid.shape[::-1]), np.float32)
-    usable, quality, scale = list[str](), dict[str, float](), dict[str, float]()
-    for name, image in read.items():
-        try:
-            if preparation.register and not same_grid(image, read[reference]):
-                found = register(image, read[reference], grid, preparation.seed)
-                moved, quality[name] = found.image, round(found.quality, 4)
-            elif settings.spacing is None and same_grid(image, read[reference]):
-                moved = fitted(oriented(image), (width, height))
-            else:
-                moved = resampled(image, grid.affine, grid.shape)
-        except UserError as error:
-            left_out[name] = str(error)
-            continue
-        array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
-        if array.max() <= array.min():
-            left_out[name] = "nothing of it lies on the reference's grid"
-            continue
-        if name not in UNITS:
-            scale[name] = mr_scale(array)
-            if scale[name] <= 0:
-                left_out[name] = "it holds no signal, nothing above 0"
-                del scale[name]
-                continue
-        stack[settings.modalities.index(name)] = array
-        usable.append(name)
-    if not usable:
-        raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
-    aside = {name: q for name, q in quality.items() if q < QUALITY_THRESHOLD and name in usable}
-    entry = Entry(
-        split="train",
-        affine=grid.affine.tolist(),
-        present=[name for name in usable if name not in aside],
-        reference=reference,
-        aside=aside,
-        left_out=left_out,
-        quality=quality,
-        scale=scale,
-        notes=notes,
-    )
-    return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
-
-
 def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]:
     from any2all_data.virtual import virtual_person
 
@@ -298,28 +194,3 @@ def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]
         notes=["virtual: simulated, no such person exists"],
     )
     return images, entry
-
-
-def extent(image: Image) -> tuple[float, ...]:
-    """mm along each axis."""
-    steps = np.linalg.norm(image.affine[:3, :3], axis=0)
-    return tuple(float(n * step) for n, step in zip(image.shape, steps, strict=True))
-
-
-def fitted(image: Image, size: tuple[int, int]) -> Image:
-    """Cut, or padded with its least value, about the centre to ``size`` (x, y), its place kept."""
-    array, affine = np.asarray(image.dataobj, np.float32), image.affine.copy()
-    for axis, wanted in enumerate(size):
-        first = array.shape[axis] // 2 - wanted // 2
-        index = np.arange(first, first + wanted)
-        inside = (index >= 0) & (index < array.shape[axis])
-        array = np.take(array, index.clip(0, array.shape[axis] - 1), axis)
-        inside = inside.reshape([-1 if k == axis else 1 for k in range(3)])
-        array = np.where(inside, array, array.min())
-        affine[:3, 3] += first * affine[:3, axis]
-    return nib.Nifti1Image(array, affine)
-
-
-def same_grid(a: Image, b: Image) -> bool:
-    """Whether two images share shape and place, and so are registered already."""
-    return a.shape == b.shape and np.allclose(a.affine, b.affine, rtol=1e-3, atol=1e-2)

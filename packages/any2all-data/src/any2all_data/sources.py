@@ -1,21 +1,22 @@
-"""What a folder of scans holds, and which modality each is: DICOM trees, BIDS, folders of NIfTI."""
+"""What a folder of scans holds: DICOM trees, BIDS, folders of NIfTI, with what is known of each."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import os
-import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 from any2all_operators import UserError
 
+from any2all_data.bids import bids_tags, sidecar, sidecar_tags, stem_of
 from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.file_names import plain_tags
+from any2all_data.grid import VoxelGrid, nifti_grid
 from any2all_data.patient import load_nifti
 
 KEY_DIGITS, SESSION_DIGITS = 12, 4
@@ -28,7 +29,9 @@ class Source:
     """One image of a patient, found but not read.
 
     ``patient``, ``session`` (of BIDS, or the DICOM study): as the source names them, identifying;
-    ``tags``: what rules look at; ``files``: one NIfTI file, or those of ``series``.
+    ``tags``: what rules and ranking look at; ``files``: one NIfTI file, or those of ``series``;
+    ``metadata``: a NIfTI file's JSON; ``grid``: of its voxels, None where no header says;
+    ``warnings``: what a user has to be told if this image is used, in sentences without names.
     """
 
     patient: str
@@ -36,10 +39,22 @@ class Source:
     tags: Mapping[str, str]
     files: tuple[Path, ...]
     series: Series | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    grid: VoxelGrid | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
-        return self.series.frames if self.series else 1
+        """Slices of a series, or of a NIfTI file along the axis with most voxels."""
+        return self.series.frames if self.series else max(self.grid.shape[:3]) if self.grid else 1
+
+    @property
+    def shown(self) -> str:
+        """What its source calls it; identifying."""
+        if self.series is not None:
+            return self.tags.get("text", "")
+        parts = stem_of(self.files[0]).split("_")
+        return "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
 
     def read(self) -> nib.Nifti1Image:
         """float32 in physical units, affine in mm (RAS).
@@ -64,59 +79,6 @@ class Source:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A line of ``modalities.toml``; modality "" leaves a series out."""
-
-    modality: str
-    lines: Mapping[str, str] = field(default_factory=dict)
-
-    def matches(self, tags: Mapping[str, str]) -> bool:
-        for name, wanted in self.lines.items():
-            negative = name.startswith("not_")
-            value = tags.get(name.removeprefix("not_"), "")
-            if _matches(wanted, value) == negative:
-                return False
-        return True
-
-
-def read_rules(path: Path | None = None) -> list[Rule]:
-    """The rules of a TOML file, or those that come with this package.
-
-    Raises UserError when the file is no TOML, a rule has no modality, or a value can't be used.
-    """
-    shipped = files("any2all_data") / "modalities.toml"
-    try:
-        text = path.read_text() if path else shipped.read_text()
-        tables = tomllib.loads(text)["rule"]
-    except (OSError, tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: no rules can be read ({error}); expected [[rule]] tables"
-        ) from None
-    rules = []
-    for table in tables if isinstance(tables, list) else [tables]:
-        usable = isinstance(table, dict) and isinstance(table.get("modality"), str)
-        if not usable or len(table) < 2:
-            raise UserError(
-                f'{path}: rule {table} needs modality = "NAME" and at least one line to match'
-            )
-        lines = {name: str(value) for name, value in table.items() if name != "modality"}
-        for name, value in lines.items():
-            try:
-                _matches(value, "0")
-            except (re.error, ValueError) as error:
-                raise UserError(
-                    f"{path}: {name} = {value!r} is no regular expression or comparison ({error})"
-                ) from None
-        rules.append(Rule(table["modality"], lines))
-    return rules
-
-
-def modality_of(tags: Mapping[str, str], rules: Sequence[Rule]) -> str:
-    """The modality of the first rule that matches; "" for none."""
-    return next((rule.modality for rule in rules if rule.matches(tags)), "")
-
-
 def find_sources(
     folder: Path, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[Source], list[str]]:
@@ -138,30 +100,7 @@ def find_sources(
             f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
             + (f"; {len(refused)} damaged files" if refused else "")
         )
-    return [
-        Source(one.patient, one.study, _described(one.tags), one.files, one) for one in series
-    ], refused
-
-
-def choose(
-    sources: Sequence[Source], rules: Sequence[Rule], only: Sequence[str], reference: str
-) -> dict[str, tuple[Source, ...]]:
-    """A patient's images of each modality in ``only``, the best first.
-
-    Of the reference that with most frames; of the others likewise, but first those of the same
-    session. What comes later is used where the first can't be read.
-    """
-    found: dict[str, list[Source]] = {}
-    for source in sources:
-        name = modality_of(source.tags, rules)
-        if name in only:
-            found.setdefault(name, []).append(source)
-    first = max(found.get(reference, []), key=lambda source: source.frames, default=None)
-    session = first.session if first else None
-    return {
-        name: tuple(sorted(owned, key=lambda s: (s.session != session, -s.frames)))
-        for name, owned in found.items()
-    }
+    return [_dicom(one) for one in series], refused
 
 
 def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
@@ -177,39 +116,35 @@ def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
     return key if session is None else f"{key}-{digits(f'{patient}/{session}', SESSION_DIGITS)}"
 
 
+def _dicom(series: Series) -> Source:
+    """Protocols are often named after the whole exam, so they count only without a description."""
+    names = ("SeriesDescription", "ProtocolName", "SequenceName")
+    text = next((series.tags[name] for name in names if series.tags.get(name)), "")
+    tags = {**series.tags, "text": text}
+    return Source(
+        series.patient,
+        series.study,
+        tags,
+        series.files,
+        series,
+        grid=series.grid,
+        warnings=series.warnings,
+    )
+
+
 def _bids(path: Path, folder: Path) -> Source:
-    entities = path.name.split(".nii")[0].split("_")
-    text = "_".join(part for part in entities if not part.startswith(("sub-", "ses-")))
     subject, *inner = path.relative_to(folder).parts
     session = next((part for part in inner if part.startswith("ses-")), "")
-    return Source(subject, session, _file_tags(text, path.parent.name), (path,))
+    return _file(path, folder, subject, session)
 
 
 def _nifti(path: Path) -> Source:
-    return Source(path.parent.name, "", _file_tags(path.name.split(".nii")[0], ""), (path,))
+    return _file(path, path.parent, path.parent.name, "")
 
 
-def _file_tags(text: str, folder: str) -> dict[str, str]:
-    kind = (text if folder in ("", "anat") else folder).lower()
-    begins = {"pet": "PT", "ct": "CT"}
-    found = (modality for begin, modality in begins.items() if kind.startswith(begin))
-    return {"text": text, "Modality": next(found, "MR")}
-
-
-def _described(tags: Mapping[str, str]) -> dict[str, str]:
-    names = ("SeriesDescription", "ProtocolName", "SequenceName")
-    return {**tags, "text": " ".join(tags[name] for name in names if tags.get(name))}
-
-
-def _matches(wanted: str, value: str) -> bool:
-    """A regular expression found in the value, or a comparison with its first number."""
-    if not value:
-        return False
-    if wanted[:1] in "<>":
-        limit = float(wanted[1:])
-        try:
-            number = float(value.split("\\")[0])
-        except ValueError:
-            return False
-        return number < limit if wanted[0] == "<" else number > limit
-    return re.search(wanted, value, re.IGNORECASE) is not None
+def _file(path: Path, root: Path, patient: str, session: str) -> Source:
+    """A NIfTI file with what its name, its JSON and its header say; what the name says wins."""
+    metadata = sidecar(path, root)
+    told = sidecar_tags(metadata)
+    tags = bids_tags(path) or plain_tags(stem_of(path), patient, told)
+    return Source(patient, session, told | tags, (path,), metadata=metadata, grid=nifti_grid(path))

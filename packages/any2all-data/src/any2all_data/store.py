@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-UNITS = {"CT": "HU", "PET": "SUV g/ml"}
+UNITS = {"CT": "HU", "CBCT": "HU", "PET": "SUV g/ml"}
 """Of modalities that are not in arbitrary units."""
 TAILS = (0.001, 0.999)
 """Quantiles of the training group's voxels that become 0 and 1, where the unit is physical."""
@@ -66,8 +66,10 @@ class Entry:
     of those whose registration is doubtful, kept for a human's look and not used; left_out:
     {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
     sources: SHA-256 of the files each modality was made of; preparation: the options it was
-    prepared with; notes: what else is worth saying; drawn: absent modalities of which there are
-    synthetic images, drawn_by: what drew them (prior, sampler, seed).
+    prepared with; notes: what else is worth saying; choices: {modality: [(image, why)]} of those
+    that have several images, the one that is used first, named without a patient's name; warnings:
+    sentences that a user has to read, such as what nothing decided; drawn: absent modalities of
+    which there are synthetic images, drawn_by: what drew them (prior, sampler, seed).
     """
 
     split: Split
@@ -81,6 +83,8 @@ class Entry:
     sources: dict[str, str] = field(default_factory=dict)
     preparation: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    choices: dict[str, list[list[str]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     drawn: list[str] = field(default_factory=list)
     drawn_by: dict[str, Any] = field(default_factory=dict)
 

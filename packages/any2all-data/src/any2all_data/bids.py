@@ -1,0 +1,115 @@
+"""Names and sidecars of BIDS: sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in a datatype's folder.
+
+The grammar that is needed here is small: a name is ``key-value`` pairs and a suffix, joined by
+underscores; the folder is the datatype; what a suffix means is in ``modalities.toml``. pybids would
+add an SQL database and sixteen packages to it, and both pybids and bidsschematools reject whole
+names that people have (``sub-01_T1.nii.gz``), which are read here as far as they go. Entities,
+datatypes and suffixes are those of the schema of BIDS 1.10 (bidsschematools 2.0).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+DATATYPES = frozenset(
+    {"anat", "beh", "ct", "dwi", "eeg", "emg", "fmap", "func", "ieeg"}
+    | {"meg", "micr", "motion", "mrs", "nirs", "perf", "pet", "swi"}
+)
+"""Folders; ``ct`` and ``swi`` are of extensions that are not in the standard yet."""
+DERIVED = ("desc", "space", "res", "den", "label", "seg", "atlas", "from", "to", "mode")
+"""Entities that only a derivative has."""
+SECONDS = {"EchoTime": 1.0, "InversionTime": 15.0, "RepetitionTime": 50.0}
+"""Times that JSON gives in s and DICOM in ms, with the most that can be meant in s."""
+RENAMED = {"ContrastBolusIngredient": "ContrastBolusAgent", "TracerName": "Radiopharmaceutical"}
+"""What a sidecar calls by another name than DICOM."""
+LARGEST = 2**20
+"""Bytes of a sidecar that is read."""
+
+
+def entities(stem: str) -> tuple[dict[str, str], str] | None:
+    """{key: value} and suffix of a name without extension; None where it is not of the grammar."""
+    *pairs, suffix = stem.split("_")
+    if not pairs or not re.fullmatch(r"[A-Za-z0-9]+", suffix):
+        return None
+    found = [re.fullmatch(r"([a-z]+)-([A-Za-z0-9+]+)", pair) for pair in pairs]
+    if not all(found):
+        return None
+    return {match[1]: match[2] for match in found if match}, suffix
+
+
+def bids_tags(path: Path) -> dict[str, str] | None:
+    """What rules look at: entities, suffix, datatype, derived; None for a name that is no BIDS.
+
+    ``text`` is the suffix alone, so that no label (``acq-t1tirm``) is taken for a contrast.
+    """
+    named = entities(stem_of(path))
+    if named is None:
+        return None
+    keys, suffix = named
+    folder = path.parent.name.rstrip("0123456789")
+    if folder not in DATATYPES:
+        folder = suffix.lower() if suffix.lower() in ("pet", "ct", "dwi") else "anat"
+    derived = [key for key in DERIVED if key in keys]
+    if "derivatives" in path.parts:
+        derived.append("derivatives")
+    own = {"text": suffix, "suffix": suffix, "datatype": folder, "derived": " ".join(derived)}
+    kind = {"pet": "PT", "ct": "CT"}.get(folder, "MR")
+    return keys | {name: value for name, value in own.items() if value} | {"Modality": kind}
+
+
+def sidecar(path: Path, root: Path) -> dict[str, Any]:
+    """The metadata of a NIfTI file: its JSON and, by BIDS' inheritance, those of folders above it.
+
+    Above it, up to ``root``, a JSON applies that has the same suffix and no entity that the file
+    lacks; what is nearer wins. A JSON that can't be read counts as empty.
+    """
+    found: dict[str, Any] = {}
+    for candidate in _applying(path, root):
+        try:
+            if candidate.stat().st_size <= LARGEST:
+                kept = json.loads(candidate.read_text())
+                found |= kept if isinstance(kept, dict) else {}
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def sidecar_tags(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """A sidecar's texts and numbers as DICOM has them: times in ms, lists joined by backslash."""
+    tags = {}
+    for key, value in metadata.items():
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(v, str | int | float) for v in values):
+            continue
+        if key in SECONDS:
+            values = [
+                v * 1000 if not isinstance(v, str) and v <= SECONDS[key] else v for v in values
+            ]
+        tags[RENAMED.get(key, key)] = "\\".join(
+            f"{v:g}" if isinstance(v, float) else str(v) for v in values
+        )
+    return tags
+
+
+def stem_of(path: Path) -> str:
+    return path.name.split(".nii")[0]
+
+
+def _applying(path: Path, root: Path) -> Iterator[Path]:
+    """The JSON files that apply to a file, the farthest first."""
+    named = entities(stem_of(path))
+    folders = [parent for parent in path.parents if parent.is_relative_to(root)][::-1]
+    for folder in folders if named else []:
+        assert named is not None
+        for candidate in sorted(folder.glob(f"*{named[1]}.json")):
+            stem = candidate.name.removesuffix(".json")
+            other = ({}, stem) if "_" not in stem else entities(stem)
+            if other and other[1] == named[1] and other[0].items() <= named[0].items():
+                yield candidate
+    if not named:
+        beside = path.with_name(f"{stem_of(path)}.json")
+        yield from [beside] if beside.is_file() else []

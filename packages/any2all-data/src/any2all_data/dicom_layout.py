@@ -1,0 +1,64 @@
+"""What the headers of a series say of its slices: their grid, and whether some are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from any2all_data.grid import VoxelGrid
+from any2all_data.rules import number
+
+Place = tuple[float, ...]
+"""ImagePositionPatient and ImageOrientationPatient, nine numbers."""
+FAR_APART = 1.9
+"""Distance of slices over their thickness, from which on slices are missing."""
+WIDE = 1.4
+"""The same, where InstanceNumber counts in steps as well."""
+
+
+def layout(
+    places: Sequence[Place | None], tags: Sequence[Mapping[str, str]]
+) -> tuple[VoxelGrid | None, tuple[str, ...]]:
+    """The grid of slices at ``places``, and a sentence where their distance shows that some lack.
+
+    Slices of a 3D series that are 9 mm apart and 3 mm thick are every third of it.
+    """
+    known = [place for place in places if place is not None]
+    sides = [number(tags[0], key) for key in ("Columns", "Rows")]
+    pixel = [number({"": part}, "") for part in tags[0].get("PixelSpacing", "").split("\\")]
+    if len(known) != len(places) or len(known) < 2 or len(pixel) != 2 or None in (*sides, *pixel):
+        return None, ()
+    along = _along(known)
+    order = np.argsort(along)
+    step = float(np.median(np.diff(along[order])))
+    columns, rows = (int(side or 0) for side in sides)
+    down, across = (float(side or 0) for side in pixel)
+    grid = VoxelGrid((columns, rows, len(known)), (across, down, step))
+    numbers = [number(tags[k], "InstanceNumber") for k in order]
+    return grid, _missing(step, number(tags[0], "SliceThickness"), numbers)
+
+
+def _along(places: Sequence[Place]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """mm of each slice along the first one's normal."""
+    table = np.array(places, float)
+    normal = np.cross(table[0, 3:6], table[0, 6:9])
+    along: np.ndarray[tuple[int], np.dtype[np.float64]] = table[:, :3] @ normal
+    return along
+
+
+def _missing(
+    step: float, thickness: float | None, numbers: Sequence[float | None]
+) -> tuple[str, ...]:
+    if not thickness or thickness <= 0:
+        return ()
+    counts = np.unique(np.abs(np.diff([n for n in numbers if n is not None])))
+    comb = int(counts[0]) if len(counts) == 1 and None not in numbers else 1
+    ratio = step / thickness
+    if ratio < FAR_APART and not (comb > 1 and ratio > WIDE):
+        return ()
+    counted = f" and its InstanceNumber counts in steps of {comb}" if comb > 1 else ""
+    return (
+        f"its slices lie {step:.3g} mm apart but are {thickness:.3g} mm thick{counted}: slices are "
+        "missing, so export the whole series",
+    )

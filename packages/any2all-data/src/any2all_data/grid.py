@@ -1,0 +1,52 @@
+"""How many voxels an image has and how large they are, known before its values are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
+"""Of NIfTI's units of length; one that is not given counts as mm."""
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """shape: voxels along each axis, a fourth axis where there are several volumes; spacing: mm
+    from voxel to voxel along the first three."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, float, float]
+
+    @property
+    def volumes(self) -> int:
+        """1 for a 3D image; 0 where it is less than that."""
+        return int(np.prod(self.shape[3:])) if min((*self.shape, 0, 0, 0)[:3]) > 1 else 0
+
+    @property
+    def coverage(self) -> float:
+        """mm from the first to the last voxel's far side, along the axis that covers least."""
+        return min(n * step for n, step in zip(self.shape[:3], self.spacing, strict=True))
+
+    @property
+    def coarsest(self) -> float:
+        """mm of a voxel's longest side."""
+        return max(self.spacing)
+
+
+def nifti_grid(path: Path) -> VoxelGrid | None:
+    """The grid of a NIfTI file, by its header; None where the header can't be read."""
+    try:
+        with nib.imageglobals.LoggingOutputSuppressor():
+            image: Any = nib.load(path)
+        shape = tuple(int(n) for n in image.shape)
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        unit = MM.get(image.header.get_xyzt_units()[0], 1.0)
+        x, y, z = (float(s) * unit for s in np.linalg.norm(image.affine[:3, :3], axis=0))
+        return VoxelGrid(shape, (x, y, z)) if len(shape) >= 3 else VoxelGrid(shape, (0, 0, 0))
+    except Exception:  # whatever a damaged header sets off in nibabel
+        return None

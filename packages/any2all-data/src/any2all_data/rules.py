@@ -1,0 +1,137 @@
+"""Which modality a series or file is: rules that look at its tags, the first that matches wins."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from any2all_operators import UserError
+
+AFTER = (
+    r"\bgd\b",
+    r"\bgad",
+    r"\bpost(gd|gad\w*|contrast|km)?\b(?! ?(op|surg|proc|treat|ther|trauma|fossa|ictal|rt\b))",
+    r"\bcontrast|\bkontra",
+    r"\bce\b|\benhanced|\binj|\bmdc\b|\bk ?m\b",
+    r"\+ ?(c|ce|k|km|gd|gad\w*)\b|\bc ?\+|\+$",
+    r"\bt1w? ?c\b|\bt1w?(gd|ce|km|post|gad)",
+    r"\bdotarem|\bgadovist|\bcta\b",
+)
+BEFORE = (
+    r"\bpre(contrast|gd|gad\w*)?\b|\bunenhanced|\bnati[vf]\w*",
+    r"\bwithout|\bwo\b|\bw o\b|\bohne\b|\bsans\b|\bsenza\b|\bsin\b",
+    r"\bno ?(contrast|gad\w*|gd|ce?|km)\b|\bnon ?(contrast|enhanced|gd|ce?)\b",
+)
+"""Words of images made after a contrast agent, in several languages, and of those made without."""
+NO_AGENT = r"$|(no|none|n|0|without|unknown)$"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A table of ``modalities.toml``; modality "" leaves a series out."""
+
+    modality: str
+    lines: Mapping[str, str] = field(default_factory=dict)
+
+    def matches(self, tags: Mapping[str, str]) -> bool:
+        for name, wanted in self.lines.items():
+            value = _value(name.removeprefix("not_"), tags)
+            if _matches(wanted, value) == name.startswith("not_"):
+                return False
+        return True
+
+
+def words(text: str) -> str:
+    """A text's words in lower case, one space between them; ``*`` and ``+`` are kept.
+
+    So ``\\b`` finds a word's ends in ``t2_tse_tra`` and ``T2-TSE`` alike.
+    """
+    return " ".join(re.sub(r"[^\w*+]|_", " ", text).lower().split())
+
+
+def after_contrast(tags: Mapping[str, str]) -> bool:
+    """Whether an image was made after a contrast agent: by BIDS' ``ce-``, its words, or its tag.
+
+    Words that deny it come before ContrastBolusAgent, which some sites fill for the whole exam.
+    """
+    said = words(tags.get("text", ""))
+    if label := tags.get("ce"):
+        return not re.match(r"no|pre", label)
+    if re.search("|".join(BEFORE), said):
+        return False
+    agent = tags.get("ContrastBolusAgent", "").strip()
+    return bool(re.search("|".join(AFTER), said)) or not re.match(NO_AGENT, agent, re.IGNORECASE)
+
+
+def read_rules(path: Path | None = None) -> list[Rule]:
+    """The rules of a TOML file, or those that come with this package.
+
+    Raises UserError when the file is no TOML, a rule has no modality, or a value can't be used.
+    """
+    shipped = files("any2all_data") / "modalities.toml"
+    try:
+        text = path.read_text() if path else shipped.read_text()
+        tables = tomllib.loads(text)["rule"]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: no rules can be read ({error}); expected [[rule]] tables"
+        ) from None
+    rules = []
+    for table in tables if isinstance(tables, list) else [tables]:
+        usable = isinstance(table, dict) and isinstance(table.get("modality"), str)
+        if not usable or len(table) < 2:
+            raise UserError(
+                f'{path}: rule {table} needs modality = "NAME" and at least one line to match'
+            )
+        lines = {name: _any(value) for name, value in table.items() if name != "modality"}
+        for name, value in lines.items():
+            try:
+                _matches(value, "0")
+            except (re.error, ValueError) as error:
+                raise UserError(
+                    f"{path}: {name} = {value!r} is no regular expression or comparison ({error})"
+                ) from None
+        rules.append(Rule(table["modality"], lines))
+    return rules
+
+
+def modality_of(tags: Mapping[str, str], rules: Sequence[Rule]) -> str:
+    """The modality of the first rule that matches; "" for none."""
+    return next((rule.modality for rule in rules if rule.matches(tags)), "")
+
+
+def number(tags: Mapping[str, str], keyword: str) -> float | None:
+    """The first number of a tag; None where there is none."""
+    try:
+        return float(tags.get(keyword, "").split("\\")[0])
+    except ValueError:
+        return None
+
+
+def _value(name: str, tags: Mapping[str, str]) -> str:
+    if name == "words":
+        return words(tags.get("text", ""))
+    if name == "contrast":
+        return "after" if after_contrast(tags) else "before"
+    return tags.get(name, "")
+
+
+def _any(value: object) -> str:
+    """A line's value; of a list, whatever one of its regular expressions matches."""
+    return "|".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _matches(wanted: str, value: str) -> bool:
+    """A regular expression found in the value, or a comparison with its first number."""
+    if not value:
+        return False
+    if wanted[:1] in "<>":
+        limit, found = float(wanted[1:]), number({"": value}, "")
+        if found is None:
+            return False
+        return found < limit if wanted[0] == "<" else found > limit
+    return re.search(wanted, value, re.IGNORECASE) is not None

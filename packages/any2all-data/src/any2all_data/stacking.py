@@ -1,0 +1,257 @@
+"""One patient's images on one grid: read and registered to the reference, or else the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from any2all_operators import UserError
+
+from any2all_data.normalise import Array, mr_scale
+from any2all_data.patient import oriented
+from any2all_data.ranking import doubts, reference_session, weighed
+from any2all_data.sources import Source
+from any2all_data.store import UNITS, CohortSettings, Entry
+
+Image = nib.Nifti1Image
+Candidates = Mapping[str, Sequence[Source]]
+"""The images of each modality, the best first."""
+Failed = dict[str, dict[int, str]]
+"""Why an image of a modality can't be used, by its place among the candidates."""
+TALLEST = 2000.0
+"""mm, of a reference: more, and its unit is another."""
+MOST_DOUBTFUL = 3
+"""Images of one modality whose registration is doubtful, after which no other is tried."""
+NOT_DEFACED = "faces are as in the source: not defaced here"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a patient is prepared.
+
+    register: rigidly to the reference, or take scanner coordinates as they are;
+    bias_correct: N4 on MR; seed: of the registration's random numbers.
+    """
+
+    register: bool = True
+    bias_correct: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The image that the others are registered to, and the grid that all are put on."""
+
+    name: str
+    index: int
+    image: Image
+    grid: Image
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """An image (z, y, x) on the grid; quality: of its registration, None where there was none."""
+
+    index: int
+    array: Array
+    quality: float | None
+    scale: float | None
+
+
+def prepared(
+    sources: Candidates, settings: CohortSettings, preparation: Preparation
+) -> tuple[Array, Entry]:
+    """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
+
+    Of each modality the first image is used that can be read and registers well; where none
+    registers well, the best of them is set aside. The entry has no sources, and is of the training
+    group. Raises UserError when none of the images can be used.
+    """
+    failed: Failed = {name: {} for name in settings.modalities}
+    reference = _reference(sources, settings, preparation, failed)
+    stack = np.zeros((len(settings.modalities), *reference.grid.shape[::-1]), np.float32)
+    used: dict[str, _Placed] = {}
+    for channel, name in enumerate(settings.modalities):
+        placed = _first_placed(
+            sources.get(name, ()), name, reference, settings, preparation, failed[name]
+        )
+        if placed is not None:
+            stack[channel], used[name] = placed.array, placed
+    if not used:
+        raise UserError(_why_none(failed))
+    entry = _entry(sources, settings, reference, used, failed)
+    return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
+
+
+def _entry(
+    sources: Candidates,
+    settings: CohortSettings,
+    reference: _Reference,
+    used: Mapping[str, _Placed],
+    failed: Failed,
+) -> Entry:
+    quality = {name: p.quality for name, p in used.items() if p.quality is not None}
+    aside = {name: q for name, q in quality.items() if _doubtful(q)}
+    notes = [NOT_DEFACED]
+    for name, placed in used.items():
+        if placed.index > 0:
+            notes.append(f"{name} is another series, the first: {failed[name][0]}")
+    if reference.name != settings.reference:
+        notes.append(f"no {settings.reference}; {reference.name} is the reference")
+    session = reference_session(sources, settings.reference)
+    choices, warnings = {}, list[str]()
+    for name, placed in used.items():
+        choices[name], said = weighed(sources[name], placed.index, failed[name], name, session)
+        warnings += [f"{name}: {sentence}" for sentence in said]
+        warnings += [f"{name}: {doubt}" for doubt in doubts(sources[name][placed.index], name)]
+    return Entry(
+        split="train",
+        affine=reference.grid.affine.tolist(),
+        present=[name for name in used if name not in aside],
+        reference=reference.name,
+        aside=aside,
+        left_out={n: why[0] for n, why in failed.items() if n not in used and why},
+        quality=quality,
+        scale={name: p.scale for name, p in used.items() if p.scale is not None},
+        notes=notes,
+        choices=choices,
+        warnings=warnings,
+    )
+
+
+def _reference(
+    sources: Candidates, settings: CohortSettings, preparation: Preparation, failed: Failed
+) -> _Reference:
+    """The first image that can be read, of the cohort's reference or else of another modality."""
+    order = sorted(settings.modalities, key=lambda name: name != settings.reference)
+    for name in order:
+        for index, source in enumerate(sources.get(name, ())):
+            try:
+                image = _read(source, name, preparation)
+                return _Reference(name, index, image, _grid(image, name, settings))
+            except UserError as error:
+                failed[name][index] = str(error)
+    raise UserError(_why_none(failed))
+
+
+def _read(source: Source, name: str, preparation: Preparation) -> Image:
+    """The image, bias corrected if asked for. Raises UserError where it holds no signal."""
+    from any2all_data.registration import bias_corrected
+
+    image = source.read()
+    if name not in UNITS:
+        if mr_scale(np.asarray(image.dataobj, np.float32)) <= 0:
+            raise UserError("it holds no signal, nothing above 0")
+        if preparation.bias_correct:
+            image = bias_corrected(image)
+    return image
+
+
+def _grid(image: Image, name: str, settings: CohortSettings) -> Image:
+    from any2all_data.registration import reference_grid
+
+    height, width = settings.size
+    if settings.spacing is None:
+        return fitted(oriented(image), (width, height))
+    tall = extent(oriented(image))[2]
+    if tall > TALLEST:
+        raise UserError(f"{name} is {tall:g} mm tall; expected at most {TALLEST:g}")
+    count = max(1, round(tall / settings.spacing[2]))
+    return reference_grid(image, settings.spacing, (width, height, count))
+
+
+def _first_placed(
+    candidates: Sequence[Source],
+    name: str,
+    reference: _Reference,
+    settings: CohortSettings,
+    preparation: Preparation,
+    failed: dict[int, str],
+) -> _Placed | None:
+    """The first image that is sound, or the best of those whose registration is doubtful.
+
+    What is wrong with those before it is added to ``failed``.
+    """
+    doubtful: list[_Placed] = []
+    for index, source in enumerate(candidates):
+        if index in failed or len(doubtful) == MOST_DOUBTFUL:
+            continue
+        try:
+            known = (name, index) == (reference.name, reference.index)
+            image = reference.image if known else _read(source, name, preparation)
+            placed = _place(index, image, name, reference, settings, preparation)
+        except UserError as error:
+            failed[index] = str(error)
+            continue
+        if placed.quality is None or not _doubtful(placed.quality):
+            return placed
+        doubtful.append(placed)
+        failed[index] = f"its registration is doubtful, quality {placed.quality:.2f}"
+    return max(doubtful, key=lambda placed: placed.quality or 0.0, default=None)
+
+
+def _place(
+    index: int,
+    image: Image,
+    name: str,
+    reference: _Reference,
+    settings: CohortSettings,
+    preparation: Preparation,
+) -> _Placed:
+    """The image on the reference's grid. Raises UserError where nothing of it lies there."""
+    from any2all_data.registration import register, resampled
+
+    grid, quality = reference.grid, None
+    height, width = settings.size
+    if preparation.register and not same_grid(image, reference.image):
+        found = register(image, reference.image, grid, preparation.seed)
+        moved, quality = found.image, round(found.quality, 4)
+    elif settings.spacing is None and same_grid(image, reference.image):
+        moved = fitted(oriented(image), (width, height))
+    else:
+        moved = resampled(image, grid.affine, grid.shape)
+    array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
+    if array.max() <= array.min():
+        raise UserError("nothing of it lies on the reference's grid")
+    scale = None if name in UNITS else mr_scale(array)
+    if scale is not None and scale <= 0:
+        raise UserError("it holds no signal, nothing above 0")
+    return _Placed(index, array, quality, scale)
+
+
+def _doubtful(quality: float) -> bool:
+    from any2all_data.registration import QUALITY_THRESHOLD
+
+    return quality < QUALITY_THRESHOLD
+
+
+def _why_none(failed: Failed) -> str:
+    said = [f"{name}: {why[0]}" for name, why in failed.items() if why]
+    return "; ".join(said) or "none of the cohort's modalities"
+
+
+def extent(image: Image) -> tuple[float, ...]:
+    """mm along each axis."""
+    steps = np.linalg.norm(image.affine[:3, :3], axis=0)
+    return tuple(float(n * step) for n, step in zip(image.shape, steps, strict=True))
+
+
+def fitted(image: Image, size: tuple[int, int]) -> Image:
+    """Cut, or padded with its least value, about the centre to ``size`` (x, y), its place kept."""
+    array, affine = np.asarray(image.dataobj, np.float32), image.affine.copy()
+    for axis, wanted in enumerate(size):
+        first = array.shape[axis] // 2 - wanted // 2
+        index = np.arange(first, first + wanted)
+        inside = (index >= 0) & (index < array.shape[axis])
+        array = np.take(array, index.clip(0, array.shape[axis] - 1), axis)
+        inside = inside.reshape([-1 if k == axis else 1 for k in range(3)])
+        array = np.where(inside, array, array.min())
+        affine[:3, 3] += first * affine[:3, axis]
+    return nib.Nifti1Image(array, affine)
+
+
+def same_grid(a: Image, b: Image) -> bool:
+    """Whether two images share shape and place, and so are registered already."""
+    return a.shape == b.shape and np.allclose(a.affine, b.affine, rtol=1e-3, atol=1e-2)
