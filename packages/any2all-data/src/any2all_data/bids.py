@@ -22,6 +22,7 @@ DATATYPES = frozenset(
 """Folders; ``ct`` and ``swi`` are of extensions that are not in the standard yet."""
 DERIVED = ("desc", "space", "res", "den", "label", "seg", "atlas", "from", "to", "mode")
 """Entities that only a derivative has."""
+PAIR = r"([a-z]+)-([A-Za-z0-9+.]*)"
 SECONDS = {"EchoTime": 1.0, "InversionTime": 15.0, "RepetitionTime": 50.0}
 """Times that JSON gives in s and DICOM in ms, with the most that can be meant in s."""
 RENAMED = {"ContrastBolusIngredient": "ContrastBolusAgent", "TracerName": "Radiopharmaceutical"}
@@ -31,12 +32,15 @@ LARGEST = 2**20
 
 
 def entities(stem: str) -> tuple[dict[str, str], str] | None:
-    """{key: value} and suffix of a name without extension; None where it is not of the grammar."""
+    """{key: value} and suffix of a name without extension; None where it is not of the grammar.
+
+    The suffix is "" where the last part is a pair, too, which says nothing of the image's kind.
+    """
     *pairs, suffix = stem.split("_")
-    if not pairs or not re.fullmatch(r"[A-Za-z0-9]+", suffix):
-        return None
-    found = [re.fullmatch(r"([a-z]+)-([A-Za-z0-9+]+)", pair) for pair in pairs]
-    if not all(found):
+    if re.fullmatch(PAIR, suffix):
+        pairs, suffix = [*pairs, suffix], ""
+    found = [re.fullmatch(PAIR, pair) for pair in pairs]
+    if not found or not all(found) or not re.fullmatch(r"[A-Za-z0-9]*", suffix):
         return None
     return {match[1]: match[2] for match in found if match}, suffix
 
@@ -50,15 +54,21 @@ def bids_tags(path: Path) -> dict[str, str] | None:
     if named is None:
         return None
     keys, suffix = named
-    folder = path.parent.name.rstrip("0123456789")
-    if folder not in DATATYPES:
-        folder = suffix.lower() if suffix.lower() in ("pet", "ct", "dwi") else "anat"
+    folder = datatype_of(path)
+    if folder in ("", "anat"):
+        folder = suffix.lower() if suffix.lower() in ("pet", "ct") else "anat"
     derived = [key for key in DERIVED if key in keys]
     if "derivatives" in path.parts:
         derived.append("derivatives")
     own = {"text": suffix, "suffix": suffix, "datatype": folder, "derived": " ".join(derived)}
     kind = {"pet": "PT", "ct": "CT"}.get(folder, "MR")
     return keys | {name: value for name, value in own.items() if value} | {"Modality": kind}
+
+
+def datatype_of(path: Path) -> str:
+    """The datatype of the folder that a file is in, ``anat2`` counts as anat; "" for none."""
+    folder = path.parent.name.rstrip("0123456789")
+    return folder if folder in DATATYPES else ""
 
 
 def sidecar(path: Path, root: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, st
     described = told.get("SeriesDescription", "")
     by_hand = re.fullmatch(ONE_WORD, name, re.IGNORECASE) is not None
     own = words(name)
-    moved = re.sub(OTHER_SPACE, " ", own)
+    moved = " ".join(re.sub(OTHER_SPACE, " ", own).split())
     derived = "name" if moved != own or re.search(PROCESSED, own) else ""
     text = described if described and not by_hand else name if moved == own else moved
     kind = told.get("Modality") or _kind(words(text))

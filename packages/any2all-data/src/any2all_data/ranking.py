@@ -177,8 +177,11 @@ class _Candidate:
 
 
 def _volume(one: _Candidate) -> float:
+    """A damaged NIfTI file stays in front: it is tried, and what is wrong with it is said."""
     grid = one.source.grid
-    return 0 if grid and grid.volumes == 1 else 1 if grid and grid.volumes > 1 else 2
+    if grid is None:
+        return 0 if one.source.series is None else 2
+    return 0 if grid.volumes == 1 else 1 if grid.volumes > 1 else 2
 
 
 def _component(one: _Candidate) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 from any2all_operators import UserError
 
-from any2all_data.bids import bids_tags, sidecar, sidecar_tags, stem_of
+from any2all_data.bids import bids_tags, datatype_of, sidecar, sidecar_tags, stem_of
 from any2all_data.dicom import Series, find_series, read_series
 from any2all_data.file_names import plain_tags
 from any2all_data.grid import VoxelGrid, nifti_grid
@@ -135,16 +135,20 @@ def _dicom(series: Series) -> Source:
 def _bids(path: Path, folder: Path) -> Source:
     subject, *inner = path.relative_to(folder).parts
     session = next((part for part in inner if part.startswith("ses-")), "")
-    return _file(path, folder, subject, session)
+    return file_source(path, folder, subject, session)
 
 
 def _nifti(path: Path) -> Source:
-    return _file(path, path.parent, path.parent.name, "")
+    return file_source(path, path.parent, path.parent.name, "")
 
 
-def _file(path: Path, root: Path, patient: str, session: str) -> Source:
+def file_source(path: Path, root: Path, patient: str, session: str) -> Source:
     """A NIfTI file with what its name, its JSON and its header say; what the name says wins."""
     metadata = sidecar(path, root)
     told = sidecar_tags(metadata)
-    tags = bids_tags(path) or plain_tags(stem_of(path), patient, told)
+    tags = bids_tags(path)
+    if tags is None:
+        tags = plain_tags(stem_of(path), patient, told)
+        if folder := datatype_of(path):
+            tags["datatype"] = folder
     return Source(patient, session, told | tags, (path,), metadata=metadata, grid=nifti_grid(path))
