@@ -13,7 +13,14 @@ from pathlib import Path
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
 from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
-from any2all_data.ranking import choose, doubts, reference_session, why_later
+from any2all_data.ranking import (
+    choose,
+    doubts,
+    open_questions,
+    reference_session,
+    weighed,
+    why_later,
+)
 from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.sources import LEAST_SALT, Source, find_sources, patient_key
 from any2all_data.stacking import Preparation
@@ -103,8 +110,8 @@ def run(
         chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
         if dry_run:
             Console().print(_mapping(patients, keys, chosen, applied, reference, show_names))
-            shown = {one: escape(" ".join(one)) if show_names else keys[one] for one in chosen}
-            _warn(console, {shown[one]: _doubts(found) for one, found in chosen.items()})
+            shown = {one: " ".join(one).strip() if show_names else keys[one] for one in chosen}
+            _warn(console, {shown[one]: _doubts(found, reference) for one, found in chosen.items()})
             for line in refused:
                 console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
             return True
@@ -174,9 +181,14 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
         console.print("faces are as in the source: deface them before you share the cohort")
 
 
-def _doubts(chosen: Mapping[str, Sequence[Source]]) -> list[str]:
+def _doubts(chosen: Mapping[str, Sequence[Source]], reference: str) -> list[str]:
     """What has to be said of the images that would be used."""
-    return [f"{name}: {said}" for name, found in chosen.items() for said in doubts(found[0], name)]
+    session = reference_session(chosen, reference)
+    return [
+        f"{name}: {said}"
+        for name, found in chosen.items()
+        for said in open_questions(weighed(found, 0, {}, name, session)) + doubts(found[0], name)
+    ]
 
 
 def _warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:

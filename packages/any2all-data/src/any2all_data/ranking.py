@@ -14,6 +14,7 @@ from any2all_data.rules import Rule, after_contrast, modality_of, number, words
 from any2all_data.sources import Source
 
 UNDECIDED = "nothing tells which to use"
+USED = "used"
 OTHER_TRACER = "its tracer is another one"
 """Why an image comes later that the criteria rank the same as the one that is used."""
 LEAST_COVERAGE = 110.0
@@ -87,12 +88,6 @@ def why_later(first: Source, other: Source, modality: str, session: str | None) 
     return "it is a copy" if _copies(first, other) else UNDECIDED
 
 
-def undecided(ranked: Sequence[Source], modality: str, session: str | None) -> list[Source]:
-    """The images that could as well be used as the first, and are not copies of it."""
-    reasons = ((other, why_later(ranked[0], other, modality, session)) for other in ranked[1:])
-    return [other for other, why in reasons if why in (UNDECIDED, OTHER_TRACER)]
-
-
 def reference_session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:
     """The session that images of other modalities are preferred from."""
     return chosen[reference][0].session if chosen.get(reference) else None
@@ -104,23 +99,26 @@ def weighed(
     failed: Mapping[int, str],
     modality: str,
     session: str | None,
-) -> tuple[list[list[str]], list[str]]:
-    """What was used and what it was used over, as [image, why]; and what has to be said of it.
+) -> list[tuple[Source, str]]:
+    """The image that is used, and those that it was used over, each with the reason why.
 
-    ``failed``: why images, by their place, could not be used. No patient's name is in it.
+    ``failed``: why images could not be used, by their place.
     """
-    first = ranked[used]
-    if len(ranked) == 1:
-        return [], []
     rest = [k for k in range(len(ranked)) if k != used]
-    why = {k: failed.get(k) or why_later(first, ranked[k], modality, session) for k in rest}
-    open_ = [k for k in rest if why[k] in (UNDECIDED, OTHER_TRACER)]
-    said = []
-    if open_:
-        counted = "another image" if len(open_) == 1 else f"{len(open_)} other images"
-        said = [f"{counted} could be used as well, and {why[open_[0]]}; the first one is used"]
-    lines = [[without_names(first), "used"]]
-    return lines + [[without_names(ranked[k]), why[k]] for k in rest], said
+    reasons = [
+        (ranked[k], failed.get(k) or why_later(ranked[used], ranked[k], modality, session))
+        for k in rest
+    ]
+    return [(ranked[used], USED), *reasons]
+
+
+def open_questions(images: Sequence[tuple[Source, str]]) -> list[str]:
+    """A sentence where some of the ``weighed`` images could be used as well as the one that is."""
+    reasons = [why for _, why in images if why in (UNDECIDED, OTHER_TRACER)]
+    if not reasons:
+        return []
+    counted = "another image" if len(reasons) == 1 else f"{len(reasons)} other images"
+    return [f"{counted} could be used as well, and {reasons[0]}; the first one is used"]
 
 
 def doubts(source: Source, modality: str) -> list[str]:

@@ -11,7 +11,13 @@ from any2all_operators import UserError
 
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
-from any2all_data.ranking import doubts, reference_session, weighed
+from any2all_data.ranking import (
+    doubts,
+    open_questions,
+    reference_session,
+    weighed,
+    without_names,
+)
 from any2all_data.sources import Source
 from any2all_data.store import UNITS, CohortSettings, Entry
 
@@ -101,11 +107,13 @@ def _entry(
     if reference.name != settings.reference:
         notes.append(f"no {settings.reference}; {reference.name} is the reference")
     session = reference_session(sources, settings.reference)
-    choices, warnings = {}, list[str]()
+    choices, warnings = dict[str, list[list[str]]](), list[str]()
     for name, placed in used.items():
-        choices[name], said = weighed(sources[name], placed.index, failed[name], name, session)
+        images = weighed(sources[name], placed.index, failed[name], name, session)
+        if len(images) > 1:
+            choices[name] = [[without_names(image), why] for image, why in images]
+        said = open_questions(images) + doubts(images[0][0], name)
         warnings += [f"{name}: {sentence}" for sentence in said]
-        warnings += [f"{name}: {doubt}" for doubt in doubts(sources[name][placed.index], name)]
     return Entry(
         split="train",
         affine=reference.grid.affine.tolist(),
