@@ -7,20 +7,13 @@ import json
 import os
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
 from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
-from any2all_data.ranking import (
-    choose,
-    doubts,
-    open_questions,
-    reference_session,
-    weighed,
-    why_later,
-)
+from any2all_data.ranking import choose
 from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.sources import LEAST_SALT, Source, find_sources, patient_key
 from any2all_data.stacking import Preparation
@@ -28,15 +21,13 @@ from any2all_data.store import SPLITS, CohortSettings, CohortStore, Split, is_co
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+
+from any2all_cli.mapping import doubts_of, mapping, warn
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
 """Of a hash of the patients' keys, in [0, 1), so that a patient's split never changes."""
-KINDS = ("MR", "CT", "PT")
 SPACINGS = (0.05, 50.0)  # mm
-MOST_NAMED = 5
-"""Patients that are named where a sentence is about many."""
 
 
 def run(
@@ -109,9 +100,11 @@ def run(
         }
         chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
         if dry_run:
-            Console().print(_mapping(patients, keys, chosen, applied, reference, show_names))
+            Console().print(mapping(patients, keys, chosen, applied, reference, show_names))
             shown = {one: " ".join(one).strip() if show_names else keys[one] for one in chosen}
-            _warn(console, {shown[one]: _doubts(found, reference) for one, found in chosen.items()})
+            warn(
+                console, {shown[one]: doubts_of(found, reference) for one, found in chosen.items()}
+            )
             for line in refused:
                 console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
             return True
@@ -170,7 +163,7 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     aside = [f"{o.patient}:{m}" for o in outcomes if o.entry for m in o.entry.aside]
     console.print(escape(f"{said}; cohort in {url}"), soft_wrap=True)
-    _warn(console, {o.patient: o.entry.warnings for o in outcomes if o.entry})
+    warn(console, {o.patient: o.entry.warnings for o in outcomes if o.entry})
     if aside:
         console.print(
             f"{len(aside)} images set aside, their registration is doubtful: look at "
@@ -179,28 +172,6 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
         )
     if any(o.entry and any("not defaced" in note for note in o.entry.notes) for o in outcomes):
         console.print("faces are as in the source: deface them before you share the cohort")
-
-
-def _doubts(chosen: Mapping[str, Sequence[Source]], reference: str) -> list[str]:
-    """What has to be said of the images that would be used."""
-    session = reference_session(chosen, reference)
-    return [
-        f"{name}: {said}"
-        for name, found in chosen.items()
-        for said in open_questions(weighed(found, 0, {}, name, session)) + doubts(found[0], name)
-    ]
-
-
-def _warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
-    """Each sentence once, with those whom it is about."""
-    about: dict[str, list[str]] = defaultdict(list)
-    for patient, sentences in said.items():
-        for sentence in sentences:
-            about[sentence].append(patient)
-    for sentence, patients in sorted(about.items()):
-        named = ", ".join(patients[:MOST_NAMED]) + (" ..." if len(patients) > MOST_NAMED else "")
-        counted = f"{len(patients)} patients ({named})" if len(patients) > 1 else named
-        console.print(escape(f"{counted}: {sentence}"), soft_wrap=True)
 
 
 def _spacing(text: str) -> tuple[float, float, float]:
@@ -291,33 +262,3 @@ def _keep(path: Path, secret: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secret)
-
-
-def _mapping(
-    patients: Mapping[tuple[str, str], Sequence[Source]],
-    keys: Mapping[tuple[str, str], str],
-    chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]],
-    rules: Sequence[Rule],
-    reference: str,
-    show_names: bool,
-) -> Table:
-    table = Table("patient", "modality", "images", "kind", "series")
-    for one, owned in sorted(patients.items()):
-        for source in owned:
-            name = modality_of(source.tags, rules)
-            ranked = chosen[one].get(name, ())
-            use = "(left out)"
-            if name and ranked and ranked[0] is not source:
-                session = reference_session(chosen[one], reference)
-                why = why_later(ranked[0], source, name, session)
-                use = f"({name}: another is used, {why})"
-            kind = source.tags.get("Modality", "")
-            described = source.shown if show_names else source.tags.get("SeriesNumber", "")
-            table.add_row(
-                escape(" ".join(one)) if show_names else keys[one],
-                name if ranked and ranked[0] is source else use,
-                str(source.frames if source.series else len(source.files)),
-                kind if kind in KINDS else "other",
-                escape(described if show_names or described.isdecimal() else ""),
-            )
-    return table

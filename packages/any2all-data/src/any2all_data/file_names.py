@@ -35,7 +35,7 @@ def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, st
     by_hand = re.fullmatch(ONE_WORD, name, re.IGNORECASE) is not None
     own = words(name)
     moved = " ".join(re.sub(OTHER_SPACE, " ", own).split())
-    derived = "name" if moved != own or re.search(PROCESSED, own) else ""
+    derived = "processed" if moved != own or re.search(PROCESSED, own) else ""
     text = described if described and not by_hand else name if moved == own else moved
     kind = told.get("Modality") or _kind(words(text))
     tags = {"text": text, "name": name, "derived": derived, "Modality": kind}

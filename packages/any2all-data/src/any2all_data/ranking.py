@@ -7,46 +7,16 @@ words say why the other comes later. All of them are known before any voxel is r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from any2all_data.rules import Rule, after_contrast, modality_of, number, words
+from any2all_data.criteria import CRITERIA, Candidate, implausible, shows_head
+from any2all_data.rules import Rule, modality_of, number
 from any2all_data.sources import Source
 
-UNDECIDED = "nothing tells which to use"
 USED = "used"
+UNDECIDED = "nothing tells which to use"
 OTHER_TRACER = "its tracer is another one"
-"""Why an image comes later that the criteria rank the same as the one that is used."""
-LEAST_COVERAGE = 110.0
-"""mm that an image of a whole head covers along its shortest side."""
-TIMES = {
-    "T1": {"EchoTime": (0.0, 40.0)},
-    "T1Gd": {"EchoTime": (0.0, 40.0)},
-    "T2": {"EchoTime": (50.0, 1000.0)},
-    "FLAIR": {"EchoTime": (50.0, 1000.0), "InversionTime": (1200.0, 4000.0)},
-    "PD": {"EchoTime": (0.0, 50.0)},
-    "T2star": {"EchoTime": (5.0, 80.0)},
-}
-"""ms that a modality's times lie between, at 0.5 to 7 T."""
-USUAL_ECHO = {"T2star": (20.0, 2.0), "T2": (90.0, 20.0), "FLAIR": (100.0, 20.0)}
-"""ms: of several echoes the one nearest to the first number is used, to within the second; of other
-modalities the first echo."""
-SHORT_ECHO = 5.0
-"""ms within which echo times of other modalities count as alike."""
-PHASED = r"\bsw(i|an)|\bven\w* ?bold|\bbsi\b|\bfsbb\b"
-"""Susceptibility-weighted images, which T2* images come before."""
-DIXON = {"W": 1, "WATER": 1, "IP": 2, "IN_PHASE": 2, "OP": 3, "OPP_PHASE": 3, "OUT_PHASE": 3}
-DIXON |= {"F": 4, "FAT": 4, "FF": 4}
-"""Values of ImageType."""
-HEAD = r"^$|head|brain|skull|cranium|neuro|cerebr|whole ?body"
-ELSEWHERE = (
-    r"\b[ctl] ?spine\b|\bspin\w*|\bcerv\w*|\blumb\w*|\bthora\w*|\bneck\b|\bhals\b|\borbit\w*|"
-    r"\biacs?\b|\bsella\w*|\bpituit\w*|\bhypoph\w*|\btmj\b|\bknee\b|\babdom\w*|\bpelvis\b|\bchest\b"
-)
-SHARP = r"bone|lung|edge|sharp|detail|knochen|\bos\b|^(fc)?[358]\d$|^y[cde]$|^[de]$"
-"""Kernels for bone and lung: GE's names, Canon's FC30, FC50, FC80, Philips' D, E, YC to YE."""
-SHARPEST_SOFT = 49
-"""Of Siemens' numbers (H31s, Br40f); above it kernels are for bone."""
+"""Why an image comes later that could be used as well."""
 
 
 def choose(
@@ -63,17 +33,16 @@ def choose(
         if name in only:
             found.setdefault(name, []).append(source)
     ranked: dict[str, tuple[Source, ...]] = {}
-    session = None
     for name in sorted(found, key=lambda name: name != reference):
-        ranked[name] = tuple(sorted(found[name], key=lambda source: rank(source, name, session)))
-        if name == reference:
-            session = ranked[name][0].session
+        session = preferred_session(ranked, reference, name)
+        places = {id(source): rank(source, name, session) for source in found[name]}
+        ranked[name] = tuple(sorted(found[name], key=lambda source: places[id(source)]))
     return ranked
 
 
 def rank(source: Source, modality: str, session: str | None) -> tuple[float, ...]:
     """A source's place among those of its modality; smaller comes first."""
-    one = _Candidate(source, modality, session)
+    one = Candidate(source, modality, session)
     return tuple(criterion(one) for criterion, _ in CRITERIA)
 
 
@@ -88,9 +57,13 @@ def why_later(first: Source, other: Source, modality: str, session: str | None) 
     return "it is a copy" if _copies(first, other) else UNDECIDED
 
 
-def reference_session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:
-    """The session that images of other modalities are preferred from."""
-    return chosen[reference][0].session if chosen.get(reference) else None
+def preferred_session(
+    chosen: Mapping[str, Sequence[Source]], reference: str, modality: str
+) -> str | None:
+    """The reference's, which images of other modalities are preferred from; None for its own."""
+    if modality == reference or not chosen.get(reference):
+        return None
+    return chosen[reference][0].session
 
 
 def weighed(
@@ -127,19 +100,8 @@ def doubts(source: Source, modality: str) -> list[str]:
     assumed = [f"its name says no contrast of MR; it is taken for a {modality}"] if unsaid else []
     derived = source.tags.get("derived")
     made = [f"it is derived ({derived}), as there is nothing else"] if derived else []
-    return [*source.warnings, *implausible(source, modality), *assumed, *made]
-
-
-def implausible(source: Source, modality: str) -> list[str]:
-    """A sentence for each time of the header that is not one of this modality."""
-    said = []
-    for keyword, (least, most) in TIMES.get(modality, {}).items():
-        value = number(source.tags, keyword)
-        if value and not least <= value <= most:
-            said.append(
-                f"its {keyword} is {value:g} ms; expected {least:g} to {most:g} of {modality}"
-            )
-    return said
+    part = [] if shows_head(source) else ["its BodyPartExamined is not the head"]
+    return [*source.warnings, *implausible(source, modality), *assumed, *made, *part]
 
 
 def without_names(source: Source) -> str:
@@ -156,110 +118,6 @@ def without_names(source: Source) -> str:
     return told + (f", TE {echo:g} ms" if echo else "")
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    source: Source
-    modality: str
-    session: str | None
-
-    @property
-    def text(self) -> str:
-        return words(self.source.tags.get("text", ""))
-
-    def tag(self, name: str) -> str:
-        return self.source.tags.get(name, "")
-
-    @property
-    def image_type(self) -> list[str]:
-        return self.tag("ImageType").upper().replace(" ", "_").split("\\")
-
-
-def _volume(one: _Candidate) -> float:
-    """A damaged NIfTI file stays in front: it is tried, and what is wrong with it is said."""
-    grid = one.source.grid
-    if grid is None:
-        return 0 if one.source.series is None else 2
-    return 0 if grid.volumes == 1 else 1 if grid.volumes > 1 else 2
-
-
-def _component(one: _Candidate) -> float:
-    """0 magnitude or not said, 1 real, 2 imaginary or phase."""
-    values = [*one.image_type[2:], one.tag("ComplexImageComponent").upper()]
-    parts = {"R": 1, "REAL": 1, "I": 2, "IMAGINARY": 2, "P": 2, "PHASE": 2}
-    ge = {"2": 1, "3": 2, "1": 2}.get(one.tag("RawDataType"), 0)
-    bids = {"real": 1, "imag": 2, "phase": 2}.get(one.tag("part"), 0)
-    return max([ge, bids, *(parts.get(value, 0) for value in values)])
-
-
-def _dixon(one: _Candidate) -> float:
-    if found := [DIXON[value] for value in one.image_type[2:] if value in DIXON]:
-        return max(found)
-    named = {
-        r"\b(fat|f)$|^fat\b|\bfat (only|image)": 4,
-        r"\b(opp\w*|out) ?phase|\bop$|\bopp$": 3,
-        r"\bin ?phase|\bip$|\bin$": 2,
-        r"\bwater\b|\bw$": 1,
-    }
-    return next((place for wanted, place in named.items() if re.search(wanted, one.text)), 0)
-
-
-def _inversion(one: _Candidate) -> float:
-    """Of MP2RAGE: the denoised uniform image, the uniform one, the inversions."""
-    if re.search(r"\binv ?\d?\b", one.text) or any("INV" in t for t in one.image_type[2:]):
-        return 2
-    uniform = re.search(r"\buni(t1)?\b", one.text) or "UNI" in one.image_type
-    return 1 if uniform and not re.search(r"\bden\w*", one.text) else 0
-
-
-def _elsewhere(one: _Candidate) -> float:
-    part = words(one.tag("BodyPartExamined"))
-    return 2 * (not re.search(HEAD, part)) + bool(re.search(ELSEWHERE, one.text))
-
-
-def _partial(one: _Candidate) -> float:
-    grid = one.source.grid
-    known = grid is not None and min(grid.spacing) > 0
-    return float(known and grid is not None and grid.coverage < LEAST_COVERAGE)
-
-
-def _derived(one: _Candidate) -> float:
-    """0 as acquired; 1 an image made of others; 2 a reformat; BIDS' derivatives by their number."""
-    kind = one.image_type
-    secondary = "SECONDARY" in kind[:2] or bool({"MPR", "REFORMATTED", "MIP"} & set(kind))
-    return float(len(one.tag("derived").split()) + ("DERIVED" in kind[:1]) + secondary)
-
-
-def _agent(one: _Candidate) -> float:
-    return float(one.modality != "T1Gd" and after_contrast(one.source.tags))
-
-
-def _fat_suppressed(one: _Candidate) -> float:
-    return float(bool(re.search(r"\b(fs|fat ?sat|spair|spir)\b", one.text)))
-
-
-def _phased(one: _Candidate) -> float:
-    return float(one.modality == "T2star" and bool(re.search(PHASED, one.text)))
-
-
-def _sharp(one: _Candidate) -> float:
-    if one.modality not in ("CT", "CBCT"):
-        return 0
-    kernel = one.tag("ConvolutionKernel").split("\\")[0].strip().lower()
-    siemens = re.fullmatch(r"[a-z]{1,2}(\d\d)[a-z]?", kernel)
-    if siemens and not kernel.startswith("fc"):
-        return float(int(siemens[1]) > SHARPEST_SOFT)
-    return float(bool(re.search(SHARP, kernel) or re.search(SHARP, one.text)))
-
-
-def _echo(one: _Candidate) -> float:
-    echo = number(one.source.tags, "EchoTime") or 0.0
-    index = number(one.source.tags, "echo") or number(one.source.tags, "EchoNumbers") or 0.0
-    if one.modality in USUAL_ECHO and echo:
-        usual, within = USUAL_ECHO[one.modality]
-        return round(abs(echo - usual) / within)
-    return index or round(echo / SHORT_ECHO)
-
-
 def _tracer(source: Source) -> str:
     return (source.tags.get("trc") or source.tags.get("Radiopharmaceutical") or "").lower()
 
@@ -270,27 +128,3 @@ def _copies(one: Source, other: Source) -> bool:
 
 def _frames(source: Source) -> tuple[tuple[int, int], ...]:
     return source.series.selected if source.series else ()
-
-
-CRITERIA: tuple[tuple[Callable[[_Candidate], float], str], ...] = (
-    (_volume, "it is not one 3D volume"),
-    (_component, "it is not the magnitude"),
-    (_dixon, "it is one of Dixon's images, or one with less water"),
-    (_inversion, "it is an inversion image or not denoised"),
-    (_elsewhere, "it shows another part of the body"),
-    (_partial, "it covers less than a head"),
-    (lambda one: len(implausible(one.source, one.modality)), "its times are of another contrast"),
-    (lambda one: len(one.source.warnings), "it lacks slices"),
-    (lambda one: one.session is not None and one.source.session != one.session, "another session"),
-    (_derived, "it is derived from another image"),
-    (_agent, "it was made after a contrast agent"),
-    (_fat_suppressed, "its fat is suppressed"),
-    (_phased, "it is weighted by its phase"),
-    (_sharp, "its kernel is for bone or lung"),
-    (lambda one: one.tag("suffix").startswith(("UNI", "inplane")), "its suffix is the less usual"),
-    (lambda one: round(one.source.grid.coarsest, 1) if one.source.grid else 0, "it is coarser"),
-    (lambda one: -one.source.frames, "it has fewer slices"),
-    (_echo, "it is another echo"),
-    (lambda one: "ND" in one.image_type, "it is not corrected for distortion"),
-)
-"""What is compared, smaller first, and why the other comes later."""

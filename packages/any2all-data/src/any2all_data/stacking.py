@@ -14,7 +14,7 @@ from any2all_data.patient import oriented
 from any2all_data.ranking import (
     doubts,
     open_questions,
-    reference_session,
+    preferred_session,
     weighed,
     without_names,
 )
@@ -106,9 +106,9 @@ def _entry(
             notes.append(f"{name} is another series, the first: {failed[name][0]}")
     if reference.name != settings.reference:
         notes.append(f"no {settings.reference}; {reference.name} is the reference")
-    session = reference_session(sources, settings.reference)
     choices, warnings = dict[str, list[list[str]]](), list[str]()
     for name, placed in used.items():
+        session = preferred_session(sources, settings.reference, name)
         images = weighed(sources[name], placed.index, failed[name], name, session)
         if len(images) > 1:
             choices[name] = [[without_names(image), why] for image, why in images]

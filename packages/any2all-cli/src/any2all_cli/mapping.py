@@ -1,0 +1,79 @@
+"""What ``prepare`` shows of the images found: which is used as what, and what is doubtful."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from any2all_data.ranking import doubts, open_questions, preferred_session, weighed, why_later
+from any2all_data.rules import Rule, modality_of
+from any2all_data.sources import Source
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+KINDS = ("MR", "CT", "PT")
+MOST_NAMED = 5
+"""Patients that are named where a sentence is about many."""
+
+Chosen = Mapping[str, Sequence[Source]]
+"""A patient's images of each modality, the best first."""
+
+
+def mapping(
+    patients: Mapping[tuple[str, str], Sequence[Source]],
+    keys: Mapping[tuple[str, str], str],
+    chosen: Mapping[tuple[str, str], Chosen],
+    rules: Sequence[Rule],
+    reference: str,
+    show_names: bool,
+) -> Table:
+    """Every image that was found, as what it is used, or why it isn't."""
+    table = Table("patient", "modality", "images", "kind", "series")
+    for one, owned in sorted(patients.items()):
+        for source in owned:
+            name = modality_of(source.tags, rules)
+            kind = source.tags.get("Modality", "")
+            described = source.shown if show_names else source.tags.get("SeriesNumber", "")
+            table.add_row(
+                escape(" ".join(one)) if show_names else keys[one],
+                _use(source, name, chosen[one], reference),
+                str(source.frames if source.series else len(source.files)),
+                kind if kind in KINDS else "other",
+                escape(described if show_names or described.isdecimal() else ""),
+            )
+    return table
+
+
+def _use(source: Source, name: str, chosen: Chosen, reference: str) -> str:
+    if not name:
+        return "(left out)"
+    ranked = chosen.get(name, ())
+    if not ranked:
+        return f"({name}: not asked for)"
+    if ranked[0] is source:
+        return name
+    why = why_later(ranked[0], source, name, preferred_session(chosen, reference, name))
+    return f"({name}: another is used, {why})"
+
+
+def doubts_of(chosen: Chosen, reference: str) -> list[str]:
+    """What has to be said of the images that would be used."""
+    said = []
+    for name, found in chosen.items():
+        images = weighed(found, 0, {}, name, preferred_session(chosen, reference, name))
+        sentences = open_questions(images) + doubts(found[0], name)
+        said += [f"{name}: {sentence}" for sentence in sentences]
+    return said
+
+
+def warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
+    """Each sentence once, with those whom it is about."""
+    about: dict[str, list[str]] = defaultdict(list)
+    for patient, sentences in said.items():
+        for sentence in sentences:
+            about[sentence].append(patient)
+    for sentence, patients in sorted(about.items()):
+        named = ", ".join(patients[:MOST_NAMED]) + (" ..." if len(patients) > MOST_NAMED else "")
+        counted = f"{len(patients)} patients ({named})" if len(patients) > 1 else named
+        console.print(escape(f"{counted}: {sentence}"), soft_wrap=True)
