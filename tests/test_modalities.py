@@ -149,6 +149,25 @@ def test_protocol_names_count_only_without_a_description(tmp_path: Path) -> None
     assert [modality_of(s.tags, RULES) for s in sources] == ["T1", "T2", "T2", "T1"]
 
 
+def test_times_and_contrast_tell_what_a_name_does_not() -> None:
+    nameless = {"Modality": "MR", "text": "Sag"}
+    for tags, right in (
+        ({"AcquisitionContrast": "FLUID_ATTENUATED", "EchoTime": "194"}, "FLAIR"),
+        ({"AcquisitionContrast": "T1"}, "T1"),
+        ({"AcquisitionContrast": "T1", "ContrastBolusAgent": "Gadovist"}, "T1Gd"),
+        ({"AcquisitionContrast": "T1", "ContrastBolusAgent": "NONE"}, "T1"),
+        ({"InversionTime": "900", "EchoTime": "3"}, "T1"),
+        ({"ScanningSequence": "SE", "EchoTime": "12", "RepetitionTime": "500"}, "T1"),
+        ({"ScanningSequence": "SE\\EP", "EchoTime": "80", "RepetitionTime": "5000"}, ""),
+        ({"text": "PD T2 TSE", "EchoTime": "11"}, "PD"),
+        ({"text": "PD T2 TSE", "EchoTime": "101"}, "T2"),
+        ({"text": "t2_tirm_cor", "InversionTime": "220"}, ""),
+        ({"text": "T1 T2 FLAIR", "InversionTime": "2500", "EchoTime": "120"}, "FLAIR"),
+        ({"AcquisitionContrast": "UNKNOWN"}, ""),
+    ):
+        assert modality_of(nameless | tags, RULES) == right, tags
+
+
 def ranked(tmp_path: Path, first: dict[str, Any], other: dict[str, Any]) -> str:
     """Why the series with the tags ``other`` comes after that with ``first``; files say nothing."""
     save(tmp_path / "a", stack(uid="1.4", SeriesNumber=4, **other))

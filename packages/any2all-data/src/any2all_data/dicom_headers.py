@@ -27,7 +27,7 @@ TAGS = _words(
     "MRAcquisitionType Manufacturer ManufacturerModelName MagneticFieldStrength SeriesNumber "
     "BodyPartExamined ConvolutionKernel SliceThickness DiffusionBValue TemporalPositionIdentifier "
     "Units CorrectedImage Rows Columns PixelSpacing InstanceNumber EchoNumbers "
-    "ComplexImageComponent"
+    "ComplexImageComponent AcquisitionContrast"
 )
 """Keywords of :attr:`Series.tags`."""
 SPLIT_BY = _words(
