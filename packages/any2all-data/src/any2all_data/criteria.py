@@ -14,9 +14,13 @@ LEAST_COVERAGE = 110.0
 TIMES = {
     "T1": {"EchoTime": (0.0, 40.0)},
     "T1Gd": {"EchoTime": (0.0, 40.0)},
-    "T2": {"EchoTime": (50.0, 1000.0)},
-    "FLAIR": {"EchoTime": (50.0, 1000.0), "InversionTime": (1200.0, 4000.0)},
-    "PD": {"EchoTime": (0.0, 50.0)},
+    "T2": {"EchoTime": (50.0, 1000.0), "RepetitionTime": (1200.0, 30000.0)},
+    "FLAIR": {
+        "EchoTime": (50.0, 1000.0),
+        "InversionTime": (1200.0, 4000.0),
+        "RepetitionTime": (3000.0, 30000.0),
+    },
+    "PD": {"EchoTime": (0.0, 50.0), "RepetitionTime": (1000.0, 30000.0)},
     "T2star": {"EchoTime": (5.0, 80.0)},
 }
 """ms that a modality's times lie between, at 0.5 to 7 T."""
