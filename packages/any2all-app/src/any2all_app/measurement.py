@@ -17,7 +17,7 @@ from any2all_data.dicom import Series
 from any2all_data.inputs import open_patient
 from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import Volume, to_stack
-from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
+from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserError, Zero
 from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
@@ -61,6 +61,10 @@ class PatientMeasurement:
     units: dict[str, str]
     note: str
     reference: Series | None = None
+
+    def as_given(self, modality: str) -> bool:
+        """Whether a modality's image is there and clean, so that it comes out as it went in."""
+        return self.operator.operators[modality] == Identity()
 
     def in_place(self, results: Tensor) -> Tensor:
         """Results (D, B, M, H, W) of ``slice_ids`` at their places in ``asked``, with 0 between."""

@@ -15,7 +15,7 @@ from any2all_data.cohort import covered
 from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import write_slices, write_volume
-from any2all_operators import Identity, Measurement, UserError
+from any2all_operators import Measurement, UserError
 from torch import Tensor
 
 from any2all_app.measurement import PatientMeasurement
@@ -137,7 +137,7 @@ def physical_images(
     for m, name in enumerate(known.operator.modalities):
         values = known.ranges.get(name, Range(0.0, 1.0))
         means[name] = values.physical(mean[:, m].numpy())
-        if known.operator.operators[name] == Identity():
+        if known.as_given(name):
             means[name] = known.volumes[name].slices[first : known.asked.stop]
         if std is not None:
             stds[name] = (std[:, m] * (values.high - values.low)).numpy()
