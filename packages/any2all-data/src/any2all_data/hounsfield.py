@@ -1,0 +1,120 @@
+"""CT: what is padding becomes air, and what can't be Hounsfield units is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from any2all_operators import UserError
+
+from any2all_data.normalise import Array
+from any2all_data.regions import connected, corners
+
+AIR, LEAST = -1000.0, -1024.0
+"""HU of air, and the least that a CT can measure; what lies below is padding."""
+DARKEST, AIR_SHARE = -900.0, 0.5
+"""The darkest AIR_SHARE per cent of a CT are air, so they lie below DARKEST HU."""
+BODY, SOFT, LEAST_SOFT = -500.0, 150.0, 0.5
+"""HU: a body lies above BODY, and at least LEAST_SOFT of it within SOFT of water."""
+METAL, BESIDE_METAL, MOST_METAL = 4000.0, 1000.0, 0.01
+"""HU: above METAL is metal, with more than BESIDE_METAL beside it; at most so much of a body."""
+SPIKES = 0.05
+"""Share of the voxels above METAL that may stand alone."""
+LARGEST = 2**15 - 1
+"""HU; more does not fit into DICOM's signed 16 bits."""
+LEAST_FRAME = 0.01
+"""Share of a volume; a constant around the image that takes less is left as it is."""
+
+
+def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
+    """HU (x, y, z) with padding as air (-1000 HU), and a sentence for each kind of padding.
+
+    Padding is what lies below -1024 HU, and one constant that all eight corners have and that is
+    connected to them. Raises UserError where what is left can't be the HU of a body in air: values
+    that are signed but were read as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or
+    more than 4,000 HU where there is no metal.
+    """
+    if float((values > LARGEST).mean()) > MOST_METAL / 10:
+        raise UserError(
+            f"{_percent(values > LARGEST)} of its values lie above {LARGEST}: an unsigned header "
+            "over signed values; export it again as signed integers"
+        )
+    notes = []
+    _check_air(values)
+    padded = values < LEAST
+    if padded.any():
+        notes.append(f"{_percent(padded)} of its voxels lay below {LEAST:g} HU; they are air now")
+    frame = _frame(values)
+    if frame is not None:
+        notes.append(
+            f"{_percent(frame)} of its voxels, around the image, were all {_corner(values):g}; "
+            "they are air now"
+        )
+        padded |= frame
+    body = values[~padded & (values > BODY)]
+    _check_tissue(body)
+    _check_metal(values, body.size)
+    return np.where(padded, np.float32(AIR), values), tuple(notes)
+
+
+def _check_air(values: Array) -> None:
+    measured = values[values >= LEAST]
+    darkest = float(np.percentile(measured, AIR_SHARE)) if measured.size else float(values.max())
+    if not LEAST <= darkest < DARKEST:
+        raise UserError(
+            f"its darkest values are about {darkest:g}; expected air near {AIR:g} HU. Apply its "
+            "slope and intercept (in DICOM RescaleSlope and RescaleIntercept), or leave it out"
+        )
+
+
+def _check_tissue(body: Array) -> None:
+    soft = float((np.abs(body) < SOFT).mean()) if body.size else 0.0
+    if soft < LEAST_SOFT:
+        raise UserError(
+            f"only {100 * soft:.0f} % of what is brighter than {BODY:g} HU lies within {SOFT:g} HU "
+            f"of water; expected {100 * LEAST_SOFT:.0f} %, soft tissue: check slope and intercept"
+        )
+
+
+def _check_metal(values: Array, body: int) -> None:
+    bright = np.argwhere(values > METAL)
+    if not len(bright):
+        return
+    highest = float(values.max())
+    if highest > LARGEST or len(bright) > MOST_METAL * body:
+        raise UserError(
+            f"{len(bright)} voxels above {METAL:g} HU, up to {highest:g}; expected at most "
+            f"{100 * MOST_METAL:g} % of the body, as metal has, and nothing above {LARGEST}. Check "
+            "its slope, or leave it out"
+        )
+    most = np.full(len(bright), -np.inf)
+    for axis in range(3):
+        for step in (-1, 1):
+            beside = bright.copy()
+            beside[:, axis] = np.clip(beside[:, axis] + step, 0, values.shape[axis] - 1)
+            here = (beside != bright).any(1)
+            most = np.where(here, np.maximum(most, values[tuple(beside.T)]), most)
+    alone = float((most < BESIDE_METAL).mean())
+    if alone > SPIKES:
+        raise UserError(
+            f"{len(bright)} voxels reach up to {highest:g} HU, and {100 * alone:.0f} % of them "
+            "stand alone, which is no metal; mend the file first"
+        )
+
+
+def _frame(values: Array) -> npt.NDArray[np.bool_] | None:
+    """A constant around the image, brighter than air, with which a tool has filled it up."""
+    level = _corner(values)
+    if level is None or level <= DARKEST:
+        return None
+    frame = connected(values == level, corners(values.shape))
+    return frame if frame.mean() > LEAST_FRAME else None
+
+
+def _corner(values: Array) -> float | None:
+    """The one value that all eight corners have."""
+    found = set(values[corners(values.shape)].tolist())
+    return found.pop() if len(found) == 1 else None
+
+
+def _percent(there: npt.NDArray[np.bool_]) -> str:
+    return f"{100 * float(there.mean()):.2g} %"
