@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
@@ -22,14 +24,13 @@ SPIKES = 0.05
 LARGEST = 2**15 - 1
 """HU; more does not fit into DICOM's signed 16 bits."""
 LEAST_FRAME = 0.01
-"""Share of a volume; a constant around the image that takes less is left as it is."""
+"""Share of a volume; a constant in a corner that takes less is left as it is."""
 
 
 def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
     """HU (x, y, z) with padding as air (-1000 HU), and a sentence for each kind of padding.
 
-    Padding is what lies below -1024 HU, and one constant that all eight corners have and that is
-    connected to them. Raises UserError where what is left can't be the HU of a body in air: values
+    Padding is what lies below -1024 HU, and a constant that begins in a corner of the volume. Raises UserError where what is left can't be the HU of a body in air: values
     that are signed but were read as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or
     more than 4,000 HU where there is no metal.
     """
@@ -43,11 +44,9 @@ def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
     padded = values < LEAST
     if padded.any():
         notes.append(f"{_percent(padded)} of its voxels lay below {LEAST:g} HU; they are air now")
-    frame = _frame(values)
-    if frame is not None:
+    for level, frame in _frames(values):
         notes.append(
-            f"{_percent(frame)} of its voxels, around the image, were all {_corner(values):g}; "
-            "they are air now"
+            f"{_percent(frame)} of its voxels, from a corner on, were all {level:g}; they are air now"
         )
         padded |= frame
     body = values[~padded & (values > BODY)]
@@ -101,19 +100,14 @@ def _check_metal(values: Array, body: int) -> None:
         )
 
 
-def _frame(values: Array) -> npt.NDArray[np.bool_] | None:
-    """A constant around the image, brighter than air, with which a tool has filled it up."""
-    level = _corner(values)
-    if level is None or level <= DARKEST:
-        return None
-    frame = connected(values == level, corners(values.shape))
-    return frame if frame.mean() > LEAST_FRAME else None
-
-
-def _corner(values: Array) -> float | None:
-    """The one value that all eight corners have."""
-    found = set(values[corners(values.shape)].tolist())
-    return found.pop() if len(found) == 1 else None
+def _frames(values: Array) -> Iterator[tuple[float, npt.NDArray[np.bool_]]]:
+    """Constants brighter than air, with which a tool has filled the volume up from its corners."""
+    ends = corners(values.shape)
+    for level in np.unique(values[ends]):
+        if level > DARKEST:
+            frame = connected(values == level, ends)
+            if frame.mean() > LEAST_FRAME:
+                yield float(level), frame
 
 
 def _percent(there: npt.NDArray[np.bool_]) -> str:

@@ -143,7 +143,7 @@ def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan
             "Units in its sidecar is none of Bq/mL, kBq/mL, MBq/mL and SUV (g/mL); convert it, or "
             "leave it out"
         )
-    if _plain(said.get("AttenuationCorrection", "?")) in ("NONE", "NO", "FALSE", ""):
+    if _plain(said.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
         raise UserError("AttenuationCorrection is none, so there is no SUV; leave it out")
     weight, corrected = _weight(said, participant), said.get("ImageDecayCorrected")
     needed = {name: said.get(name) for name in NEEDED}
