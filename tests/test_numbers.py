@@ -129,9 +129,18 @@ def test_metal_and_parts_of_a_body_are_let_through() -> None:
     metal[15:18, 15:18, 6:8] = 2500
     metal[16, 16, 6:8] = 14000
     assert hounsfield(metal)[0].max() == 14000
-    hounsfield(ct()[8:24, 9:27, 3:12])  # the field of view is smaller than the head
+
+
+def test_what_a_ct_shows_beside_a_head_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "CT.nii.gz", ct())
+    assert load_nifti(path, "it", "CT").notes == ()
+    write(path, ct()[8:24, 9:27, 3:12])  # the field of view is smaller than the head
+    (said,) = load_nifti(path, "it", "CT").notes
+    assert "its field of view cuts the body" in said
     chest = np.where(distance() < 0.6, -850.0, 45.0)  # lungs
-    hounsfield(np.concatenate([np.where(distance() > 1, -1000.0, chest), ct()], 2))
+    chest[distance() > 1] = -1000
+    write(path, np.concatenate([chest, ct()], 2), PLACE @ np.diag([1, 1, 6, 1]))
+    assert load_nifti(path, "it", "CT").notes == ("it is 504 mm tall, more than a head",)
 
 
 def test_ct_of_nifti_and_of_a_patient_folder(tmp_path: Path) -> None:

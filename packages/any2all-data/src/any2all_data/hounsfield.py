@@ -30,9 +30,11 @@ LEAST_FRAME = 0.01
 def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
     """HU (x, y, z) with padding as air (-1000 HU), and a sentence for each kind of padding.
 
-    Padding is what lies below -1024 HU, and a constant that begins in a corner of the volume. Raises UserError where what is left can't be the HU of a body in air: values
-    that are signed but were read as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or
-    more than 4,000 HU where there is no metal.
+    Padding is what lies below -1024 HU, and a constant that begins in a corner of the volume.
+
+    Raises UserError where the rest can't be the HU of a body in air: signed values that were read
+    as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or more than 4,000 HU where there
+    is no metal.
     """
     if float((values > LARGEST).mean()) > MOST_METAL / 10:
         raise UserError(
@@ -46,7 +48,8 @@ def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
         notes.append(f"{_percent(padded)} of its voxels lay below {LEAST:g} HU; they are air now")
     for level, frame in _frames(values):
         notes.append(
-            f"{_percent(frame)} of its voxels, from a corner on, were all {level:g}; they are air now"
+            f"{_percent(frame)} of its voxels, from a corner on, were all {level:g}; they are air "
+            "now"
         )
         padded |= frame
     body = values[~padded & (values > BODY)]

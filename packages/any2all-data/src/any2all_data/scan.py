@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from any2all_operators import UserError
 
-from any2all_data.hounsfield import AIR, hounsfield
+from any2all_data.hounsfield import AIR, BODY, hounsfield
 from any2all_data.normalise import Array
 
+HEAD = 350.0
+"""mm from the lowest slice to the highest; more, and there is more than a head."""
+CUT = 0.1
+"""Share of a CT's sides that shows tissue, above which its field of view cuts the body."""
 SHOWS_UPTAKE = 0.05
 """SUV; an image that nowhere has more is in another unit."""
 HIGHEST_UPTAKE = 100.0
@@ -26,17 +32,30 @@ class Scan:
 
 
 def checked(scan: Scan, modality: str) -> Scan:
-    """The scan with the padding of a CT as air.
+    """The scan with the padding of a CT as air, and what a CT or a PET shows of the body.
 
     Raises UserError where its values can't be HU (CT) or SUV (PET). Other modalities have no unit.
     """
-    values = np.asarray(scan.image.dataobj, np.float32)
+    if modality not in ("CT", "PET"):
+        return scan
+    values, affine, notes = np.asarray(scan.image.dataobj, np.float32), scan.image.affine, ()
     if modality == "PET":
         check_suv(values)
-    if modality != "CT":
-        return scan
-    values, notes = hounsfield(values)
-    return replace(scan, image=nib.Nifti1Image(values, scan.image.affine), notes=scan.notes + notes)
+    else:
+        values, notes = hounsfield(values)
+        notes += _cut(values, affine)
+    tall = float(np.abs(affine[2, :3]) @ values.shape)
+    if tall > HEAD:
+        notes += (f"it is {tall:.0f} mm tall, more than a head",)
+    return replace(scan, image=nib.Nifti1Image(values, affine), notes=scan.notes + notes)
+
+
+def _cut(values: Array, affine: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Whether a CT's sides, in front, behind, left and right, show tissue."""
+    sides = [k for k in range(3) if k != np.abs(affine[2, :3]).argmax()]
+    shown = [np.take(values, end, axis).ravel() > BODY for axis in sides for end in (0, -1)]
+    share = float(np.concatenate(shown).mean())
+    return (f"its field of view cuts the body: {share:.0%} of its sides",) if share > CUT else ()
 
 
 def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
