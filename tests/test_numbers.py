@@ -114,6 +114,7 @@ def spikes() -> np.ndarray:
         (lambda: ct() * np.where(ct() > 0, 10, 1), "lies within 150 HU of water"),
         (unsigned, "an unsigned header over signed values"),
         (lambda: unsigned() - 1024, "an unsigned header over signed values"),
+        (lambda: unsigned() % 4096, "an unsigned header over signed values"),
         (spikes, "stand alone, which is no metal"),
         (lambda: np.where(distance() > 1, -1000, np.where(ct() > 500, 5000, 35)), "of the body"),
         (lambda: np.full(SHAPE, -3024.0), "its darkest values are about -3024"),
@@ -244,10 +245,12 @@ def test_nan_around_the_body_is_background(tmp_path: Path, modality: str, level:
     read = np.asarray(scan.image.dataobj)
     assert (read[outside] == level).all()
     np.testing.assert_array_equal(read[~outside], values[~outside])
-    assert any(f"were NaN; they are background now ({level:g})" in note for note in scan.notes)
+    assert any(f"around the body, were NaN; they are {level:g} now" in note for note in scan.notes)
     values[16, 18, 7] = np.nan
     write(path, values)
     assert "it: 1 values are NaN or infinite in the body" in refused(path, modality)
+    write(path, np.full(SHAPE, np.nan))
+    assert "values are NaN or infinite" in refused(path, modality)
 
 
 # --- PET ---
@@ -469,7 +472,7 @@ def test_sample_trusts_axes_where_it_is_told_to(
     known = ("--input", patient, "--modalities", "T1=clean", "--set", "steps=2", "--slices", "1:2")
     done = any2all("sample", "--prior", prior_folder, *known)
     assert done.returncode == 2
-    assert "give --trust-axes" in done.stderr
+    assert "give prepare or sample --trust-axes" in done.stderr
     done = any2all("sample", "--prior", prior_folder, *known, "--trust-axes", "--output", "out")
     assert done.returncode == 0, done.stderr
     assert "T1: warning: its axes are trusted" in done.stderr

@@ -17,6 +17,8 @@ DARKEST, AIR_SHARE = -900.0, 0.5
 """The darkest AIR_SHARE per cent of a CT are air, so they lie below DARKEST HU."""
 BODY, SOFT, LEAST_SOFT = -500.0, 150.0, 0.5
 """HU: a body lies above BODY, and at least LEAST_SOFT of it within SOFT of water."""
+BRIGHT, MOST_BRIGHT = 2000.0, 0.1
+"""HU, and the share of a volume: bone is not so bright in so much of it."""
 METAL, BESIDE_METAL, MOST_METAL = 4000.0, 1000.0, 0.01
 """HU: above METAL is metal, with more than BESIDE_METAL beside it; at most so much of a body."""
 SPIKES = 0.05
@@ -36,10 +38,12 @@ def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
     as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or more than 4,000 HU where there
     is no metal.
     """
-    if float((values > LARGEST).mean()) > MOST_METAL / 10:
+    bright = values > BRIGHT
+    if bright.mean() > MOST_BRIGHT:
         raise UserError(
-            f"{_percent(values > LARGEST)} of its values lie above {LARGEST}: an unsigned header "
-            "over signed values; export it again as signed integers"
+            f"{_percent(bright)} of its values lie above {BRIGHT:g}, up to {values.max():g}, and "
+            "bone is not as bright: an unsigned header over signed values. Export it again as "
+            "signed integers, with its slope and intercept"
         )
     notes = []
     _check_air(values)

@@ -45,6 +45,7 @@ def load_nifti(path: Path, name: str, modality: str = "", trust_axes: bool = Fal
         with nib.imageglobals.LoggingOutputSuppressor():
             image = nib.squeeze_image(nib.load(path))
             _check_size(image, path)
+            _check_shape(image, modality)
             affine, notes = _place(image, trust_axes)
             values, said = _values(image, path, modality)
         return checked(Scan(nib.Nifti1Image(values, affine), (*notes, *said)), modality)
@@ -67,6 +68,12 @@ def _check_size(image: Any, path: Path) -> None:
         raise UserError(f"its values are of type {kind}; expected real numbers")
 
 
+def _check_shape(image: Any, modality: str) -> None:
+    frames = image.ndim == 4 and modality == "PET"
+    if (image.ndim != 3 and not frames) or min(image.shape) < 1:
+        raise UserError(f"shape {image.shape}; expected one 3D volume (x, y, z)")
+
+
 def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
     """The affine to mm (RAS), and where sform and qform disagree."""
     header, notes = image.header, list[str]()
@@ -74,7 +81,8 @@ def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
         if not trust_axes:
             raise UserError(
                 "its qform_code and sform_code are 0, so nothing says how its axes lie. Set its "
-                "sform; or, if x, y, z run to the patient's right, front and top, give --trust-axes"
+                "sform; or, if x, y, z run to the patient's right, front and top, give prepare or "
+                "sample --trust-axes"
             )
         affine = np.diag([*header.get_zooms()[:3], 1.0]).astype(float)
         affine[:3, 3] = -affine[:3, :3] @ (np.array(image.shape[:3]) - 1) / 2
@@ -110,48 +118,31 @@ def _forms_differ(image: Any) -> list[str]:
 
 
 def _values(image: Any, path: Path, modality: str) -> tuple[Array, list[str]]:
-    """float32 (x, y, z) in physical units, without NaN."""
-    if modality == "PET":
-        values, notes = _uptake(image, read_pet(path))
-    else:
-        values, notes = np.asarray(image.dataobj, dtype=np.float32), []
-    if values.ndim != 3 or min(values.shape) < 1:
-        raise UserError(f"shape {values.shape}; expected one 3D volume (x, y, z)")
-    finite = np.isfinite(values)
-    if finite.all():
-        return values, notes
-    blank = np.isnan(values)
-    outside = connected(blank, faces(values.shape))
-    if not finite.any() or not (finite | outside).all():
-        count = int((~finite & ~outside).sum()) or blank.size
-        raise UserError(f"{count} values are NaN or infinite in the body; mend the file first")
-    level = background(values[finite], modality)
-    notes.append(
-        f"{100 * float(outside.mean()):.2g} % of its voxels, around the body, were NaN; they are "
-        f"background now ({level:g})"
-    )
-    return np.where(outside, np.float32(level), values), notes
-
-
-def _uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
-    """SUV of a PET image, (x, y, z); of a dynamic one the mean of its late frames."""
-    if len(image.shape) == 4:
-        return _late_uptake(image, pet)
+    """float32 (x, y, z) in physical units, without NaN, and what had to be mended or assumed."""
+    if modality != "PET":
+        return _without_nan(np.asarray(image.dataobj, dtype=np.float32), modality, [])
+    pet = read_pet(path)
+    if image.ndim == 4:
+        values, said = _late_uptake(image, pet)
+        return _without_nan(values, modality, said)
     values = np.asarray(image.dataobj, dtype=np.float32)
     if pet is None:
-        check_suv(values[np.isfinite(values)], HIGHEST_UNSAID)
-        return values, ["no sidecar says its unit; its values are taken as SUV (g/ml)"]
+        said = ["no sidecar says its unit; its values are taken as SUV (g/ml)"]
+        values, said = _without_nan(values, modality, said)
+        check_suv(values, HIGHEST_UNSAID)
+        return values, said
     factor = pet.suv_factor(pet.frames[0] if len(pet.frames) == 1 else None)
-    notes = [] if pet.activity is None else [f"SUV by its sidecar, {factor:.4g} times its values"]
+    said = [] if pet.activity is None else [f"SUV by its sidecar, {factor:.4g} times its values"]
     if len(pet.frames) > 1:
-        notes.append(
+        said.append(
             f"its sidecar tells of {len(pet.frames)} frames, but it is one volume; nothing says "
             "of which of them"
         )
-    return np.float32(factor) * values, notes
+    return _without_nan(np.float32(factor) * values, modality, said)
 
 
 def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
+    """SUV (x, y, z) of a dynamic PET (x, y, z, frames): the mean of its late frames."""
     count = image.shape[3]
     if pet is None:
         raise UserError(
@@ -164,9 +155,26 @@ def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
         frame = pet.frames[k]
         total += frame.duration * pet.suv_factor(frame) * np.asarray(image.dataobj[..., k])
     seconds = sum(pet.frames[k].duration for k in late)
-    begins, ends = pet.frames[late[0]].start, pet.frames[late[-1]].start
-    ends += pet.frames[late[-1]].duration
-    return (total / seconds).astype(np.float32), [
-        f"SUV is the mean of frames {late[0] + 1} to {count} of {count}, {begins / 60:.0f} to "
-        f"{ends / 60:.0f} min after injection"
-    ]
+    first, last = pet.frames[late[0]], pet.frames[late[-1]]
+    said = (
+        f"SUV is the mean of frames {late[0] + 1} to {late[-1] + 1} of {count}, "
+        f"{first.start / 60:.0f} to {(last.start + last.duration) / 60:.0f} min after injection"
+    )
+    return (total / seconds).astype(np.float32), [said]
+
+
+def _without_nan(values: Array, modality: str, said: list[str]) -> tuple[Array, list[str]]:
+    """NaN that is connected to the faces of the volume as background; any other is refused."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, said
+    outside = connected(np.isnan(values), faces(values.shape))
+    inside = int((~finite & ~outside).sum())
+    if inside or not finite.any():
+        raise UserError(
+            f"{inside or values.size} values are NaN or infinite in the body; mend the file first"
+        )
+    level = background(values[finite], modality)
+    share = f"{100 * float(outside.mean()):.2g} %"
+    said.append(f"{share} of its voxels, around the body, were NaN; they are {level:g} now")
+    return np.where(outside, np.float32(level), values), said

@@ -72,7 +72,7 @@ def _applicable(folder: Path, path: Path) -> list[Path]:
     found = []
     for sidecar in sorted(folder.glob("*.json")):
         *asked, ends = sidecar.stem.split("_")
-        if ends == suffix and set(asked) <= set(entities):
+        if ends == suffix and set(asked) <= set(entities) and sidecar.is_file():
             found.append((len(asked), sidecar))
     return [sidecar for _, sidecar in sorted(found)]
 
