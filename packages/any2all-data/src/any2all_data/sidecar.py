@@ -37,6 +37,12 @@ def sidecar_files(path: Path) -> list[Path]:
     return [sidecar for folder in _folders(path) for sidecar in _applicable(folder, path)]
 
 
+def write_suv_sidecar(path: Path) -> None:
+    """Say beside ``<name>.nii.gz`` that its values are SUV by body weight, g/ml."""
+    said = json.dumps({"Units": "g/mL"})
+    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{said}\n")
+
+
 def read_participant(path: Path) -> dict[str, str]:
     """The row of BIDS' participants.tsv for the subject of an image, by column; {} without one."""
     if not in_bids(path):
