@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -38,16 +38,17 @@ def checked(scan: Scan, modality: str) -> Scan:
     """
     if modality not in ("CT", "PET"):
         return scan
-    values, affine, notes = np.asarray(scan.image.dataobj, np.float32), scan.image.affine, ()
+    values, affine = np.asarray(scan.image.dataobj, np.float32), scan.image.affine
+    notes = scan.notes
     if modality == "PET":
         check_suv(values)
     else:
-        values, notes = hounsfield(values)
-        notes += _cut(values, affine)
+        values, padding = hounsfield(values)
+        notes += padding + _cut(values, affine)
     tall = float(np.abs(affine[2, :3]) @ values.shape)
     if tall > HEAD:
         notes += (f"it is {tall:.0f} mm tall, more than a head",)
-    return replace(scan, image=nib.Nifti1Image(values, affine), notes=scan.notes + notes)
+    return Scan(nib.Nifti1Image(values, affine), notes)
 
 
 def _cut(values: Array, affine: npt.NDArray[Any]) -> tuple[str, ...]:
