@@ -57,7 +57,7 @@ def judge(
             "unit": known.units.get(name, "normalised"),
         }
         if name in known.volumes and known.volumes[name].notes:
-            entry["warnings"] = list(known.volumes[name].notes)
+            entry["notes"] = list(known.volumes[name].notes)
         if name in known.built and (measured := known.built[name].measured):
             entry["scan"] = dict(measured.details)
             entry["warnings"] = list(entry["scan"].pop("warnings", []))

@@ -138,7 +138,11 @@ def _as_patient(
         if name in entry.present:
             values = fixed_range(normalisation.get(name)) or Range(0.0, entry.scale[name])
             slices = np.ascontiguousarray(images[:, settings.modalities.index(name)])
-            volumes[name] = Volume(Path(path) / name, slices, np.array(entry.affine), AXES, values)
+            said = f"{name}: "
+            notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]
+            volumes[name] = Volume(
+                Path(path) / name, slices, np.array(entry.affine), AXES, values, tuple(notes)
+            )
     doubtful = {
         name: f"its registration is doubtful, quality {quality:.2f}"
         for name, quality in entry.aside.items()

@@ -34,6 +34,7 @@ BECQUEREL = {
     "UCI": 3.7e4,
     "MCI": 3.7e7,
 }
+UNTOLD = (None, "", "n/a")
 VOLUMES = ("/ML", "/CC", "/CM3", "ML")
 """How 1 ml is written after an activity; DICOM leaves the stroke out."""
 SUV_UNITS = ("SUV", "SUVBW", "G/ML", "GML")
@@ -131,18 +132,13 @@ def pet_files(path: Path) -> bytes:
 
 def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan:
     """From a sidecar, and the subject's row of participants.tsv, by column."""
-    units = _plain(said.get("Units") or "")
+    said = {name: value for name, value in said.items() if value not in UNTOLD}
+    units = _plain(said.get("Units", ""))
     injection = _number(said, "InjectionStart") if "InjectionStart" in said else None
     frames = () if injection is None else _frames(said, injection)
     if units in SUV_UNITS:
         return PetScan(None, frames=frames)
-    volume = next((written for written in VOLUMES if units.endswith(written)), "")
-    activity = BECQUEREL.get(units.removesuffix(volume)) if volume else None
-    if units and activity is None:
-        raise UserError(
-            "Units in its sidecar is none of Bq/mL, kBq/mL, MBq/mL and SUV (g/mL); convert it, or "
-            "leave it out"
-        )
+    activity = _activity(units)
     if _plain(said.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
         raise UserError("AttenuationCorrection is none, so there is no SUV; leave it out")
     weight, corrected = _weight(said, participant), said.get("ImageDecayCorrected")
@@ -151,13 +147,12 @@ def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan
     needed["BodyWeight (in kg; or weight in participants.tsv)"] = weight
     if corrected is False:
         del needed["ImageDecayCorrectionTime"]
-    missing = [name for name, value in needed.items() if value is None or value == ""]
+    missing = [name for name, value in needed.items() if value is None]
     if missing:
         raise UserError(f"SUV needs {', '.join(missing)}: missing in its sidecar; add it there")
     if not isinstance(corrected, bool):
         raise UserError("ImageDecayCorrected in its sidecar is neither true nor false; mend it")
     assert weight is not None
-    assert activity is not None
     assert injection is not None
     half_life = _half_life(said)
     moment = _number(said, "ImageDecayCorrectionTime") - injection if corrected else None
@@ -195,6 +190,18 @@ def late_frames(frames: Sequence[Frame], count: int) -> list[int]:
             f"expected late frames, {LATE_AFTER / 60:.0f} min after it or later. Leave it out"
         )
     return late
+
+
+def _activity(units: str) -> float:
+    """Bq/ml of one unit; 0 where none is told."""
+    volume = next((written for written in VOLUMES if units.endswith(written)), "")
+    activity = BECQUEREL.get(units.removesuffix(volume)) if volume else None
+    if units and activity is None:
+        raise UserError(
+            "Units in its sidecar is none of Bq/mL, kBq/mL, MBq/mL and SUV (g/mL); convert it, or "
+            "leave it out"
+        )
+    return activity or 0.0
 
 
 def _frames(said: Mapping[str, Any], injection: float) -> tuple[Frame, ...]:
@@ -246,7 +253,7 @@ def _half_life(said: Mapping[str, Any]) -> float:
 def _first_weight(told: Mapping[str, Any]) -> Any:
     named = {_plain(name).replace("/", ""): value for name, value in told.items()}
     values = (named.get(name) for name in WEIGHTS)
-    return next((value for value in values if value not in (None, "", "n/a")), None)
+    return next((value for value in values if value not in UNTOLD), None)
 
 
 def _weight(said: Mapping[str, Any], participant: Mapping[str, str]) -> float | None:
