@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from any2all_data.hounsfield import hounsfield
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import read_patient
 from any2all_data.pet_sidecar import Frame, late_frames
+from any2all_data.prepare import Plan, Preparation, prepare_patient
 from any2all_data.sources import Source, find_sources
-from any2all_data.store import CohortStore
+from any2all_data.store import CohortSettings, CohortStore
 from any2all_operators import UserError
 from conftest import Run, phantom
 from test_dicom import pet, refusal, save, stack
@@ -429,27 +431,24 @@ def test_prepare_says_what_it_did_with_the_numbers(any2all: Run, tmp_path: Path)
     padded = ct()
     padded[:4] = -3024
     write(source / "a/T1.nii.gz", t1)
-    write(source / "a/CT.nii.gz", np.pad(padded, ((0, 0), (0, 0), (0, 0)))[:, 2:34])
+    write(source / "a/CT.nii.gz", padded[:, 2:34])
     write(source / "a/PET.nii.gz", BECQUEREL * uptake()[:, 2:34], **INJECTED)
     write(source / "b/T1.nii.gz", t1)
     write(source / "b/PET.nii.gz", BECQUEREL * uptake()[:, 2:34], **without("BodyWeight"))
     header_of(write(source / "c/T1.nii", t1), qform_code=0, sform_code=0)
     options = ("--spacing", "native", "--size", 32, "--workers", 1, "--split", "train")
-    done = any2all("prepare", source, "cohort", *options)
-    assert done.returncode == 1
+    done = any2all("prepare", source, "cohort", *options, "--trust-axes")
+    assert done.returncode == 0, done.stderr
     assert "CT: 12 % of its voxels lay below -1024 HU; they are air now" in done.stderr
     assert "PET: SUV by its sidecar" in done.stderr
     assert "PET left out: its file: SUV needs BodyWeight" in done.stderr
-    assert "refused: T1: its file: its qform_code and sform_code are 0" in done.stderr
+    assert "T1: its axes are trusted to run" in done.stderr
     store = CohortStore.open(str(tmp_path / "cohort"))
-    assert sorted(len(entry.present) for entry in store.patients().values()) == [1, 3]
+    assert sorted(len(entry.present) for entry in store.patients().values()) == [1, 1, 3]
     name = next(p for p, entry in store.patients().items() if len(entry.present) == 3)
     images = dict(zip(store.settings.modalities, store.images(name).swapaxes(0, 1), strict=True))
     assert images["CT"].min() >= -1024
     np.testing.assert_allclose(images["PET"].max(), uptake().max(), rtol=1e-4)
-    again = any2all("prepare", source, "cohort", *options, "--trust-axes", "--replace")
-    assert again.returncode == 0, again.stderr
-    assert len(store.patients()) == 3
 
 
 def test_another_sidecar_is_another_source(tmp_path: Path) -> None:
@@ -463,6 +462,19 @@ def test_another_sidecar_is_another_source(tmp_path: Path) -> None:
     assert only().fingerprint() == before
     path.with_name("PET.json").write_text(json.dumps(without(BodyWeight=80)))
     assert only().fingerprint() != before
+
+
+def test_a_patient_prepared_before_axes_could_be_trusted_is_unchanged(tmp_path: Path) -> None:
+    write(tmp_path / "source/a/T1.nii.gz", phantom(32, 14))
+    (source,), _ = find_sources(tmp_path / "source")
+    url, plan = str(tmp_path / "cohort"), Plan("p-1", "train", {"T1": [source]})
+    store = CohortStore.create(url, CohortSettings(("T1",), (32, 32)))
+    made = prepare_patient(plan, url, Preparation()).entry
+    assert made is not None
+    kept = {name: value for name, value in made.preparation.items() if name != "trust_axes"}
+    store.update("p-1", replace(made, preparation=kept))
+    assert prepare_patient(plan, url, Preparation()).status == "unchanged"
+    assert "other preparation" in prepare_patient(plan, url, Preparation(trust_axes=True)).reason
 
 
 def test_sample_trusts_axes_where_it_is_told_to(
