@@ -93,6 +93,7 @@ def measure_patient(
     simulated: bool,
     slices: str | None,
     seed: int,
+    trust_axes: bool = False,
 ) -> PatientMeasurement:
     """The patient's volumes and the measurement that the specs make of them."""
     note = ""
@@ -107,7 +108,7 @@ def measure_patient(
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
     grid = prior.settings.training.get("grid")
-    patient = open_patient(input_, prior.modalities, kept, (height, width), grid)
+    patient = open_patient(input_, prior.modalities, kept, (height, width), grid, trust_axes)
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:

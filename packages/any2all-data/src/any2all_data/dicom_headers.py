@@ -34,6 +34,8 @@ SPLIT_BY = _words(
     "InversionTime FlipAngle SequenceName TriggerTime FrameReferenceTime AcquisitionNumber"
 )
 """What tells volumes of one series apart, where images lie in the same place."""
+MOMENTS = _words("TemporalPositionIdentifier TriggerTime FrameReferenceTime AcquisitionNumber")
+"""Those of SPLIT_BY that tell the frames of a dynamic PET apart, which stay together."""
 GROUPS = _words(
     "PlanePosition PlaneOrientation PixelMeasures PixelValueTransformation FrameContent "
     "MRImageFrameType CTImageFrameType PETFrameType MREcho MRTimingAndRelatedParameters MRModifier "
@@ -57,7 +59,8 @@ HEADER = (
         "FrameOfReferenceUID PatientID PatientName Rows Columns NumberOfFrames SamplesPerPixel "
         "PhotometricInterpretation BitsAllocated ImagePositionPatient ImageOrientationPatient "
         "PixelSpacing GantryDetectorTilt InstanceNumber RescaleSlope RescaleIntercept RescaleType "
-        "ModalityLUTSequence PixelRepresentation SharedFunctionalGroupsSequence "
+        "ModalityLUTSequence PixelRepresentation PixelPaddingValue "
+        "PixelPaddingRangeLimit SharedFunctionalGroupsSequence "
         "PerFrameFunctionalGroupsSequence PatientWeight DecayCorrection SUVType StudyDate "
         "SeriesDate SeriesTime AcquisitionDate AcquisitionTime AcquisitionDateTime "
         "RadiopharmaceuticalInformationSequence ContrastBolusAgentSequence DirectoryRecordSequence"

@@ -32,6 +32,9 @@ TALLEST = 2000.0
 VIRTUAL_EXTENT = 180.0
 """Of a virtual head from the lowest slice to the highest, mm."""
 NOT_DEFACED = "faces are as in the source: not defaced here"
+SIMULATED = "virtual: simulated, no such person exists"
+ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
+"""Of every patient of a source, or of every virtual person."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class Preparation:
     """How a patient is prepared.
 
     register: rigidly to the reference, or take scanner coordinates as they are;
-    bias_correct: N4 on MR; seed: of the registration's random numbers.
+    bias_correct: N4 on MR; seed: of the registration's random numbers; trust_axes: of NIfTI that
+    doesn't say how its axes lie, see :func:`load_nifti`.
     """
 
     register: bool = True
     bias_correct: bool = False
     seed: int = 0
+    trust_axes: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,9 @@ def prepare_patient(
         }
         there = store.entry(plan.patient)
         if there is not None:
-            other = [what for what, value in made.items() if getattr(there, what) != value]
+            kept = asdict(there)
+            kept["preparation"] = asdict(Preparation()) | there.preparation
+            other = [what for what, value in made.items() if kept[what] != value]
             if not other:
                 return Outcome(plan.patient, "unchanged", there)
             if not anew:
@@ -208,7 +215,9 @@ def prepared(
     for name in settings.modalities:
         for source in sources.get(name, ()):
             try:
-                read[name] = source.read()
+                scan = source.read(name, preparation.trust_axes)
+                read[name] = scan.image
+                notes += [f"{name}: {note}" for note in scan.notes]
                 break
             except UserError as error:
                 left_out.setdefault(name, str(error))
@@ -295,7 +304,7 @@ def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]
             for m, name in enumerate(settings.modalities)
             if name not in UNITS
         },
-        notes=["virtual: simulated, no such person exists"],
+        notes=[SIMULATED],
     )
     return images, entry
 

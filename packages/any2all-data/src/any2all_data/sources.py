@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-import nibabel as nib
 from any2all_operators import UserError
 
 from any2all_data.dicom import Series, find_series, read_series
-from any2all_data.patient import load_nifti
+from any2all_data.nifti import load_nifti
+from any2all_data.pet_sidecar import pet_files
+from any2all_data.scan import Scan, checked
 
 KEY_DIGITS, SESSION_DIGITS = 12, 4
 LEAST_SALT = 16  # bytes
@@ -41,26 +42,30 @@ class Source:
     def frames(self) -> int:
         return self.series.frames if self.series else 1
 
-    def read(self) -> nib.Nifti1Image:
-        """float32 in physical units, affine in mm (RAS).
+    def read(self, modality: str, trust_axes: bool = False) -> Scan:
+        """float32 in the physical units of a modality, affine in mm (RAS).
+
+        trust_axes: see :func:`load_nifti`.
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
         if self.series is None:
-            return load_nifti(self.files[0], "its file")
+            return load_nifti(self.files[0], "its file", modality, trust_axes)
         try:
-            return read_series(self.series)
+            return checked(Scan(read_series(self.series)), modality)
         except UserError as error:
             folder = os.path.commonpath([path.parent for path in self.files])
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
     def fingerprint(self) -> str:
-        """SHA-256 over the contents of the files, in their order."""
+        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar."""
         digest = hashlib.sha256()
         for path in self.files:
             with path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
+        if self.series is None and self.tags.get("Modality") == "PT":
+            digest.update(pet_files(self.files[0]))
         return digest.hexdigest()
 
 
