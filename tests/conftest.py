@@ -32,6 +32,18 @@ TINY = Recipe(
 )
 MODALITIES = ("T1", "FLAIR", "T1Gd")
 
+LONGEST = (
+    *("test_plugin_packages", "test_evaluate", "test_training", "test_distributed"),
+    *("test_dicom", "test_cohort", "test_registration", "test_cli", "test_raw_defects"),
+)
+"""Files that take longest, which begin first, so that no process waits for another in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -182,14 +182,14 @@ def test_fuzzed_nifti_is_an_image_or_a_refusal(tmp_path: Path) -> None:
 import resource, sys
 from collections import Counter
 from pathlib import Path
-from any2all_data.patient import load_nifti
+from any2all_data.nifti import load_nifti
 from any2all_operators import UserError
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, used + 2**31))
 ends = Counter()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        ends[str(load_nifti(path, path.name).shape == (10, 10, 6))] += 1
+        ends[str(load_nifti(path, path.name).image.shape == (10, 10, 6))] += 1
     except UserError as error:
         assert str(error).startswith(path.name) and "\\n" not in str(error)
         ends["refused"] += 1

@@ -228,21 +228,22 @@ def test_scaled_scores_do_not_depend_on_brightness(factor: float) -> None:
 @pytest.fixture(scope="module")
 def with_ct() -> DiffusionPrior:
     """An untrained prior of three MR images and a CT."""
-    hu = {"CT": {"low": -10.0, "high": 300.0, "unit": "HU"}}
+    hu = {"CT": {"low": -110.0, "high": 200.0, "unit": "HU"}}
     settings = PriorSettings((*MODALITIES, "CT"), image_size=(32, 32), normalisation=hu)
     return build_prior(TINY, settings)
 
 
 @pytest.fixture(scope="module")
 def alike(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """val, in whom T1Gd is all but FLAIR; test, in whom T1 is; the CT of both is FLAIR."""
+    """val, in whom T1Gd is all but FLAIR; test, in whom T1 is; the CT of both is FLAIR, in air."""
     folder = tmp_path_factory.mktemp("alike")
     affine = np.diag([-1.5, -1.5, 4.0, 1.0])
     for group, like in (("val", "T1Gd"), ("test", "T1")):
         patient = write_patient(folder / group / "a")
         flair = phantom(seed=MODALITIES.index("FLAIR"))
         nib.save(nib.Nifti1Image(flair + 1, affine), patient / f"{like}.nii.gz")
-        nib.save(nib.Nifti1Image(flair, affine), patient / "CT.nii.gz")
+        hu = np.where(flair > 0, flair - 100, -1000)
+        nib.save(nib.Nifti1Image(hu, affine), patient / "CT.nii.gz")
     return folder
 
 

@@ -25,6 +25,7 @@ import torch
 from any2all_core import DiffusionPrior, reconstruct
 from any2all_core.prior import WEIGHTS
 from any2all_data.patient import write_slices
+from any2all_data.sidecar import write_suv_sidecar
 from any2all_operators import BlockDiagonal
 from safetensors.torch import load_file, save_file
 
@@ -83,6 +84,7 @@ def virtual_person() -> None:
         if name == "PET":
             few.header.set_slope_inter(unit, 0)
         nib.save(few, folder / f"{name}.nii.gz")
+    write_suv_sidecar(folder / "PET.nii.gz")
 
 
 def fresh(folder: Path, note: str) -> Path:

@@ -73,6 +73,9 @@ class Completer:
         "FIRST:LAST", LAST not included, counted from the lowest; None takes all.
     simulate
         Whether image files are the truth, which is measured virtually, and not the measurement.
+    trust_axes
+        Whether NIfTI that doesn't say how its axes lie is read with x to the right, y to the
+        front and z up; it is refused otherwise.
     batch_size
         Slices of one network call.
     """
@@ -86,6 +89,7 @@ class Completer:
     seed: int = 0
     slices: str | None = None
     simulate: bool = False
+    trust_axes: bool = False
     batch_size: int = 8
 
     def __post_init__(self) -> None:
@@ -108,7 +112,7 @@ class Completer:
             "through_mm": self.through,
             "slices": self.slices,
             "simulated": self.simulate,
-        }
+        } | ({"trust_axes": True} if self.trust_axes else {})
 
     def measure(self, patient: str | Path | None) -> PatientMeasurement:
         """What is known of a patient.
@@ -132,6 +136,7 @@ class Completer:
             self.simulate,
             self.slices,
             self.seed,
+            self.trust_axes,
         )
 
     def complete(self, measurement: PatientMeasurement, observer: Observer = SILENT) -> Completion:

@@ -11,7 +11,7 @@ import numpy as np
 from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series
 from any2all_data.normalise import Range
-from any2all_operators import Identity, UserError
+from any2all_operators import UserError
 
 from any2all_app.completion import Completion
 from any2all_app.measurement import PatientMeasurement
@@ -63,8 +63,8 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
     affine = next(iter(known.volumes.values())).affine.copy()
     affine[:3, 3] += known.asked.start * affine[:3, 2]
     mean = results.mean(0).numpy()
-    for m, (name, operator) in enumerate(known.operator.operators.items()):
-        if operator == Identity():
+    for m, name in enumerate(completion.modalities):
+        if known.as_given(name):
             continue
         values = known.ranges.get(name, Range(0.0, 1.0))
         verb = "synthesised" if known.source[name] == "missing" else "reconstructed"

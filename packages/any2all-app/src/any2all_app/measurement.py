@@ -17,7 +17,7 @@ from any2all_data.dicom import Series
 from any2all_data.inputs import open_patient
 from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import Volume, to_stack
-from any2all_operators import BlockDiagonal, Measured, Operator, UserError, Zero
+from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserError, Zero
 from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
@@ -62,6 +62,10 @@ class PatientMeasurement:
     note: str
     reference: Series | None = None
 
+    def as_given(self, modality: str) -> bool:
+        """Whether a modality's image is there and clean, so that it comes out as it went in."""
+        return self.operator.operators[modality] == Identity()
+
     def in_place(self, results: Tensor) -> Tensor:
         """Results (D, B, M, H, W) of ``slice_ids`` at their places in ``asked``, with 0 between."""
         draws, _, *size = results.shape
@@ -89,6 +93,7 @@ def measure_patient(
     simulated: bool,
     slices: str | None,
     seed: int,
+    trust_axes: bool = False,
 ) -> PatientMeasurement:
     """The patient's volumes and the measurement that the specs make of them."""
     note = ""
@@ -103,7 +108,7 @@ def measure_patient(
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
     grid = prior.settings.training.get("grid")
-    patient = open_patient(input_, prior.modalities, kept, (height, width), grid)
+    patient = open_patient(input_, prior.modalities, kept, (height, width), grid, trust_axes)
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:

@@ -15,7 +15,9 @@ from any2all_data.cohort import covered
 from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import write_slices, write_volume
-from any2all_operators import Identity, Measurement, UserError
+from any2all_data.sidecar import write_suv_sidecar
+from any2all_data.store import UNITS
+from any2all_operators import Measurement, UserError
 from torch import Tensor
 
 from any2all_app.measurement import PatientMeasurement
@@ -54,6 +56,8 @@ def judge(
             "source": known.source[name],
             "unit": known.units.get(name, "normalised"),
         }
+        if name in known.volumes and known.volumes[name].notes:
+            entry["notes"] = list(known.volumes[name].notes)
         if name in known.built and (measured := known.built[name].measured):
             entry["scan"] = dict(measured.details)
             entry["warnings"] = list(entry["scan"].pop("warnings", []))
@@ -137,7 +141,7 @@ def physical_images(
     for m, name in enumerate(known.operator.modalities):
         values = known.ranges.get(name, Range(0.0, 1.0))
         means[name] = values.physical(mean[:, m].numpy())
-        if known.operator.operators[name] == Identity():
+        if known.as_given(name):
             means[name] = known.volumes[name].slices[first : known.asked.stop]
         if std is not None:
             stds[name] = (std[:, m] * (values.high - values.low)).numpy()
@@ -145,7 +149,10 @@ def physical_images(
 
 
 def write_patient(folder: Path, known: PatientMeasurement, results: Tensor) -> None:
-    """NIfTI of the mean and, of several draws, the standard deviation; and the preview."""
+    """NIfTI of the mean and, of several draws, the standard deviation; and the preview.
+
+    A PET in SUV has a sidecar that says so.
+    """
     like = next(iter(known.volumes.values()), None)
     means, stds = physical_images(known, results)
     for file, image in (means | {f"{name}_std": std for name, std in stds.items()}).items():
@@ -153,6 +160,8 @@ def write_patient(folder: Path, known: PatientMeasurement, results: Tensor) -> N
             write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
         else:
             write_volume(folder / f"{file}.nii.gz", image, like, known.asked.start)
+    if known.units.get("PET") == UNITS["PET"]:
+        write_suv_sidecar(folder / "PET.nii.gz")
     measurement = Measurement(known.operator, known.data)
     preview(measurement, results.mean(0), known.truth, known.source, known.note).save(
         folder / "preview.png"

@@ -46,8 +46,8 @@ def of_folders(
         patients, held_out = patients[:-count], patients[-count:]
     names = wanted or find_modalities(patients)
     advance = Count(observer, READING, len(patients) + len(held_out))
-    slices = read_slices(patients, names, advance)
-    check = read_slices(held_out, names, advance)
+    slices = read_slices(patients, names, advance, observer.say)
+    check = read_slices(held_out, names, advance, observer.say)
     kept = {name: MR_NORMALISATION for name in names}
     settings = PriorSettings(names, _size(slices), normalisation=kept)
     return TrainingSlices(InMemory(slices), check, settings)

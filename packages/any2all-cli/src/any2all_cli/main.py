@@ -134,6 +134,13 @@ def prepare(
         bool, typer.Option(help="Register to the reference, or trust the scanner")
     ] = True,
     bias_correct: Annotated[bool, typer.Option("--bias-correct", help="N4 on MR images")] = False,
+    trust_axes: Annotated[
+        bool,
+        typer.Option(
+            "--trust-axes",
+            help="Read NIfTI whose form codes are both 0: x, y, z run to the right, front and top",
+        ),
+    ] = False,
     by_session: Annotated[
         bool,
         typer.Option(
@@ -183,6 +190,7 @@ def prepare(
         scheduler,
         dry_run,
         show_names,
+        trust_axes,
     ):
         raise typer.Exit(1)
 
@@ -306,6 +314,13 @@ def sample(
         bool,
         typer.Option("--simulate", help="Take image files as the truth, measure them virtually"),
     ] = False,
+    trust_axes: Annotated[
+        bool,
+        typer.Option(
+            "--trust-axes",
+            help="Read NIfTI whose form codes are both 0: x, y, z run to the right, front and top",
+        ),
+    ] = False,
     dicom: Annotated[
         bool,
         typer.Option(
@@ -354,6 +369,7 @@ def sample(
         seed,
         slices,
         simulate,
+        trust_axes,
         dicom,
         dicom_from,
         split,

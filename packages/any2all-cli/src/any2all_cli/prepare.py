@@ -12,7 +12,7 @@ from pathlib import Path
 
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
-from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
+from any2all_data.prepare import ALWAYS_NOTED, Outcome, Plan, VirtualPlan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.sources import LEAST_SALT, Source, find_sources, patient_key
@@ -49,6 +49,7 @@ def run(
     scheduler: str | None,
     dry_run: bool,
     show_names: bool,
+    trust_axes: bool,
 ) -> bool:
     """Find, map and prepare patients; False when a patient was refused."""
     console = Console(stderr=True)
@@ -117,7 +118,7 @@ def run(
             console.print(f"{len(refused)} damaged files left out")
         if unknown := len(patients) - len(plans):
             console.print(f"{unknown} patients have none of {', '.join(names)}; see --dry-run")
-        preparation = Preparation(register, bias_correct, seed)
+        preparation = Preparation(register, bias_correct, seed, trust_axes)
     if reference not in names:
         raise UserError(f"--reference {reference}: not one of {', '.join(names)}")
     if virtual is None and "://" not in url:
@@ -152,10 +153,19 @@ def _prepare(
         for outcome in prepare_all(plans, url, preparation, count, scheduler, anew):
             outcomes.append(outcome)
             bar.advance(task)
-            if outcome.status == "refused":
-                said = escape(f"{outcome.patient} refused: {outcome.reason}")
-                bar.console.print(said, soft_wrap=True)
+            for said in _findings(outcome):
+                bar.console.print(escape(f"{outcome.patient} {said}"), soft_wrap=True)
     return sorted(outcomes, key=lambda outcome: outcome.patient)
+
+
+def _findings(outcome: Outcome) -> list[str]:
+    """Why a patient was refused, or what was mended, assumed or left out of it."""
+    if outcome.status == "refused":
+        return [f"refused: {outcome.reason}"]
+    if outcome.status == "unchanged" or outcome.entry is None:
+        return []
+    left_out = [f"{name} left out: {why}" for name, why in outcome.entry.left_out.items()]
+    return left_out + [note for note in outcome.entry.notes if note not in ALWAYS_NOTED]
 
 
 def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:

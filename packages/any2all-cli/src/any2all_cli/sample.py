@@ -39,6 +39,7 @@ def run(
     seed: int,
     slices: str | None,
     simulated: bool,
+    trust_axes: bool,
     dicom: bool,
     dicom_from: Path | None,
     split: str | None,
@@ -71,6 +72,7 @@ def run(
         seed=seed,
         slices=slices,
         simulate=simulated,
+        trust_axes=trust_axes,
         batch_size=batch_size,
     )
     if save_memory:

@@ -30,15 +30,18 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
         if "held_out_says" in entry:
             said = escape(f"{name}: {entry['held_out_says']}")
             console.print(said, highlight=False, soft_wrap=True)
+        for note in entry.get("notes", []):
+            console.print(escape(f"{name}: {note}"), highlight=False, soft_wrap=True)
         for warning in entry.get("warnings", []):
             console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
 
 
 def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
-    """Print how well one of many patients' images fit their data, and the warnings."""
+    """Print how well one of many patients' images fit their data, the notes and the warnings."""
     for name, entry in report["modalities"].items():
-        said = [f"warning: {warning}" for warning in entry.get("warnings", [])]
+        said = list(entry.get("notes", []))
+        said += [f"warning: {warning}" for warning in entry.get("warnings", [])]
         if "scan" in entry and entry["residual_over_noise"]:
             said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
         if "held_out_says" in entry:

@@ -1,17 +1,16 @@
-"""Names and sidecars of BIDS: sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in a datatype's folder.
+"""BIDS' names, and what its sidecars say of the kind of an image.
 
-The grammar that is needed here is small: a name is ``key-value`` pairs and a suffix, joined by
-underscores; the folder is the datatype; what a suffix means is in ``modalities.toml``. pybids would
-add an SQL database and sixteen packages to it, and both pybids and bidsschematools reject whole
-names that people have (``sub-01_T1.nii.gz``), which are read here as far as they go. Entities,
-datatypes and suffixes are those of the schema of BIDS 1.10 (bidsschematools 2.0).
+A name is sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in the folder of its datatype. The grammar
+is small: pairs and a suffix, joined by underscores; what a suffix means is in ``modalities.toml``.
+pybids would add an SQL database, and bidsschematools is made to judge whole data sets; both leave
+out names that people have (``sub-01_T1.nii.gz``), which are read here as far as they go. Entities,
+datatypes and suffixes are those of the schema in bidsschematools 2.0.1.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ SECONDS = {"EchoTime": 1.0, "InversionTime": 15.0, "RepetitionTime": 50.0}
 """Times that JSON gives in s and DICOM in ms, with the most that can be meant in s."""
 RENAMED = {"ContrastBolusIngredient": "ContrastBolusAgent", "TracerName": "Radiopharmaceutical"}
 """What a sidecar calls by another name than DICOM."""
-LARGEST = 2**20
-"""Bytes of a sidecar that is read."""
 
 
 def entities(stem: str) -> tuple[dict[str, str], str] | None:
@@ -71,23 +68,6 @@ def datatype_of(path: Path) -> str:
     return folder if folder in DATATYPES else ""
 
 
-def sidecar(path: Path, root: Path) -> dict[str, Any]:
-    """The metadata of a NIfTI file: its JSON and, by BIDS' inheritance, those of folders above it.
-
-    Above it, up to ``root``, a JSON applies that has the same suffix and no entity that the file
-    lacks; what is nearer wins. A JSON that can't be read counts as empty.
-    """
-    found: dict[str, Any] = {}
-    for candidate in _applying(path, root):
-        try:
-            if candidate.stat().st_size <= LARGEST:
-                kept = json.loads(candidate.read_text())
-                found |= kept if isinstance(kept, dict) else {}
-        except (OSError, ValueError):
-            continue
-    return found
-
-
 def sidecar_tags(metadata: Mapping[str, Any]) -> dict[str, str]:
     """A sidecar's texts and numbers as DICOM has them: times in ms, lists joined by backslash."""
     tags = {}
@@ -107,19 +87,3 @@ def sidecar_tags(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 def stem_of(path: Path) -> str:
     return path.name.split(".nii")[0]
-
-
-def _applying(path: Path, root: Path) -> Iterator[Path]:
-    """The JSON files that apply to a file, the farthest first."""
-    named = entities(stem_of(path))
-    folders = [parent for parent in path.parents if parent.is_relative_to(root)][::-1]
-    for folder in folders if named else []:
-        assert named is not None
-        for candidate in sorted(folder.glob(f"*{named[1]}.json")):
-            stem = candidate.name.removesuffix(".json")
-            other = ({}, stem) if "_" not in stem else entities(stem)
-            if other and other[1] == named[1] and other[0].items() <= named[0].items():
-                yield candidate
-    if not named:
-        beside = path.with_name(f"{stem_of(path)}.json")
-        yield from [beside] if beside.is_file() else []

@@ -49,14 +49,21 @@ def read_slices(
     patients: Sequence[Path],
     modalities: Sequence[str],
     advance: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Tensor:
     """All covered slices of the patients, (N, M, H, W) in [0, 1].
+
+    ``advance`` is called once a patient, ``say`` with what was mended or assumed of an image.
 
     Raises UserError naming both patients when their slices differ in shape.
     """
     stacks: list[Tensor] = []
     for patient in patients:
-        stack = to_stack(read_patient(patient, modalities))
+        volumes = read_patient(patient, modalities)
+        stack = to_stack(volumes)
+        for modality, volume in volumes.items():
+            for note in volume.notes:
+                say(f"{patient.name}: {modality}: {note}")
         if stacks and stack.shape[2:] != stacks[0].shape[2:]:
             raise UserError(
                 f"{patient}: slices of {tuple(stack.shape[2:])}, but {patients[0]} has "

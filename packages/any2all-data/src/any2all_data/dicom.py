@@ -16,6 +16,7 @@ from any2all_operators import UserError
 from any2all_data.dicom_geometry import check_images, stacked
 from any2all_data.dicom_headers import (
     GE_RAW_DATA,
+    MOMENTS,
     SPLIT_BY,
     TAGS,
     flat,
@@ -25,8 +26,9 @@ from any2all_data.dicom_headers import (
     text,
 )
 from any2all_data.dicom_layout import layout
-from any2all_data.dicom_pixels import stored
+from any2all_data.dicom_pixels import padding, stored
 from any2all_data.grid import VoxelGrid
+from any2all_data.scan import background
 from any2all_data.suv import suv_factor
 
 if TYPE_CHECKING:
@@ -112,8 +114,8 @@ def read_series(series: Series) -> nib.Nifti1Image:
     """The volume, float32 (columns, rows, slices), with its affine to mm, RAS+.
 
     Values are physical (see :func:`unit_of`): the slope and intercept of each frame applied, PET
-    scaled by :func:`suv_factor`. Geometry is highdicom's: slices sorted along their normal, at
-    even distances, DICOM's LPS turned to RAS.
+    scaled by :func:`suv_factor`, padding as background (air in CT). Geometry is highdicom's: slices
+    sorted along their normal, at even distances, DICOM's LPS turned to RAS.
 
     Raises UserError naming the folder and SeriesNumber, and the reason: gantry tilt, missing
     slices, uneven increments, mixed orientations, not a volume (and why), a missing tag, damaged.
@@ -139,6 +141,8 @@ def _read(series: Series) -> nib.Nifti1Image:
     selected = sorted(series.selected or every)
     headers = [whole[k][i] for k, i in selected]
     check_images(headers)
+    if unit_of(series) == "SUV g/ml":
+        _check_static(headers)
     spacing, order = stacked(headers)
     unit = unit_of(series)
     if unit == "HU":
@@ -146,9 +150,12 @@ def _read(series: Series) -> nib.Nifti1Image:
     factor = suv_factor(headers) if unit == "SUV g/ml" else 1.0
     shape = (int(headers[0].Rows), int(headers[0].Columns))
     voxels = np.empty((len(headers), *shape), np.float32)
+    padded = np.empty(voxels.shape, bool)
     frames = zip(order, headers, stored(series.files, selected, shape), strict=True)
     for slice_, header, values in frames:
         voxels[slice_] = factor * apply_modality_lut(values, header)
+        padded[slice_] = padding(values, header)
+    voxels[padded] = background(voxels[~padded], "CT" if unit == "HU" else "")
     if not np.isfinite(voxels).all():
         raise UserError("its rescaled values are not finite; export it again")
     first = headers[order.index(0)]
@@ -174,6 +181,15 @@ def _check_hounsfield(headers: Sequence[Dataset]) -> None:
                 raise UserError(f"no {keyword}, so no HU; add it to the header")
         if str(header.get("RescaleType") or "HU") != "HU":
             raise UserError("RescaleType (0028,1054) is not HU; leave the series out")
+
+
+def _check_static(headers: Sequence[Dataset]) -> None:
+    places = len({tuple(map(float, header.ImagePositionPatient)) for header in headers})
+    if places < len(headers):
+        raise UserError(
+            f"dynamic or gated PET: {len(headers)} images of {places} places; expected one image "
+            "of each. Average its late frames to one volume, or leave it out"
+        )
 
 
 def tree(folder: Path) -> Iterator[Path]:
@@ -232,7 +248,10 @@ def _once(frames: list[_Frame]) -> list[_Frame]:
 
 
 def _volumes(frames: list[_Frame]) -> list[list[_Frame]]:
-    """Frames split until none lie in one place, so far as a value of SPLIT_BY tells them apart."""
+    """Frames split until none lie in one place, so far as a value of SPLIT_BY tells them apart.
+
+    A dynamic PET stays whole: none of its frames stands for it.
+    """
     places = {frame.place for frame in frames}
     if None in places or len(places) == len(frames):
         return [frames]
@@ -240,6 +259,8 @@ def _volumes(frames: list[_Frame]) -> list[list[_Frame]]:
         parts: dict[str, list[_Frame]] = {}
         for frame in frames:
             parts.setdefault(frame.values.get(keyword, ""), []).append(frame)
+        if keyword in MOMENTS and frames[0].values.get("Modality") == "PT":
+            continue
         if len(parts) > 1 and all(len({f.place for f in part}) > 1 for part in parts.values()):
             return [volume for part in parts.values() for volume in _volumes(part)]
     return [frames]

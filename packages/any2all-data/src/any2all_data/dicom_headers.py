@@ -38,6 +38,8 @@ SPLIT_BY = _words(
 """What tells volumes of one series apart, where images lie in the same place."""
 GE_CREATOR, GE_RAW_DATA = 0x00430010, 0x0043102F
 """GE's RawDataType: 0 magnitude, 1 phase, 2 real, 3 imaginary; GE's ImageType doesn't say it."""
+MOMENTS = _words("TemporalPositionIdentifier TriggerTime FrameReferenceTime AcquisitionNumber")
+"""Those of SPLIT_BY that tell the frames of a dynamic PET apart, which stay together."""
 GROUPS = _words(
     "PlanePosition PlaneOrientation PixelMeasures PixelValueTransformation FrameContent "
     "MRImageFrameType CTImageFrameType PETFrameType MREcho MRTimingAndRelatedParameters MRModifier "
@@ -61,7 +63,8 @@ HEADER = (
         "FrameOfReferenceUID PatientID PatientName Rows Columns NumberOfFrames SamplesPerPixel "
         "PhotometricInterpretation BitsAllocated ImagePositionPatient ImageOrientationPatient "
         "PixelSpacing GantryDetectorTilt InstanceNumber RescaleSlope RescaleIntercept RescaleType "
-        "ModalityLUTSequence PixelRepresentation SharedFunctionalGroupsSequence "
+        "ModalityLUTSequence PixelRepresentation PixelPaddingValue "
+        "PixelPaddingRangeLimit SharedFunctionalGroupsSequence "
         "PerFrameFunctionalGroupsSequence PatientWeight DecayCorrection SUVType StudyDate "
         "SeriesDate SeriesTime AcquisitionDate AcquisitionTime AcquisitionDateTime "
         "RadiopharmaceuticalInformationSequence ContrastBolusAgentSequence DirectoryRecordSequence"

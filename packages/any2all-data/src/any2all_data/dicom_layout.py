@@ -29,12 +29,15 @@ def layout(
     pixel = [number({"": part}, "") for part in tags[0].get("PixelSpacing", "").split("\\")]
     if len(known) != len(places) or len(known) < 2 or len(pixel) != 2 or None in (*sides, *pixel):
         return None, ()
-    along = _along(known)
-    order = np.argsort(along)
-    step = float(np.median(np.diff(along[order])))
+    along, order = np.unique(np.round(_along(known), 3), return_index=True)
+    if len(along) < 2:
+        return None, ()
+    step = float(np.median(np.diff(along)))
     columns, rows = (int(side or 0) for side in sides)
     down, across = (float(side or 0) for side in pixel)
-    grid = VoxelGrid((columns, rows, len(known)), (across, down, step))
+    volumes = len(known) // len(along)
+    shape = (columns, rows, len(along), volumes)[: 3 + (volumes > 1)]
+    grid = VoxelGrid(shape, (across, down, step))
     numbers = [number(tags[k], "InstanceNumber") for k in order]
     return grid, _missing(step, number(tags[0], "SliceThickness"), numbers)
 

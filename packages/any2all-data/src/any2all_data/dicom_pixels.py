@@ -9,13 +9,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
 from any2all_data import decode
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 LARGEST_RATIO = 2**15
 """Most that a file may decode to, times its own size, beyond SMALL bytes."""
@@ -56,6 +59,20 @@ def stored(
         if values.shape != (len(frames), *shape):
             raise _no_pixels("other size than the header's")
         yield from values
+
+
+def padding(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_]:
+    """Where stored values are padding: PixelPaddingValue, to PixelPaddingRangeLimit if it is there.
+
+    Both are read with the sign that the stored values have, whatever their own is. Source: DICOM
+    PS3.3, C.7.5.1.1.2.
+    """
+    first = header.get("PixelPaddingValue")
+    if first is None:
+        return np.zeros(values.shape, bool)
+    last = header.get("PixelPaddingRangeLimit")
+    ends = np.array([first, first if last is None else last], np.int64).astype(values.dtype)
+    return (values >= ends.min()) & (values <= ends.max())
 
 
 def _compressed(path: Path) -> bool:

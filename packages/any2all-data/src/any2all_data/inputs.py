@@ -43,13 +43,14 @@ def open_patient(
     normalisation: Mapping[str, Mapping[str, Any]],
     size: tuple[int, int],
     grid: Mapping[str, Any] | None,
+    trust_axes: bool = False,
 ) -> Patient:
     """Read those of the modalities that a patient has.
 
     path: folder of <modality>.nii.gz; COHORT/PATIENT; or a folder of one patient's DICOM, which is
     registered and resampled as the prior's cohort was. size: (H, W) of the prior;
     normalisation, grid: of the prior, ``{"spacing": (x, y, z) mm or None, "reference": modality,
-    "bias_correct": whether N4 was applied}``.
+    "bias_correct": whether N4 was applied}``; trust_axes: of NIfTI, see :func:`load_nifti`.
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
@@ -65,7 +66,8 @@ def open_patient(
     there = [m for m in modalities if modality_path(folder, m)]
     if not there and _holds_dicom(folder):
         return _of_dicom(folder, modalities, normalisation, size, grid)
-    return Patient(read_patient(folder, there, normalisation) if there else {})
+    volumes = read_patient(folder, there, normalisation, trust_axes) if there else {}
+    return Patient(volumes)
 
 
 def _of_cohort(
@@ -109,18 +111,19 @@ def _of_dicom(
     preparation = Preparation(bias_correct=grid.get("bias_correct", False))
     images, entry = prepared(chosen, settings, preparation)
     patient = _as_patient(str(folder), images, entry, settings, modalities, normalisation)
-    return replace(patient, reference=_used(chosen[entry.reference]))
+    return replace(patient, reference=_used(chosen, entry.reference))
 
 
-def _used(sources: Sequence[Source]) -> Series | None:
+def _used(chosen: Mapping[str, Sequence[Source]], modality: str) -> Series | None:
     """The series of the first that can be read, which is the one that was."""
-    for source in sources[:-1]:
+    *others, last = chosen[modality]
+    for source in others:
         try:
-            source.read()
+            source.read(modality)
         except UserError:
             continue
         return source.series
-    return sources[-1].series
+    return last.series
 
 
 def _as_patient(
@@ -137,7 +140,11 @@ def _as_patient(
         if name in entry.present:
             values = fixed_range(normalisation.get(name)) or Range(0.0, entry.scale[name])
             slices = np.ascontiguousarray(images[:, settings.modalities.index(name)])
-            volumes[name] = Volume(Path(path) / name, slices, np.array(entry.affine), AXES, values)
+            said = f"{name}: "
+            notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]
+            volumes[name] = Volume(
+                Path(path) / name, slices, np.array(entry.affine), AXES, values, tuple(notes)
+            )
     doubtful = {
         name: f"its registration is doubtful, quality {quality:.2f}"
         for name, quality in entry.aside.items()

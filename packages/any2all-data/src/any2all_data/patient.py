@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,13 @@ from any2all_operators import UserError
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
+from any2all_data.nifti import load_nifti
 from any2all_data.normalise import Array, Range, fixed_range, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """RAS, NIfTI's, to the LPS of DICOM and ITK, and back."""
-LARGEST = 2**30
-"""Voxels of a volume."""
-MOST_PACKED = 1100
-"""Bytes that gzip can make of one, a little more than is possible."""
 SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -34,7 +30,8 @@ class Volume:
     """One modality: slices (Z, H, W) in physical units.
 
     ``affine``: (4, 4), voxel (x, y, z) along AXES to mm; ``file_axes``: the axes of the file, to
-    which :func:`write_volume` returns; ``range``: the physical values that become 0 and 1.
+    which :func:`write_volume` returns; ``range``: the physical values that become 0 and 1;
+    ``notes``: what had to be mended or assumed when it was read.
     """
 
     path: Path
@@ -42,6 +39,7 @@ class Volume:
     affine: Any
     file_axes: tuple[str, ...]
     range: Range
+    notes: tuple[str, ...] = ()
 
     @property
     def normalised(self) -> Array:
@@ -55,55 +53,23 @@ def modality_path(patient: Path, modality: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def load_nifti(path: Path, name: str) -> nib.Nifti1Image:
-    """A 3D NIfTI file as float32, called ``name`` in what goes wrong.
-
-    Raises UserError when it is damaged, claims more voxels than the file can hold, isn't 3D, holds
-    NaN or infinity, or has no place in space.
-    """
-    try:
-        with nib.imageglobals.LoggingOutputSuppressor():
-            image = nib.squeeze_image(nib.load(path))
-        voxels, kind = math.prod(map(int, image.shape)), image.get_data_dtype()
-        packed = MOST_PACKED if path.suffix == ".gz" else 1
-        if voxels > LARGEST or voxels * kind.itemsize > packed * path.stat().st_size:
-            raise UserError(
-                f"{name}: its header claims {voxels} voxels, more than the file can hold or than "
-                f"{LARGEST}; export it again"
-            )
-        if kind.kind not in "iuf":
-            raise UserError(f"{name}: its values are of type {kind}; expected real numbers")
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except UserError:
-        raise
-    except Exception as error:  # whose text may hold the path
-        why = type(error).__name__
-        raise UserError(f"{name}: not readable as NIfTI ({why}); export it again") from None
-    if array.ndim != 3 or min(array.shape) < 1:
-        raise UserError(f"{name}: shape {array.shape}; expected one 3D volume (x, y, z)")
-    if not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        raise UserError(f"{name}: {count} values are NaN or infinite; mend the file first")
-    axes = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or not 1e-9 < abs(np.linalg.det(axes)) < 1e9:
-        raise UserError(f"{name}: its affine gives voxels no size or place; export it again")
-    return nib.Nifti1Image(array, image.affine)
-
-
 def oriented(image: nib.Nifti1Image) -> nib.Nifti1Image:
     """The same image with its axes in the order and direction nearest to AXES."""
     return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES)))
 
 
-def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> Volume:
-    """Read a 3D NIfTI file of any axis order.
+def read_volume(
+    path: Path, normalisation: Mapping[str, Any] | None = None, trust_axes: bool = False
+) -> Volume:
+    """Read <modality>.nii.gz, a 3D NIfTI file of any axis order.
 
-    normalisation: of the modality, as a prior keeps it; without constants in it, as for MR.
+    normalisation: of the modality, as a prior keeps it; without constants in it, as for MR;
+    trust_axes: see :func:`load_nifti`.
 
-    Raises UserError naming the file when it is damaged, not 3D, holds NaN or infinity, or is empty.
+    Raises UserError naming the file when it can't be read (see :func:`load_nifti`) or is empty.
     """
-    image = load_nifti(path, str(path))
-    array = np.asarray(image.dataobj)
+    scan = load_nifti(path, str(path), path.name.split(".nii")[0], trust_axes)
+    image, array = scan.image, np.asarray(scan.image.dataobj)
     values = fixed_range(normalisation) or Range(0.0, mr_scale(array))
     if values.high <= values.low or array.max() <= values.low:
         raise UserError(
@@ -111,17 +77,20 @@ def read_volume(path: Path, normalisation: Mapping[str, Any] | None = None) -> V
         )
     turned = oriented(image)
     slices = np.ascontiguousarray(np.asarray(turned.dataobj).transpose(2, 1, 0))
-    return Volume(path, slices, turned.affine, nib.aff2axcodes(image.affine), values)
+    file_axes = nib.aff2axcodes(image.affine)
+    return Volume(path, slices, turned.affine, file_axes, values, scan.notes)
 
 
 def read_patient(
     folder: str | Path,
     modalities: Sequence[str],
     normalisation: Mapping[str, Mapping[str, Any]] | None = None,
+    trust_axes: bool = False,
 ) -> dict[str, Volume]:
     """The given modalities of a patient, which must share one grid.
 
-    normalisation: {modality: as a prior keeps it}; MR's own for those that are not in it.
+    normalisation: {modality: as a prior keeps it}; MR's own for those that are not in it;
+    trust_axes: see :func:`load_nifti`.
     Raises UserError when a file is missing, or when two differ in shape or affine, naming both
     files and both shapes.
     """
@@ -131,7 +100,7 @@ def read_patient(
         if path is None:
             there = ", ".join(sorted(p.name for p in patient.glob("*.nii*"))) or "no NIfTI file"
             raise UserError(f"{patient}: no {modality}.nii.gz; the folder has {there}")
-        volumes[modality] = read_volume(path, (normalisation or {}).get(modality))
+        volumes[modality] = read_volume(path, (normalisation or {}).get(modality), trust_axes)
     first = next(iter(volumes.values()))
     for volume in volumes.values():
         if volume.slices.shape != first.slices.shape:
@@ -167,6 +136,7 @@ def write_slices(
 ) -> None:
     """Write slices (Z, H, W), of which ``affine`` maps (x, y, z) along AXES to mm, as NIfTI."""
     image = nib.Nifti1Image(slices.transpose(2, 1, 0), affine)
+    image.header.set_xyzt_units("mm")
     turn = ornt_transform(axcodes2ornt(AXES), axcodes2ornt(file_axes))
     nib.save(image.as_reoriented(turn), path)
 

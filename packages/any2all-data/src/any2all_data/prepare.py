@@ -23,11 +23,14 @@ from any2all_operators import UserError
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
 from any2all_data.sources import Source
-from any2all_data.stacking import Preparation, prepared
+from any2all_data.stacking import NOT_DEFACED, Preparation, prepared
 from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
 
 VIRTUAL_EXTENT = 180.0
 """Of a virtual head from the lowest slice to the highest, mm."""
+SIMULATED = "virtual: simulated, no such person exists"
+ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
+"""Of every patient of a source, or of every virtual person."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ def prepare_patient(
         }
         there = store.entry(plan.patient)
         if there is not None:
-            other = [what for what, value in made.items() if getattr(there, what) != value]
+            kept = asdict(there)
+            kept["preparation"] = asdict(Preparation()) | there.preparation
+            other = [what for what, value in made.items() if kept[what] != value]
             if not other:
                 return Outcome(plan.patient, "unchanged", there)
             if not anew:
@@ -191,6 +196,6 @@ def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]
             for m, name in enumerate(settings.modalities)
             if name not in UNITS
         },
-        notes=["virtual: simulated, no such person exists"],
+        notes=[SIMULATED],
     )
     return images, entry

@@ -6,18 +6,19 @@ import hashlib
 import hmac
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 from any2all_operators import UserError
 
-from any2all_data.bids import bids_tags, datatype_of, sidecar, sidecar_tags, stem_of
+from any2all_data.bids import bids_tags, datatype_of, sidecar_tags, stem_of
 from any2all_data.dicom import Series, find_series, read_series
 from any2all_data.file_names import plain_tags
 from any2all_data.grid import VoxelGrid, nifti_grid
-from any2all_data.patient import load_nifti
+from any2all_data.nifti import load_nifti
+from any2all_data.pet_sidecar import pet_files
+from any2all_data.scan import Scan, checked
+from any2all_data.sidecar import read_sidecar
 
 KEY_DIGITS, SESSION_DIGITS = 12, 4
 LEAST_SALT = 16  # bytes
@@ -30,7 +31,7 @@ class Source:
 
     ``patient``, ``session`` (of BIDS, or the DICOM study): as the source names them, identifying;
     ``tags``: what rules and ranking look at; ``files``: one NIfTI file, or those of ``series``;
-    ``metadata``: a NIfTI file's JSON; ``grid``: of its voxels, None where no header says;
+    ``grid``: of its voxels, None where no header says;
     ``warnings``: what a user has to be told if this image is used, in sentences without names.
     """
 
@@ -39,7 +40,6 @@ class Source:
     tags: Mapping[str, str]
     files: tuple[Path, ...]
     series: Series | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
     grid: VoxelGrid | None = None
     warnings: tuple[str, ...] = ()
 
@@ -56,26 +56,30 @@ class Source:
         parts = stem_of(self.files[0]).split("_")
         return "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
 
-    def read(self) -> nib.Nifti1Image:
-        """float32 in physical units, affine in mm (RAS).
+    def read(self, modality: str, trust_axes: bool = False) -> Scan:
+        """float32 in the physical units of a modality, affine in mm (RAS).
+
+        trust_axes: see :func:`load_nifti`.
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
         if self.series is None:
-            return load_nifti(self.files[0], "its file")
+            return load_nifti(self.files[0], "its file", modality, trust_axes)
         try:
-            return read_series(self.series)
+            return checked(Scan(read_series(self.series)), modality)
         except UserError as error:
             folder = os.path.commonpath([path.parent for path in self.files])
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
     def fingerprint(self) -> str:
-        """SHA-256 over the contents of the files, in their order."""
+        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar."""
         digest = hashlib.sha256()
         for path in self.files:
             with path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
+        if self.series is None and self.tags.get("Modality") == "PT":
+            digest.update(pet_files(self.files[0]))
         return digest.hexdigest()
 
 
@@ -135,20 +139,25 @@ def _dicom(series: Series) -> Source:
 def _bids(path: Path, folder: Path) -> Source:
     subject, *inner = path.relative_to(folder).parts
     session = next((part for part in inner if part.startswith("ses-")), "")
-    return file_source(path, folder, subject, session)
+    return file_source(path, subject, session)
 
 
 def _nifti(path: Path) -> Source:
-    return file_source(path, path.parent, path.parent.name, "")
+    return file_source(path, path.parent.name, "")
 
 
-def file_source(path: Path, root: Path, patient: str, session: str) -> Source:
-    """A NIfTI file with what its name, its JSON and its header say; what the name says wins."""
-    metadata = sidecar(path, root)
-    told = sidecar_tags(metadata)
+def file_source(path: Path, patient: str, session: str) -> Source:
+    """A NIfTI file with what its name, its JSON and its header say; what the name says wins.
+
+    A JSON that can't be read says nothing here; reading a PET refuses it by name.
+    """
+    try:
+        told = sidecar_tags(read_sidecar(path))
+    except UserError:
+        told = {}
     tags = bids_tags(path)
     if tags is None:
         tags = plain_tags(stem_of(path), patient, told)
         if folder := datatype_of(path):
             tags["datatype"] = folder
-    return Source(patient, session, told | tags, (path,), metadata=metadata, grid=nifti_grid(path))
+    return Source(patient, session, told | tags, (path,), grid=nifti_grid(path))

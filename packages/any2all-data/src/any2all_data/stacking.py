@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +18,7 @@ from any2all_data.ranking import (
     weighed,
     without_names,
 )
+from any2all_data.scan import Scan
 from any2all_data.sources import Source
 from any2all_data.store import UNITS, CohortSettings, Entry
 
@@ -38,12 +39,14 @@ class Preparation:
     """How a patient is prepared.
 
     register: rigidly to the reference, or take scanner coordinates as they are;
-    bias_correct: N4 on MR; seed: of the registration's random numbers.
+    bias_correct: N4 on MR; seed: of the registration's random numbers; trust_axes: of NIfTI that
+    doesn't say how its axes lie, see :func:`load_nifti`.
     """
 
     register: bool = True
     bias_correct: bool = False
     seed: int = 0
+    trust_axes: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,24 @@ class _Reference:
 
     name: str
     index: int
-    image: Image
+    scan: Scan
     grid: Image
+
+    @property
+    def image(self) -> Image:
+        return self.scan.image
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """An image (z, y, x) on the grid; quality: of its registration, None where there was none."""
+    """An image (z, y, x) on the grid; quality: of its registration, None where there was none;
+    scale: of MR, the value that becomes 1; notes: what was mended or assumed when it was read."""
 
     index: int
     array: Array
     quality: float | None
     scale: float | None
+    notes: tuple[str, ...]
 
 
 def prepared(
@@ -102,6 +111,7 @@ def _entry(
     aside = {name: q for name, q in quality.items() if _doubtful(q)}
     notes = [NOT_DEFACED]
     for name, placed in used.items():
+        notes += [f"{name}: {note}" for note in placed.notes]
         if placed.index > 0:
             notes.append(f"{name} is another series, the first: {failed[name][0]}")
     if reference.name != settings.reference:
@@ -137,24 +147,24 @@ def _reference(
     for name in order:
         for index, source in enumerate(sources.get(name, ())):
             try:
-                image = _read(source, name, preparation)
-                return _Reference(name, index, image, _grid(image, name, settings))
+                scan = _read(source, name, preparation)
+                return _Reference(name, index, scan, _grid(scan.image, name, settings))
             except UserError as error:
                 failed[name][index] = str(error)
     raise UserError(_why_none(failed))
 
 
-def _read(source: Source, name: str, preparation: Preparation) -> Image:
+def _read(source: Source, name: str, preparation: Preparation) -> Scan:
     """The image, bias corrected if asked for. Raises UserError where it holds no signal."""
     from any2all_data.registration import bias_corrected
 
-    image = source.read()
+    scan = source.read(name, preparation.trust_axes)
     if name not in UNITS:
-        if mr_scale(np.asarray(image.dataobj, np.float32)) <= 0:
+        if mr_scale(np.asarray(scan.image.dataobj, np.float32)) <= 0:
             raise UserError("it holds no signal, nothing above 0")
         if preparation.bias_correct:
-            image = bias_corrected(image)
-    return image
+            scan = replace(scan, image=bias_corrected(scan.image))
+    return scan
 
 
 def _grid(image: Image, name: str, settings: CohortSettings) -> Image:
@@ -188,8 +198,8 @@ def _first_placed(
             continue
         try:
             known = (name, index) == (reference.name, reference.index)
-            image = reference.image if known else _read(source, name, preparation)
-            placed = _place(index, image, name, reference, settings, preparation)
+            scan = reference.scan if known else _read(source, name, preparation)
+            placed = _place(index, scan, name, reference, settings, preparation)
         except UserError as error:
             failed[index] = str(error)
             continue
@@ -202,7 +212,7 @@ def _first_placed(
 
 def _place(
     index: int,
-    image: Image,
+    scan: Scan,
     name: str,
     reference: _Reference,
     settings: CohortSettings,
@@ -211,7 +221,7 @@ def _place(
     """The image on the reference's grid. Raises UserError where nothing of it lies there."""
     from any2all_data.registration import register, resampled
 
-    grid, quality = reference.grid, None
+    image, grid, quality = scan.image, reference.grid, None
     height, width = settings.size
     if preparation.register and not same_grid(image, reference.image):
         found = register(image, reference.image, grid, preparation.seed)
@@ -226,7 +236,7 @@ def _place(
     scale = None if name in UNITS else mr_scale(array)
     if scale is not None and scale <= 0:
         raise UserError("it holds no signal, nothing above 0")
-    return _Placed(index, array, quality, scale)
+    return _Placed(index, array, quality, scale, scan.notes)
 
 
 def _doubtful(quality: float) -> bool:

@@ -12,8 +12,9 @@ import torch
 from any2all_core.prior import DiffusionPrior
 from any2all_data.cohort import covered, find_patients
 from any2all_data.inputs import open_patient
+from any2all_data.nifti import load_nifti
 from any2all_data.normalise import fixed_range
-from any2all_data.patient import load_nifti, modality_path, oriented, to_stack
+from any2all_data.patient import modality_path, oriented, to_stack
 from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 from torch import Tensor
@@ -152,7 +153,7 @@ def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:
         path = modality_path(folder, name) if folder.is_dir() else None
         if path is None:
             continue
-        image = oriented(load_nifti(path, str(path)))
+        image = oriented(load_nifti(path, str(path)).image)
         mask = torch.from_numpy(np.asarray(image.dataobj).transpose(2, 1, 0) > 0)
         if mask.shape != (len(stack), *stack.shape[2:]) or not np.allclose(
             image.affine, affine, rtol=1e-3, atol=1e-2

@@ -98,6 +98,16 @@ class Measurement:
     def __len__(self) -> int:
         return len(next(iter(self.data.values())))
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The modalities that have data, in order."""
+        return tuple(name for name, y in self.data.items() if y.numel())
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The modalities that have none, in order."""
+        return tuple(name for name, y in self.data.items() if not y.numel())
+
     def near(self, stack: Tensor) -> Measurement:
         """The same with the operators that explain the data around a stack (B, M, H, W)."""
         return Measurement(self.operator.near(self.data, stack), self.data)

@@ -36,7 +36,7 @@ class DDPM:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]. Raises UserError when there is data, which it would ignore."""
-        known = [name for name, y in measurement.data.items() if y.numel()]
+        known = measurement.known
         if known:
             raise UserError(
                 f"ddpm is unconditional and would ignore {', '.join(known)}; use mds or mps, "

@@ -114,8 +114,8 @@ class MDS:
         """σ from which the noise is gone through closely."""
         if self.start != "auto":
             return self.start
-        missing = sum(not y.numel() for y in measurement.data.values())
-        return CLOSE if 3 * missing <= len(measurement.data) else LARGEST_SIGMA
+        few = 3 * len(measurement.missing) <= len(measurement.data)
+        return CLOSE if few else LARGEST_SIGMA
 
 
 def data_weights(

@@ -1,0 +1,75 @@
+"""An image as it is read: one volume in its unit, and what had to be mended or assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from any2all_operators import UserError
+
+from any2all_data.hounsfield import AIR, BODY, hounsfield
+from any2all_data.normalise import Array
+
+HEAD = 350.0
+"""mm from the lowest slice to the highest; more, and there is more than a head."""
+CUT = 0.1
+"""Share of a CT's sides that shows tissue, above which its field of view cuts the body."""
+SHOWS_UPTAKE = 0.05
+"""SUV; an image that nowhere has more is in another unit."""
+HIGHEST_UPTAKE = 100.0
+"""SUV; less than a thousandth of a volume has more."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``image``: float32 (x, y, z), affine in mm (RAS); ``notes``: a sentence a finding."""
+
+    image: nib.Nifti1Image
+    notes: tuple[str, ...] = ()
+
+
+def checked(scan: Scan, modality: str) -> Scan:
+    """The scan with the padding of a CT as air, and what a CT or a PET shows of the body.
+
+    Raises UserError where its values can't be HU (CT) or SUV (PET). Other modalities have no unit.
+    """
+    if modality not in ("CT", "PET"):
+        return scan
+    values, affine = np.asarray(scan.image.dataobj, np.float32), scan.image.affine
+    notes = scan.notes
+    if modality == "PET":
+        check_suv(values)
+    else:
+        values, padding = hounsfield(values)
+        notes += padding + _cut(values, affine)
+    tall = float(np.abs(affine[2, :3]) @ values.shape)
+    if tall > HEAD:
+        notes += (f"it is {tall:.0f} mm tall, more than a head",)
+    return Scan(nib.Nifti1Image(values, affine), notes)
+
+
+def _cut(values: Array, affine: npt.NDArray[Any]) -> tuple[str, ...]:
+    """Whether a CT's sides, in front, behind, left and right, show tissue."""
+    sides = [k for k in range(3) if k != np.abs(affine[2, :3]).argmax()]
+    shown = [np.take(values, end, axis).ravel() > BODY for axis in sides for end in (0, -1)]
+    share = float(np.concatenate(shown).mean())
+    return (f"its field of view cuts the body: {share:.0%} of its sides",) if share > CUT else ()
+
+
+def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
+    """Raise UserError where values can't be SUV: hardly any uptake, or a thousandth too bright."""
+    most, bright = float(values.max()), float(np.percentile(values, 99.9))
+    if most < SHOWS_UPTAKE or bright > highest:
+        raise UserError(
+            f"its values reach {most:g} (99.9th percentile {bright:g}), which is no SUV; expected "
+            f"a maximum above {SHOWS_UPTAKE:g} and a percentile below {highest:g}: check its "
+            "units, dose and weight"
+        )
+
+
+def background(values: Array, modality: str) -> float:
+    """What a voxel has where nothing was measured: air in CT, 0 or the least value elsewhere."""
+    return AIR if modality == "CT" else min(0.0, float(values.min(initial=0.0)))

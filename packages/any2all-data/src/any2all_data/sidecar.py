@@ -1,0 +1,93 @@
+"""The JSON that tells what a NIfTI file's own header can't: BIDS' sidecars, dcm2niix's."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from any2all_operators import UserError
+
+SUBJECT = "sub-"
+PARTICIPANTS = "participants.tsv"
+
+
+def in_bids(path: Path) -> bool:
+    """Whether a file is named as BIDS names a subject's files."""
+    return path.name.startswith(SUBJECT)
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """What is said of an image, {} where nothing is.
+
+    Of ``<name>.nii.gz`` that is ``<name>.json``. In BIDS, by its inheritance principle, it is also
+    every JSON file of the same suffix in a folder above, up to the data set, whose entities the
+    image's name has; what is nearer to the image overrides what is further away. Raises UserError,
+    without a path, for a file that is no JSON object.
+    """
+    merged: dict[str, Any] = {}
+    for sidecar in sidecar_files(path):
+        merged |= _object(sidecar)
+    return merged
+
+
+def sidecar_files(path: Path) -> list[Path]:
+    """The files of :func:`read_sidecar`, what overrides others last."""
+    return [sidecar for folder in _folders(path) for sidecar in _applicable(folder, path)]
+
+
+def write_suv_sidecar(path: Path) -> None:
+    """Say beside ``<name>.nii.gz`` that its values are SUV by body weight, g/ml."""
+    said = json.dumps({"Units": "g/mL"})
+    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{said}\n")
+
+
+def read_participant(path: Path) -> dict[str, str]:
+    """The row of BIDS' participants.tsv for the subject of an image, by column; {} without one."""
+    if not in_bids(path):
+        return {}
+    table, subject = _folders(path)[0] / PARTICIPANTS, path.name.split("_")[0]
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.DictReader(file, delimiter="\t") if row]
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise UserError(f"{PARTICIPANTS} is not readable; mend it first") from None
+    found = next((row for row in rows if row.get("participant_id") == subject), {})
+    return {str(name): value for name, value in found.items() if isinstance(value, str)}
+
+
+def _folders(path: Path) -> list[Path]:
+    """From the data set down to the image's own folder; that alone outside BIDS."""
+    parents = list(path.parents)
+    subjects = [k for k, parent in enumerate(parents) if parent.name.startswith(SUBJECT)]
+    if not in_bids(path) or not subjects:
+        return [path.parent]
+    return parents[: subjects[-1] + 2][::-1]
+
+
+def _applicable(folder: Path, path: Path) -> list[Path]:
+    """The sidecars of an image in one folder, the most specific last."""
+    stem = path.name.split(".nii")[0]
+    if not in_bids(path):
+        own = folder / f"{stem}.json"
+        return [own] if own.is_file() else []
+    *entities, suffix = stem.split("_")
+    found = []
+    for sidecar in sorted(folder.glob("*.json")):
+        *asked, ends = sidecar.stem.split("_")
+        if ends == suffix and set(asked) <= set(entities) and sidecar.is_file():
+            found.append((len(asked), sidecar))
+    return [sidecar for _, sidecar in sorted(found)]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise UserError("its sidecar is no JSON object ({...}); mend or remove it")
+    return said
