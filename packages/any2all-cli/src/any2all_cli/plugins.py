@@ -72,11 +72,13 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
             "options": {},
         }
     doc = inspect.getdoc(loaded) or "(no docstring)"
+    about = doc.split("\n\n")[0].replace("\n", " ")
+    if plugin.group == "any2all.commands":
+        return {"about": about, "options": {}}
     options = {
         option: {"type": type_name(kind), "default": default}
         for option, (kind, default) in option_fields(loaded).items()
     }
-    about = doc.split("\n\n")[0].replace("\n", " ")
     named = getattr(loaded, "presets", {}) if plugin.group == "any2all.samplers" else {}
     return {"about": about, "options": options, "presets": named}
 
@@ -96,6 +98,9 @@ def _check(plugin: Plugin) -> str:
             network = plugin.load()
             if not (hasattr(network, "build") and hasattr(network, "read")):
                 return "has no build(config) and read(source, channels)"
+        elif plugin.group == "any2all.commands":
+            if not callable(plugin.load()):
+                return "is no function"
         else:
             DiffusionPrior.load(bundled_prior(plugin.qualified).folder)
     except UserError as error:

@@ -18,7 +18,10 @@ from any2all_operators import UserError
 
 from any2all_core.options import parse_options
 
-GROUPS = ("any2all.operators", "any2all.samplers", "any2all.priors", "any2all.networks")
+GROUPS = (
+    *("any2all.operators", "any2all.samplers", "any2all.priors", "any2all.networks"),
+    "any2all.commands",
+)
 
 
 @dataclass(frozen=True)

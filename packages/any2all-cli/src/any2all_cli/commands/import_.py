@@ -1,0 +1,50 @@
+"""``any2all import``: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_(
+    kind: Annotated[
+        str, typer.Argument(help="guided-diffusion, diffusers, or a network plugin's name")
+    ],
+    source: Annotated[Path, typer.Argument(help="File of weights, or folder of a UNet2DModel")],
+    output: Annotated[Path, typer.Option(help="New folder for the prior")],
+    modalities: Annotated[str, typer.Option(help="Comma-separated, in the order of its channels")],
+    image_size: Annotated[
+        str | None, typer.Option(help="Rows,columns [default: as the source says]")
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option(help="epsilon, v or sample [default: as the source says, or epsilon]"),
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="cosine or linear [default: as the source says]")
+    ] = None,
+    diffusion_steps: Annotated[int, typer.Option(min=2, help="T of its training")] = 1000,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="guided-diffusion: num_head_channels=N, num_heads=N, use_new_attention_order=true",
+        ),
+    ] = None,
+) -> None:
+    """Make a prior of weights that were trained elsewhere."""
+    from any2all_cli.importing import run
+
+    run(
+        kind,
+        source,
+        output,
+        modalities,
+        image_size,
+        prediction,  # type: ignore[arg-type]
+        schedule,  # type: ignore[arg-type]
+        diffusion_steps,
+        set_ or [],
+    )
