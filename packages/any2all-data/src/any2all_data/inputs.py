@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from any2all_operators import UserError
 
-from any2all_data.dicom import Series, tree
+from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
+from any2all_data.files import is_nifti, tree
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
 from any2all_data.sources import Source, choose, find_sources, read_rules
@@ -152,6 +153,6 @@ def _as_patient(
 
 def _holds_dicom(folder: Path) -> bool:
     try:
-        return any(is_dicom(path) for path in tree(folder))
+        return any(is_dicom(path) for path in tree(folder) if not is_nifti(path))
     except UserError:  # a file that is named like DICOM
         return True
