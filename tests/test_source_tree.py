@@ -38,7 +38,7 @@ def test_a_uid_for_each_slice_is_one_series(tmp_path: Path) -> None:
     assert not damaged
     assert [s.frames for s in series] == [3, 5]
     np.testing.assert_array_equal(read_series(series[1]).dataobj, plain(5))
-    assert series[1].notes == ("5 series of one number merged, each a part of the volume",)
+    assert series[1].warnings == ("5 series of one number merged, each a part of the volume",)
 
 
 def test_parts_of_a_stack_are_one_series_and_repeats_are_not(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_localizer_in_a_series_is_dropped(tmp_path: Path, tags: dict[str, Any]
     series = only(save(tmp_path, [first, *stack(6)]))
     np.testing.assert_array_equal(read_series(series).dataobj, plain(6))
     said = "1 of its 7 frames dropped: localizer, or of another geometry"
-    assert series.notes == (said,)
+    assert series.warnings == (said,)
     assert "LOCALIZER" not in series.tags["ImageType"]
 
 

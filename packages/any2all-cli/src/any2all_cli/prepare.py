@@ -12,6 +12,7 @@ from pathlib import Path
 
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
+from any2all_data.people import Remark
 from any2all_data.prepare import (
     ALWAYS_NOTED,
     Outcome,
@@ -20,6 +21,7 @@ from any2all_data.prepare import (
     VirtualPlan,
     prepare_all,
 )
+from any2all_data.source_tree import counted
 from any2all_data.sources import (
     LEAST_SALT,
     Rule,
@@ -91,7 +93,7 @@ def run(
     else:
         applied = read_rules(rules)
         with console.status("looking through headers"):
-            sources, refused = find_sources(Path(paths[0]))
+            sources, remarks = find_sources(Path(paths[0]))
         found = _found(sources, applied)
         if not found:
             raise UserError(
@@ -115,16 +117,14 @@ def run(
         chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
         if dry_run:
             Console().print(_mapping(patients, keys, chosen, applied, show_names))
-            for line in refused:
-                console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
+            _tell_remarks(console, remarks, show_names)
             return True
         plans = [
             Plan(keys[one], groups(one[0], patient_key(one[0], secret)), chosen[one])
             for one in sorted(patients)
             if chosen[one]
         ]
-        if refused:
-            console.print(f"{len(refused)} damaged files left out")
+        _tell_remarks(console, remarks, False)
         if unknown := len(patients) - len(plans):
             console.print(f"{unknown} patients have none of {', '.join(names)}; see --dry-run")
         preparation = Preparation(register, bias_correct, seed, trust_axes)
@@ -145,6 +145,13 @@ def run(
     store.fit()
     _tell(console, outcomes, url)
     return all(outcome.status != "refused" for outcome in outcomes)
+
+
+def _tell_remarks(console: Console, remarks: Sequence[Remark], show_names: bool) -> None:
+    """What was left out or kept apart; how often, or with ``show_names`` where."""
+    named = [f"{one.where}: {one.what}" if one.where else one.what for one in remarks]
+    for line in named if show_names else counted(remarks):
+        console.print(escape(line), soft_wrap=True)
 
 
 def _prepare(

@@ -37,7 +37,7 @@ class Series:
     (PatientID; without one PatientName, then StudyInstanceUID), ``study`` and ``person`` identify
     somebody: only to group by and to hash. ``tags``: what the header says of the kind of image, by
     pydicom keyword, of the first frame; free text of others, too, so not to be shown unasked.
-    ``notes``: which frames were dropped, and whether series were merged.
+    ``warnings``: which frames were dropped, and whether series were merged.
     """
 
     files: tuple[Path, ...] = field(repr=False)
@@ -47,7 +47,7 @@ class Series:
     frames: int
     selected: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     person: Person = field(default_factory=Person, repr=False)
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def find_series(
@@ -213,7 +213,7 @@ def _series(volume: Volume) -> Series:
         len(frames),
         tuple((number[frame.path], frame.index) for frame in frames),
         first.person,
-        volume.notes,
+        volume.warnings,
     )
 
 

@@ -63,10 +63,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Volume:
-    """Frames of one volume, sorted by file; ``notes``: what was done to get them."""
+    """Frames of one volume, sorted by file; ``warnings``: what was done to get them."""
 
     frames: tuple[Frame, ...]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def frames_of(path: Path) -> Iterator[Frame]:
@@ -86,7 +86,8 @@ def frames_of(path: Path) -> Iterator[Frame]:
     told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
     person = Person(*(text(header.get(keyword)) for keyword in told))
     for index, frame in enumerate(list(flat(header))):
-        place, geometry = None, ()
+        place: tuple[float, ...] | None = None
+        geometry: Geometry = ()
         if frame.get("ImagePositionPatient") and frame.get("ImageOrientationPatient"):
             place = tuple(round(float(x), 3) for x in frame.ImagePositionPatient)
             geometry = _geometry(frame)
@@ -169,10 +170,10 @@ def _merged(series: Sequence[Volume]) -> list[Volume]:
         frames = tuple(frame for part in parts for frame in part.frames)
         slices = all(len({frame.place for frame in part.frames}) == 1 for part in parts)
         if len(parts) > 1 and (slices or _even(parts)):
-            notes = dict.fromkeys(note for part in parts for note in part.notes)
+            told = dict.fromkeys(said for part in parts for said in part.warnings)
             said = f"{len(parts)} series of one number merged, each a part of the volume"
             frames = tuple(sorted(frames, key=lambda f: (f.path, f.index)))
-            found.append(Volume(frames, (*notes, said)))
+            found.append(Volume(frames, (*told, said)))
         else:
             found += parts
     return found

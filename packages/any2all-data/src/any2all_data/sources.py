@@ -8,16 +8,19 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 
 from any2all_operators import UserError
 
-from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.dicom import Series, read_series
+from any2all_data.files import absent
 from any2all_data.nifti import load_nifti
+from any2all_data.people import Remark
 from any2all_data.pet_sidecar import pet_files
 from any2all_data.scan import Scan, checked
+from any2all_data.source_tree import scan
 
 KEY_DIGITS, SESSION_DIGITS = 12, 4
 LEAST_SALT = 16  # bytes
@@ -49,6 +52,9 @@ class Source:
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
+        for path in self.files:
+            if reason := absent(path):
+                raise UserError(reason)
         if self.series is None:
             return load_nifti(self.files[0], "its file", modality, trust_axes)
         try:
@@ -60,7 +66,7 @@ class Source:
     def fingerprint(self) -> str:
         """SHA-256 over the contents of the files, in their order; of PET, with its sidecar."""
         digest = hashlib.sha256()
-        for path in self.files:
+        for path in filter(Path.exists, self.files):
             with path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
@@ -124,28 +130,22 @@ def modality_of(tags: Mapping[str, str], rules: Sequence[Rule]) -> str:
 
 def find_sources(
     folder: Path, advance: Callable[[], None] = lambda: None
-) -> tuple[list[Source], list[str]]:
-    """The images under a folder, and a line for each file or series that can't be used.
+) -> tuple[list[Source], list[Remark]]:
+    """The images under a folder, and a remark on each file or patient that needs one.
 
-    BIDS where there are sub-* folders, patient folders where there is <patient>/<name>.nii.gz,
-    DICOM of any file names otherwise.
+    DICOM of any file names, BIDS (``sub-*/``) and other NIfTI (``<patient>/<name>.nii.gz``) may
+    lie side by side: see :mod:`any2all_data.source_tree`.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected DICOM, BIDS or <patient>/*.nii.gz")
-    if any(folder.glob("sub-*/**/*.nii*")):
-        return [_bids(path, folder) for path in sorted(folder.glob("sub-*/**/*.nii*"))], []
-    if any(folder.glob("*/*.nii*")):
-        return [_nifti(path) for path in sorted(folder.glob("*/*.nii*"))], []
-    series, damaged = find_series(folder, advance)
-    refused = [f"{path.name}: {reason}" for path, reason in damaged]
-    if not series:
-        raise UserError(
-            f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
-            + (f"; {len(refused)} damaged files" if refused else "")
-        )
-    return [
-        Source(one.patient, one.study, _described(one.tags), one.files, one) for one in series
-    ], refused
+    found = scan(folder, advance)
+    sources = [
+        Source(owner.patient, owner.session, _described(one.tags), one.files, one)
+        for one, owner in found.series
+    ]
+    for path, owner in found.nifti:
+        bids = any(part.startswith("sub-") for part in path.relative_to(folder).parts[:-1])
+        source = _bids(path, folder) if bids else _nifti(path)
+        sources.append(replace(source, patient=owner.patient, session=owner.session))
+    return sources, found.remarks
 
 
 def choose(
