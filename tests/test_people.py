@@ -180,13 +180,26 @@ def test_an_image_that_is_not_there_costs_itself_alone(
     assert entry.left_out["FLAIR"].startswith(said)
 
 
-def prepared_entry(source: Path, cohort: Path, size: int = 32) -> Any:
+def prepared_entry(source: Path, cohort: Path) -> Any:
     modalities = ("T1", "FLAIR")
-    CohortStore.create(str(cohort), CohortSettings(modalities, (size, size)))
+    CohortStore.create(str(cohort), CohortSettings(modalities, (32, 32)))
     chosen = choose(find_sources(source)[0], read_rules(), modalities, "T1")
     outcome = prepare_patient(Plan("p-1", "train", chosen), str(cohort), Preparation())
     assert outcome.status == "prepared", outcome.reason
     return outcome.entry
+
+
+def test_a_reference_that_shows_no_head_costs_itself_alone(tmp_path: Path) -> None:
+    source = write_patient(tmp_path / "source/a")
+    nib.save(nib.Nifti1Image(np.ones((32, 32, 4), np.float32), np.eye(4)), source / "T1.nii.gz")
+    modalities = ("T1", "FLAIR")
+    settings = CohortSettings(modalities, (32, 32), (1.5, 1.5, 4.0))
+    CohortStore.create(str(tmp_path / "c"), settings)
+    chosen = choose(find_sources(tmp_path / "source")[0], read_rules(), modalities, "T1")
+    outcome = prepare_patient(Plan("p-1", "train", chosen), str(tmp_path / "c"), Preparation())
+    assert outcome.entry is not None, outcome.reason
+    assert (outcome.entry.present, outcome.entry.reference) == (["FLAIR"], "FLAIR")
+    assert "no head stands out" in outcome.entry.left_out["T1"]
 
 
 def test_links_and_archives_are_told(tmp_path: Path) -> None:

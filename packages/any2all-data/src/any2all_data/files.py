@@ -83,4 +83,5 @@ def unread(path: Path) -> str:
 
 
 def _shown(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+    hidden = name.startswith(".") and not name.startswith("..")
+    return not hidden and name != "__MACOSX"

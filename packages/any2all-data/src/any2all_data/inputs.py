@@ -15,6 +15,7 @@ from any2all_data.dicom_headers import is_dicom
 from any2all_data.files import is_nifti, tree
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
+from any2all_data.people import differ
 from any2all_data.sources import Source, choose, find_sources, read_rules
 from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
 
@@ -96,8 +97,10 @@ def _of_dicom(
             f"{folder}: DICOM, but this prior does not say the voxel size that it was trained at; "
             "make a cohort with any2all prepare, and give --input COHORT/PATIENT"
         )
-    sources, _ = find_sources(folder)
-    if (count := len({source.patient for source in sources})) > 1:
+    sources = [source for source in find_sources(folder)[0] if source.series]
+    people = [source.series.person for source in sources if source.series]
+    count = len({source.patient for source in sources})
+    if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
     reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
     chosen = choose(sources, read_rules(), modalities, reference)

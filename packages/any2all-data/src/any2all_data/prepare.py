@@ -21,8 +21,16 @@ import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
 
+from any2all_data.masks import with_masks
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
+from any2all_data.registration import (
+    QUALITY_THRESHOLD,
+    bias_corrected,
+    reference_grid,
+    register,
+    resampled,
+)
 from any2all_data.sources import Source
 from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
 
@@ -54,11 +62,15 @@ class Preparation:
 
 @dataclass(frozen=True)
 class Plan:
-    """A patient to prepare: its hashed name, and for each modality its images, the best first."""
+    """A patient to prepare: its hashed name, and for each modality its images, the best first.
+
+    masks: files of lesions and the like, that lie on one of the images.
+    """
 
     patient: str
     split: Split
     sources: Mapping[str, Sequence[Source]]
+    masks: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,7 @@ def prepare_patient(
             sources = {"seed": str(plan.seed)}
         else:
             sources = {m: fingerprint(found) for m, found in plan.sources.items()}
+            sources |= {f"mask {name}": fingerprint([one]) for name, one in plan.masks.items()}
         made: dict[str, Any] = {
             "split": plan.split,
             "sources": sources,
@@ -112,12 +125,14 @@ def prepare_patient(
             if not anew:
                 said = f"is there already, with other {' and '.join(other)}; --replace it, or not"
                 return Outcome(plan.patient, "refused", there, said)
+        masks = None
         if isinstance(plan, VirtualPlan):
             images, entry = _virtual(plan, store.settings)
         else:
             images, entry = prepared(plan.sources, store.settings, preparation)
+            masks, entry = with_masks(plan.masks, images.shape, entry, preparation.trust_axes)
         entry = replace(entry, **made)
-        store.write(plan.patient, images, entry)
+        store.write(plan.patient, images, entry, masks)
     except UserError as error:
         return Outcome(plan.patient, "refused", reason=str(error))
     except OSError as error:
@@ -202,14 +217,6 @@ def prepared(
     The entry has no sources, and is of the training group. Raises UserError when none of the
     images can be used.
     """
-    from any2all_data.registration import (
-        QUALITY_THRESHOLD,
-        bias_corrected,
-        reference_grid,
-        register,
-        resampled,
-    )
-
     read: dict[str, Image] = {}
     notes, left_out = [NOT_DEFACED], dict[str, str]()
     for name in settings.modalities:
@@ -218,6 +225,7 @@ def prepared(
                 scan = source.read(name, preparation.trust_axes)
                 read[name] = scan.image
                 notes += [f"{name}: {note}" for note in scan.notes]
+                notes += [f"{name}: {said}" for said in source.warnings]
                 break
             except UserError as error:
                 left_out.setdefault(name, str(error))
@@ -226,27 +234,22 @@ def prepared(
     if not read:
         said = "; ".join(f"{name}: {why}" for name, why in left_out.items())
         raise UserError(said or "none of the cohort's modalities")
-    reference = settings.reference if settings.reference in read else next(iter(read))
-    if reference != settings.reference:
-        notes.append(f"no {settings.reference}; {reference} is the reference")
     if preparation.bias_correct:
         read = {m: image if m in UNITS else bias_corrected(image) for m, image in read.items()}
+    reference, grid = _reference(read, settings, left_out)
+    if reference != settings.reference:
+        notes.append(f"no {settings.reference}; {reference} is the reference")
     height, width = settings.size
-    if settings.spacing is None:
-        grid = fitted(oriented(read[reference]), (width, height))
-    else:
-        tall = extent(oriented(read[reference]))[2]
-        if tall > TALLEST:
-            raise UserError(f"{reference} is {tall:g} mm tall; expected at most {TALLEST:g}")
-        count = max(1, round(tall / settings.spacing[2]))
-        grid = reference_grid(read[reference], settings.spacing, (width, height, count))
     stack = np.zeros((len(settings.modalities), *grid.shape[::-1]), np.float32)
     usable, quality, scale = list[str](), dict[str, float](), dict[str, float]()
+    native = {}
     for name, image in read.items():
+        pose = np.eye(4)
         try:
             if preparation.register and not same_grid(image, read[reference]):
                 found = register(image, read[reference], grid, preparation.seed)
                 moved, quality[name] = found.image, round(found.quality, 4)
+                pose = found.matrix
             elif settings.spacing is None and same_grid(image, read[reference]):
                 moved = fitted(oriented(image), (width, height))
             else:
@@ -265,6 +268,11 @@ def prepared(
                 del scale[name]
                 continue
         stack[settings.modalities.index(name)] = array
+        native[name] = {
+            "shape": list(image.shape),
+            "affine": image.affine.tolist(),
+            "pose": pose.tolist(),
+        }
         usable.append(name)
     if not usable:
         raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
@@ -279,8 +287,35 @@ def prepared(
         quality=quality,
         scale=scale,
         notes=notes,
+        native=native,
     )
     return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
+
+
+def _reference(
+    read: dict[str, Image], settings: CohortSettings, left_out: dict[str, str]
+) -> tuple[str, Image]:
+    """The reference's modality and the grid that all images are put on.
+
+    Where the cohort's reference can't be one, it moves from ``read`` to ``left_out``, and the next
+    is taken.
+    """
+    height, width = settings.size
+    order = sorted(read, key=lambda name: name != settings.reference)
+    for name in order:
+        image = oriented(read[name])
+        if settings.spacing is None:
+            return name, fitted(image, (width, height))
+        tall = extent(image)[2]
+        try:
+            if tall > TALLEST:
+                raise UserError(f"{name} is {tall:g} mm tall; expected at most {TALLEST:g}")
+            count = max(1, round(tall / settings.spacing[2]))
+            return name, reference_grid(read[name], settings.spacing, (width, height, count))
+        except UserError as error:
+            left_out[name] = str(error)
+            del read[name]
+    raise UserError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
 
 
 def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]:

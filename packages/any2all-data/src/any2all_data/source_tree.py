@@ -17,7 +17,7 @@ from any2all_operators import UserError
 from any2all_data.dicom import Series, find_series
 from any2all_data.dicom_headers import is_dicom, quiet
 from any2all_data.files import absent, is_nifti, leads_out, tree, unread, walk
-from any2all_data.masks import mask_of
+from any2all_data.mask_names import mask_of
 from any2all_data.people import ASIDE, SUBJECT, Owner, Remark, owners_of_files, owners_of_series
 
 SIDECARS = (".json", ".tsv", ".txt", ".md", ".bval", ".bvec", ".csv", ".html", ".xml", ".py")

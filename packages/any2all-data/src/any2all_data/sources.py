@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -16,6 +17,7 @@ from any2all_operators import UserError
 
 from any2all_data.dicom import Series, read_series
 from any2all_data.files import absent
+from any2all_data.mask_names import mask_of
 from any2all_data.nifti import load_nifti
 from any2all_data.people import Remark
 from any2all_data.pet_sidecar import pet_files
@@ -42,6 +44,16 @@ class Source:
     series: Series | None = None
 
     @property
+    def mask(self) -> str:
+        """What kind of mask it is, by its file's name; "" for an image."""
+        return "" if self.series else mask_of(self.files[0].name)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was done to get a volume of its files, without names."""
+        return self.series.warnings if self.series else ()
+
+    @property
     def frames(self) -> int:
         return self.series.frames if self.series else 1
 
@@ -52,9 +64,12 @@ class Source:
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
-        for path in self.files:
-            if reason := absent(path):
-                raise UserError(reason)
+        try:
+            reason = next(filter(None, map(absent, self.files)), "")
+        except OSError as error:
+            reason = f"its file can't be opened ({error.strerror})"
+        if reason:
+            raise UserError(reason)
         if self.series is None:
             return load_nifti(self.files[0], "its file", modality, trust_axes)
         try:
@@ -64,10 +79,13 @@ class Source:
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
     def fingerprint(self) -> str:
-        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar."""
+        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar.
+
+        Nothing where a file can't be opened.
+        """
         digest = hashlib.sha256()
-        for path in filter(Path.exists, self.files):
-            with path.open("rb") as file:
+        for path in self.files:
+            with contextlib.suppress(OSError), path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
         if self.series is None and self.tags.get("Modality") == "PT":
