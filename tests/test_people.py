@@ -167,7 +167,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     ],
 )
 def test_an_image_that_is_not_there_costs_itself_alone(
-    tmp_path: Path, kind: str, said: str
+    any2all: Run, tmp_path: Path, kind: str, said: str
 ) -> None:
     source = write_patient(tmp_path / "source/a")
     (source / "FLAIR.nii.gz").unlink()
@@ -178,6 +178,8 @@ def test_an_image_that_is_not_there_costs_itself_alone(
     entry = prepared_entry(tmp_path / "source", tmp_path / "c")
     assert entry.present == ["T1"]
     assert entry.left_out["FLAIR"].startswith(said)
+    shown = " ".join(any2all("prepare", "--dry-run", "source").stdout.split())
+    assert f"FLAIR: {said}"[:30] in shown
 
 
 def prepared_entry(source: Path, cohort: Path) -> Any:

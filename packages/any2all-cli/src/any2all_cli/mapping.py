@@ -30,11 +30,13 @@ def mapping_table(
             ranked = chosen[one].get(name, ())
             use = f"({source.mask} mask)" if source.mask else "(left out)"
             use = f"({name}: another is used)" if name else use
+            use = name if ranked and ranked[0] is source else use
+            use += f": {source.lost}" if source.lost else ""
             kind = source.tags.get("Modality", "")
             described = source.tags.get("text" if show_names else "SeriesNumber", "")
             table.add_row(
                 escape(" ".join(one)) if show_names else keys[one],
-                name if ranked and ranked[0] is source else use,
+                use,
                 str(source.frames if source.series else len(source.files)),
                 kind if kind in KINDS else "other",
                 escape(described if show_names or described.isdecimal() else ""),

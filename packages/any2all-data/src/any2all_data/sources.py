@@ -49,6 +49,14 @@ class Source:
         return "" if self.series else mask_of(self.files[0].name)
 
     @property
+    def lost(self) -> str:
+        """Why one of the files has no content, and what to do; "" where all have some."""
+        try:
+            return next(filter(None, map(absent, self.files)), "")
+        except OSError as error:
+            return f"its file can't be opened ({error.strerror})"
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What was done to get a volume of its files, without names."""
         return self.series.warnings if self.series else ()
@@ -64,11 +72,7 @@ class Source:
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
-        try:
-            reason = next(filter(None, map(absent, self.files)), "")
-        except OSError as error:
-            reason = f"its file can't be opened ({error.strerror})"
-        if reason:
+        if reason := self.lost:
             raise UserError(reason)
         if self.series is None:
             return load_nifti(self.files[0], "its file", modality, trust_axes)
