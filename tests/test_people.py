@@ -208,6 +208,8 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
     source = tmp_path / "source"
     save(source / "a", scan_of("A", "1.2.1"))
     (source / "a/lost").symlink_to("nowhere")
+    (source / "a/IM0099").write_text(ANNEX)
+    (source / "a/99.dcm").write_text(ANNEX)
     (source / "a/out").symlink_to(save(tmp_path / "elsewhere", [image(0)]) / "000")
     for name in ("b.zip", "c.tar.gz", "d.mha"):
         (source / name).write_bytes(b"PK\x03\x04")
@@ -215,7 +217,7 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
         "a link out of the folder, which is not followed; copy the file",
         "an archive, which is not looked into; unpack it first (2 times)",
         "an image of a format that is not read; convert it to NIfTI",
-        "link without its file; run datalad get (git annex get), or copy the file itself",
+        "link without its file; run datalad get (git annex get), or copy the file itself (3 times)",
     ]
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/all.zip").write_bytes(b"PK\x03\x04")

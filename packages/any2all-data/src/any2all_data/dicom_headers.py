@@ -84,7 +84,7 @@ def is_dicom(path: Path) -> bool:
 
     Raises UserError for a file that is named like DICOM and can't be any.
     """
-    named = path.name.lower().removesuffix(".gz").endswith((".dcm", ".ima", ".dicom"))
+    named = named_like_dicom(path)
     if named and (reason := absent(path)):
         raise UserError(reason)
     try:
@@ -97,6 +97,10 @@ def is_dicom(path: Path) -> bool:
     if named:
         raise UserError("named like DICOM, but its beginning is not; export it again")
     return False
+
+
+def named_like_dicom(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith((".dcm", ".ima", ".dicom"))
 
 
 def _begins_with_elements(start: bytes) -> bool:

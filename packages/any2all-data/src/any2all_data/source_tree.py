@@ -15,7 +15,7 @@ from typing import Any
 from any2all_operators import UserError
 
 from any2all_data.dicom import Series, find_series
-from any2all_data.dicom_headers import is_dicom, quiet
+from any2all_data.dicom_headers import is_dicom, named_like_dicom, quiet
 from any2all_data.files import absent, is_nifti, leads_out, tree, unread, walk
 from any2all_data.mask_names import mask_of
 from any2all_data.people import ASIDE, SUBJECT, Owner, Remark, owners_of_files, owners_of_series
@@ -93,6 +93,8 @@ def _remarks(paths: Sequence[Path], folder: Path) -> list[Remark]:
                 reason = "a link out of the folder, which is not followed; copy the file"
         elif path.name.upper() == "DICOMDIR" and (lost := _lost(path)):
             reason = f"DICOMDIR names {lost} files that are not there; copy the whole medium"
+        elif not named_like_dicom(path) and path.stat().st_size:  # find_series tells of those
+            reason = reason or absent(path)
         if reason:
             remarks.append(Remark(str(path), reason))
     return remarks
