@@ -33,8 +33,8 @@ from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
 
-from any2all_cli.mapping import mapping_table, tell_remarks, without_reference
 from any2all_cli.salt import find_salt, keep_salt
+from any2all_cli.source_table import source_table, tell_remarks, without_reference
 from any2all_cli.splits import Person, assigned, balanced, splits_of
 from any2all_cli.summary import printed, show
 
@@ -126,7 +126,7 @@ def run(
         if dry_run:
             if made:
                 keep_salt(*made)
-            printed(mapping_table(patients, keys, chosen, applied, show_names))
+            printed(source_table(patients, keys, chosen, applied, show_names))
             if not made and len(paths) == 1 and salt is None:
                 console.print("pseudonyms of this run alone: give COHORT for those of prepare")
             tell_remarks(console, remarks, show_names)

@@ -15,7 +15,7 @@ from rich.table import Table
 KINDS = ("MR", "CT", "PT")
 
 
-def mapping_table(
+def source_table(
     patients: Mapping[tuple[str, str], Sequence[Source]],
     keys: Mapping[tuple[str, str], str],
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]],
