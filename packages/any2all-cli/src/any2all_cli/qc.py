@@ -51,19 +51,19 @@ def alignment_sheet(
     edges = [_edges(picture) for picture in reference]
     height = max(picture.height for picture in reference) + MARGIN
     width = sum(picture.width for picture in reference)
-    sheet = Image.new("RGB", (width, MARGIN + len(volumes) * height))
+    sheet = Image.new("RGB", (width, len(volumes) * height))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
-    draw.text((6, 3), title, fill="white", font=font)
     for m, name in enumerate([*modalities, *entry.drawn]):
-        top, left = MARGIN + m * height, 0
-        draw.text((6, top + 3), _caption(name, entry, m, len(modalities)), "white", font=font)
+        top, left = m * height, 0
+        said = _caption(name, entry, m, len(modalities)) + (f"   {title}" if not m else "")
+        draw.text((6, top + 2), said, "white", font=font)
         for view, edge in zip(_views(volumes[m], spacing), edges, strict=True):
             picture = np.asarray(_enlarged(*view).convert("RGB")).copy()
             if m:
                 picture[edge] = RED
             sheet.paste(Image.fromarray(picture), (left, top + MARGIN))
             left += picture.shape[1]
-    bottom = MARGIN + height - 12
+    bottom = height - 12
     draw.line([(8, bottom), (8 + 10 * PER_MM, bottom)], fill="white", width=3)
     draw.text((14 + 10 * PER_MM, bottom - 12), "10 mm", fill="white", font=font)
     return sheet
