@@ -242,7 +242,7 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--spacing", "2,2"): "--spacing 2,2: expected native",
         (source, "c", "--modalities", "T1,CT"): "no CT; the source has T1, FLAIR, T1Gd",
         (source, "c", "--split", "half"): "--split half: expected auto",
-        (source, "c", "--reference", "CT"): "--reference CT: not one of",
+        (source, "c", "--reference", "CT"): "--reference CT: no CT was found, but T1 (2 patients)",
         (source, "c", "--spacing", "nan,1,1"): "expected mm from 0.05 to 50",
         (source, "c", "--modalities", "T1,T1"): "expected names, each once",
         (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",

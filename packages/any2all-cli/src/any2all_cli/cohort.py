@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from any2all_app.folders import write_text
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+
+from any2all_cli.summary import pages, printed, table_of
 
 
 def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
@@ -39,42 +40,37 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
         print(json.dumps({patient: asdict(entry) for patient, entry in entries.items()}, indent=2))
     else:
         title = f"{len(entries)} patients" + (", all virtual" if store.settings.virtual else "")
-        table = Table("patient", "split", *store.settings.modalities, "notes", title=title)
-        for patient, entry in entries.items():
-            cells = []
-            for name in store.settings.modalities:
-                if name in entry.aside:
-                    cells.append(f"aside {entry.aside[name]:.2f}")
-                elif name not in entry.present:
-                    cells.append("drawn" if name in entry.drawn else "–")
-                else:
-                    cells.append(f"{entry.quality[name]:.2f}" if name in entry.quality else "yes")
-            told = [note for note in entry.notes if "defaced" not in note and "virtual" not in note]
-            told += [f"{name} left out: {why}" for name, why in entry.left_out.items()]
-            table.add_row(patient, entry.split, *cells, escape("; ".join(told)))
-        Console().print(table)
+        printed(table_of(entries, store.settings.modalities, {}, pages(entries), title))
     if qc is not None:
         _sheets(store, qc)
 
 
 def _sheets(store: CohortStore, folder: Path) -> None:
     """A contact sheet a patient, with the reference's edges, and a sheet of histograms."""
-    from any2all_cli.qc import alignment_sheet, histograms
+    from any2all_cli.qc import alignment_sheet, histograms, index
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: there already, and not an empty folder; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
     stacks, kept = {}, store.normalisation()
-    for patient, entry in store.patients().items():
+    entries = store.patients()
+    for patient, page in pages(entries).items():
+        entry = entries[patient]
         there = (*entry.present, *entry.aside)
         shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
+        shown.sort(key=lambda m: m != entry.reference)
         if not shown:
             continue
         stacks[patient] = (shown, store.stack(patient, replace(entry, present=shown), shown))
         rows = [stacks[patient][1]]
         if entry.drawn:
             rows.append(store.stack(patient, replace(entry, present=[]), entry.drawn))
-        sheet = alignment_sheet(patient, entry, shown, torch.cat(rows, 1))
+        title = f"page {page} of {len(entries)}   {patient}   {entry.split}"
+        sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1))
         sheet.save(folder / f"{patient}.png")
     histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
-    Console(stderr=True).print(f"{len(stacks)} contact sheets and histograms.png in {folder}")
+    numbers = {patient: pages(entries)[patient] for patient in stacks}
+    write_text(folder / "index.html", index(numbers))
+    Console(stderr=True).print(
+        f"{len(stacks)} contact sheets, index.html with all of them, histograms.png in {folder}"
+    )

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 import os
-import secrets
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from any2all_app.grammar import modality_names, slice_size
 from any2all_app.terminal import progress_bar
+from any2all_data.masks import find_masks
 from any2all_data.prepare import ALWAYS_NOTED, Outcome, Plan, VirtualPlan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import Rule, modality_of, read_rules
-from any2all_data.sources import LEAST_SALT, Source, find_sources, patient_key
+from any2all_data.sources import Source, find_sources, patient_key
 from any2all_data.stacking import Preparation
-from any2all_data.store import SPLITS, CohortSettings, CohortStore, Split, is_cohort
+from any2all_data.store import CohortSettings, CohortStore, Split
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
 
-from any2all_cli.mapping import doubts_of, mapping, warn
+from any2all_cli.salt import find_salt, keep_salt
+from any2all_cli.source_table import doubts_of, source_table, tell_remarks, warn, without_reference
+from any2all_cli.splits import Person, assigned, balanced, splits_of
+from any2all_cli.summary import printed, show
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
-LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
-"""Of a hash of the patients' keys, in [0, 1), so that a patient's split never changes."""
 SPACINGS = (0.05, 50.0)  # mm
 
 
@@ -62,8 +62,9 @@ def run(
     url = paths[-1]
     grid = None if spacing == "native" else _spacing(spacing)
     rows_columns = slice_size(size, "--size")
-    groups = _groups(split)
     only = modality_names(modalities) if modalities else None
+    before = CohortStore.find(url) if len(paths) == 2 or virtual is not None else None
+    there = splits_of(before.patients()) if before else {}
     plans: list[Plan | VirtualPlan]
     if virtual is not None:
         names = only or VIRTUAL_MODALITIES
@@ -73,25 +74,30 @@ def run(
                 f"expected at least 1, some of {', '.join(VIRTUAL_MODALITIES)}, and a spacing"
             )
         people = {f"virtual-{seed + k:05d}": seed + k for k in range(virtual)}
-        plans = [VirtualPlan(name, groups(name, name), k) for name, k in people.items()]
+        virtually = [Person(name, name, len(names)) for name in people]
+        groups = assigned(split, virtually, there)
+        plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
         preparation, made = Preparation(), None
     else:
+        if len(paths) == 2 and "://" not in url:
+            _apart(Path(paths[0]), Path(url))
         applied = read_rules(rules)
         with console.status("looking through headers"):
-            sources, refused = find_sources(Path(paths[0]))
+            sources, remarks = find_sources(Path(paths[0]))
         found = _found(sources, applied)
         if not found:
             raise UserError(
                 f"{paths[0]}: {len(sources)} images, none of them a known modality; see "
                 "--dry-run --show-names, and give --rules FILE"
             )
-        before = CohortStore.find(url) if len(paths) == 2 else None
-        there = before.settings.modalities if before else ()
-        names = only or there or found
-        if not there and not set(names) <= set(found):
+        settled = before.settings.modalities if before else ()
+        names = only or settled or found
+        if not settled and not set(names) <= set(found):
             missing = ", ".join(sorted(set(names) - set(found)))
             raise UserError(f"--modalities: no {missing}; the source has {', '.join(found)}")
-        secret, made = _salt(url, salt, dry_run)
+        if reference not in names and not dry_run:
+            raise UserError(without_reference(reference, names, sources, applied))
+        secret, made = find_salt(url, salt, kept=not dry_run or len(paths) == 2)
         patients: dict[tuple[str, str], list[Source]] = defaultdict(list)
         for source in sources:
             patients[source.patient, source.session if by_session else ""].append(source)
@@ -99,33 +105,46 @@ def run(
             (patient, session): patient_key(patient, secret, session if by_session else None)
             for patient, session in patients
         }
-        chosen = {one: choose(owned, applied, names, reference) for one, owned in patients.items()}
+        chosen = {
+            one: choose([s for s in owned if not s.mask], applied, names, reference)
+            for one, owned in patients.items()
+        }
+        everybody = _everybody(chosen, secret)
+        groups = assigned(split, everybody, there)
         if dry_run:
-            Console().print(mapping(patients, keys, chosen, applied, reference, show_names))
+            if made:
+                keep_salt(*made)
+            printed(source_table(patients, keys, chosen, applied, reference, show_names))
             shown = {one: " ".join(one).strip() if show_names else keys[one] for one in chosen}
             warn(
                 console, {shown[one]: doubts_of(found, reference) for one, found in chosen.items()}
             )
-            for line in refused:
-                console.print(escape(f"damaged: {line if show_names else line.split(': ')[-1]}"))
+            if not made and len(paths) == 1 and salt is None:
+                console.print("pseudonyms of this run alone: give COHORT for those of prepare")
+            tell_remarks(console, remarks, show_names)
+            if reference not in names:
+                said = without_reference(reference, names, sources, applied)
+                console.print(escape(said), soft_wrap=True)
             return True
         plans = [
-            Plan(keys[one], groups(one[0], patient_key(one[0], secret)), chosen[one])
+            Plan(
+                keys[one],
+                groups[patient_key(one[0], secret)],
+                chosen[one],
+                find_masks(patients[one], _session(chosen[one], reference)),
+            )
             for one in sorted(patients)
             if chosen[one]
         ]
-        if refused:
-            console.print(f"{len(refused)} damaged files left out")
+        tell_remarks(console, remarks, False)
         if unknown := len(patients) - len(plans):
             console.print(f"{unknown} patients have none of {', '.join(names)}; see --dry-run")
         preparation = Preparation(register, bias_correct, seed, trust_axes)
     if reference not in names:
-        raise UserError(f"--reference {reference}: not one of {', '.join(names)}")
-    if virtual is None and "://" not in url:
-        _apart(Path(paths[0]), Path(url))
+        raise UserError(f"--reference {reference}: expected one of {', '.join(names)}")
     settings = CohortSettings(names, rows_columns, grid, reference, virtual is not None)
     if made:
-        _keep(*made)
+        keep_salt(*made)
     try:
         store = CohortStore.create(url, settings)
     except UserError:
@@ -133,7 +152,10 @@ def run(
             made[0].unlink()
         raise
     outcomes = _prepare(plans, url, preparation, workers, scheduler, replace)
+    if split == "auto":
+        _balance(store, outcomes, there)
     store.fit()
+    show(store, outcomes)
     _tell(console, outcomes, url)
     return all(outcome.status != "refused" for outcome in outcomes)
 
@@ -202,43 +224,38 @@ def _found(sources: list[Source], rules: list[Rule]) -> tuple[str, ...]:
     return tuple(sorted(there, key=lambda name: (name != "T1", order.index(name))))
 
 
-def _groups(split: str) -> Callable[[str, str], Split]:
-    """The split of a patient by name and key.
-
-    One for all; by the key's hash (auto); or by a JSON file {split: [names]}.
-    """
-    if split in SPLITS:
-        return lambda patient, key: split
-    if split == "auto":
-        return lambda patient, key: _by_hash(key)
-    path = Path(split)
-    if not path.is_file():
-        raise UserError(f"--split {split}: expected auto, train, val, test or a JSON file")
-    try:
-        groups = json.loads(path.read_text())
-        named: dict[str, Split] = {}
-        for group in SPLITS:
-            if not isinstance(groups.get(group, []), list):
-                raise ValueError(f"{group} is no list")
-            named |= dict.fromkeys(groups.get(group, []), group)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        said = f"--split {split}: not readable as JSON {{split: [names]}} ({error})"
-        raise UserError(said) from None
-
-    def by_file(patient: str, key: str) -> Split:
-        if patient not in named:
-            raise UserError(f"--split {split}: {key} is in none of its groups")
-        return named[patient]
-
-    return by_file
+def _everybody(
+    chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
+) -> list[Person]:
+    """The patients, whatever their sessions, who have an image of some modality."""
+    images: dict[str, int] = {}
+    for (patient, _), found in chosen.items():
+        if found:
+            images[patient] = max(len(found), images.get(patient, 0))
+    return [Person(name, patient_key(name, secret), count) for name, count in images.items()]
 
 
-def _by_hash(key: str) -> Split:
-    place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
-    for name, below in LIMITS.items():
-        if place < below:
-            return name
-    return "test"
+def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:
+    """That of the reference's image, or of the first there is."""
+    ranked = chosen.get(reference) or next(iter(chosen.values()))
+    return ranked[0].session or None
+
+
+def _balance(store: CohortStore, outcomes: Sequence[Outcome], before: Mapping[str, Split]) -> None:
+    """Put others who are new in test and val, where those who were to be there were refused."""
+    entries = store.patients()
+    groups = splits_of(entries)
+    done = {o.patient: o.entry for o in outcomes if o.status == "prepared" and o.entry}
+    new = [
+        Person(key, key, max(len(e.present) for p, e in done.items() if p.startswith(key)))
+        for key in splits_of(done)
+        if key not in before
+    ]
+    changed = balanced(groups, new)
+    for patient, entry in entries.items():
+        key = next(iter(splits_of({patient: entry})))
+        if changed[key] != entry.split:
+            store.update(patient, dataclasses.replace(entry, split=changed[key]))
 
 
 def _apart(source: Path, cohort: Path) -> None:
@@ -246,29 +263,3 @@ def _apart(source: Path, cohort: Path) -> None:
     one, other = source.resolve(), cohort.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):
         raise UserError(f"prepare {source} {cohort}: one is in the other; choose another COHORT")
-
-
-def _salt(url: str, path: Path | None, dry_run: bool) -> tuple[bytes, tuple[Path, bytes] | None]:
-    """The secret that patients' names are hashed with; where it is new, the file to keep it in."""
-    if path is None and "://" in url and not dry_run:
-        raise UserError(f"{url}: give --salt FILE to keep the secret that names are hashed with")
-    path = path or Path(f"{url.rstrip('/')}.salt")
-    if path.exists():
-        secret = path.read_bytes() if path.is_file() else b""
-        if len(secret) < LEAST_SALT:
-            raise UserError(
-                f"--salt {path}: {len(secret)} bytes; expected a file of {LEAST_SALT} or more, or "
-                "none, to have one made"
-            )
-        return secret, None
-    made = secrets.token_bytes(32)
-    if "://" not in url and is_cohort(url) and not dry_run:
-        raise UserError(f"{path}: missing; without it {url} can't be appended to, give --salt FILE")
-    return made, None if dry_run else (path, made)
-
-
-def _keep(path: Path, secret: bytes) -> None:
-    """Write a new secret, readable by its owner alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secret)

@@ -3,51 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from any2all_data.registration import QUALITY_THRESHOLD
 from any2all_data.store import Entry
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
-COLUMNS = 5
-"""Slices shown of a patient."""
-EDGE_QUANTILE = 0.95
-"""Of the gradient's magnitude: above it a pixel of the reference is an edge."""
-MARGIN = 20
+Slices = npt.NDArray[Any]
+
+AXIAL = 3
+"""Axial slices shown of a patient, beside a coronal and a sagittal one."""
+PER_MM = 3
+"""Pixels of a sheet for a mm, so that an edge that is 1 mm off stands apart from its line."""
+AROUND = 8.0
+"""mm shown around the head."""
+HEAD = 0.05
+"""Of full scale, above which a pixel is in the head."""
+EDGE_QUANTILE = 0.88
+"""Of the gradient's magnitude: above it a pixel of the reference may be an edge."""
+STEEP = 0.02
+"""Gradient of an edge at least, in the logarithm of the intensity, a pixel."""
+SMOOTH = 0.7
+"""Standard deviation in mm of what the edges are found in."""
+DARK = 0.1
+"""Added to the intensity before the logarithm, of full scale."""
+MARGIN = 26
 PLOT = (420, 220)
 BINS = 100
+RED = (255, 40, 40)
 
 
 def alignment_sheet(
-    patient: str, entry: Entry, modalities: Sequence[str], stack: Tensor
+    title: str, entry: Entry, modalities: Sequence[str], stack: Tensor
 ) -> Image.Image:
     """Rows: modalities, then those drawn; columns: slices; in red the first one's edges.
 
-    stack: (Z, M, H, W) in [0, 1].
+    Three axial slices, a coronal and a sagittal one, at PER_MM pixels a mm, cut around the head.
+    stack: (Z, M, H, W) in [0, 1]; voxels of the size that ``entry.affine`` gives.
     """
-    depth, count, height, width = stack.shape
-    chosen = [round((k + 1) * (depth - 1) / (COLUMNS + 1)) for k in range(COLUMNS)]
-    sheet = Image.new("RGB", (COLUMNS * width, count * (height + MARGIN)))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    spacing = np.linalg.norm(np.array(entry.affine)[:3, :3], axis=0)[::-1]  # z, y, x
+    cut = _around_head(stack.nan_to_num(0).mean(1).numpy(), spacing)
+    volumes = [stack[:, m].nan_to_num(0).numpy()[cut] for m in range(stack.shape[1])]
+    reference = [_enlarged(*view) for view in _views(volumes[0], spacing)]
+    edges = [_edges(picture) for picture in reference]
+    height = max(picture.height for picture in reference) + MARGIN
+    width = sum(picture.width for picture in reference)
+    sheet = Image.new("RGB", (width, len(volumes) * height))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
     for m, name in enumerate([*modalities, *entry.drawn]):
-        top = m * (height + MARGIN)
-        for k, z in enumerate(chosen):
-            picture = (255 * stack[z, m]).byte()[..., None].repeat(1, 1, 3)
+        top, left = m * height, 0
+        said = _caption(name, entry, m, len(modalities)) + (f"   {title}" if not m else "")
+        draw.text((6, top + 2), said, "white", font=font)
+        for view, edge in zip(_views(volumes[m], spacing), edges, strict=True):
+            picture = np.asarray(_enlarged(*view).convert("RGB")).copy()
             if m:
-                picture[_edges(stack[z, 0])] = torch.tensor([255, 40, 40], dtype=torch.uint8)
-            sheet.paste(Image.fromarray(picture.numpy()), (k * width, top + MARGIN))
-        if m >= len(modalities):
-            said = f"{name}  DRAWN: SYNTHETIC  {patient}"
-        else:
-            said = f"{patient}  {name}"
-            if name in entry.quality:
-                said += f"  registration {entry.quality[name]:.2f}"
-            if name in entry.aside:
-                said += "  SET ASIDE"
-        draw.text((4, top + 2), said, fill="white", font=font)
+                picture[edge] = RED
+            sheet.paste(Image.fromarray(picture), (left, top + MARGIN))
+            left += picture.shape[1]
+    bottom = height - 12
+    draw.line([(8, bottom), (8 + 10 * PER_MM, bottom)], fill="white", width=3)
+    draw.text((14 + 10 * PER_MM, bottom - 12), "10 mm", fill="white", font=font)
     return sheet
+
+
+def index(pages: Mapping[str, int]) -> str:
+    """A page of HTML with all sheets; {patient: number}."""
+    sheets = "".join(
+        f'<h2 id="{number}">{number}: {patient}</h2><img src="{patient}.png">'
+        for patient, number in pages.items()
+    )
+    head = '<!doctype html><meta charset="utf-8"><title>Contact sheets</title>'
+    style = "<style>body{background:#000;color:#fff;font-family:sans-serif}</style>"
+    return f'{head}{style}{sheets}<h2>Histograms</h2><img src="histograms.png">\n'
+
+
+def _caption(name: str, entry: Entry, place: int, measured: int) -> str:
+    if place >= measured:
+        return f"{name}  DRAWN: SYNTHETIC"
+    if not place:
+        return f"{name}  (its edges are red below)"
+    quality = entry.aside.get(name, entry.quality.get(name))
+    said = (
+        "not registered: on one grid, or as scanned"
+        if quality is None
+        else (f"registration quality {quality:.2f}, set aside below {QUALITY_THRESHOLD:g}")
+    )
+    return f"{name}  {said}" + ("  SET ASIDE" if name in entry.aside else "")
+
+
+def _around_head(mean: Slices, spacing: Slices) -> tuple[slice, ...]:
+    """The box around what is above HEAD in (Z, H, W), and AROUND mm more."""
+    inside = np.argwhere(mean > HEAD)
+    if not len(inside):
+        return tuple(slice(None) for _ in mean.shape)
+    more = np.ceil(AROUND / spacing).astype(int)
+    low, high = np.maximum(inside.min(0) - more, 0), inside.max(0) + more + 1
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _views(volume: Slices, spacing: Slices) -> list[tuple[Slices, float, float]]:
+    """Planes (rows, columns) of (Z, H, W) with mm between rows and columns; the top is up."""
+    z, y, x = spacing
+    depth, height, width = volume.shape
+    axial = [volume[round((k + 1) * (depth - 1) / (AXIAL + 1))] for k in range(AXIAL)]
+    views = [(plane, y, x) for plane in axial]
+    views.append((volume[::-1, height // 2], z, x))
+    views.append((volume[::-1, :, width // 2], z, y))
+    return views
+
+
+def _enlarged(plane: Slices, row: float, column: float) -> Image.Image:
+    """PER_MM pixels a mm, by cubic splines."""
+    size = (round(plane.shape[1] * column * PER_MM), round(plane.shape[0] * row * PER_MM))
+    picture = Image.fromarray((255 * plane.clip(0, 1)).astype(np.uint8))
+    return picture.resize((max(size[0], 1), max(size[1], 1)), Image.Resampling.BICUBIC)
 
 
 def histograms(
@@ -74,8 +146,22 @@ def _curve(values: npt.NDArray[np.float32], top: int) -> list[tuple[float, float
     return [(k * PLOT[0] / BINS, float(bottom - h)) for k, h in enumerate(heights)]
 
 
-def _edges(image: Tensor) -> Tensor:
-    """(H, W): where the gradient is among the steepest."""
-    dy, dx = torch.gradient(image)
-    steep = torch.hypot(dy, dx)
-    return steep > max(float(steep.quantile(EDGE_QUANTILE)), 0.05)
+def _edges(picture: Image.Image) -> npt.NDArray[np.bool_]:
+    """(H, W): lines a pixel wide where a smoothed picture is steep, and steeper than beside.
+
+    On a logarithmic scale, so that the ventricles count beside a bright scalp.
+    """
+    smooth = picture.filter(ImageFilter.GaussianBlur(SMOOTH * PER_MM))
+    image = np.log(np.asarray(smooth, np.float32) / 255 + DARK)
+    if min(image.shape) < 3:
+        return np.zeros(image.shape, bool)
+    dy, dx = np.gradient(image)
+    steep = np.hypot(dy, dx)
+    beside = np.pad(steep, 1)
+    across = np.where(
+        np.abs(dx) > np.abs(dy),
+        np.maximum(beside[1:-1, :-2], beside[1:-1, 2:]),
+        np.maximum(beside[:-2, 1:-1], beside[2:, 1:-1]),
+    )
+    least = max(float(np.quantile(steep, EDGE_QUANTILE)), STEEP)
+    return np.asarray((steep >= across) & (steep > least))

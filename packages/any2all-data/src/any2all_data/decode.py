@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +17,34 @@ import numpy.typing as npt
 PROGRESSIVE = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 """Retired JPEG syntaxes that pydicom has no entry for; libjpeg reads them as JPEG Extended."""
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+GZIP = b"\x1f\x8b"
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to read, unpacked where it is gzip, whatever it is called."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == GZIP
+    return cast(BinaryIO, gzip.open(path)) if packed else open(path, "rb")
 
 
 def stored_values(path: str | os.PathLike[str], frames: Sequence[int]) -> npt.NDArray[Any]:
     """Frames (N, rows, columns) by index from 0, as stored: no rescale slope applied."""
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
-    from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import (
+        UID,
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
-    dataset = dcmread(path, force=True)
+    with opened(path) as file:
+        dataset = dcmread(file, force=True)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:  # a file without its preamble
-        implicit = dataset.original_encoding[0]
-        syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        implicit, little_endian = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+        syntax = ImplicitVRLittleEndian if implicit else explicit
     dataset.file_meta.TransferSyntaxUID = UID(JPEG_EXTENDED if syntax in PROGRESSIVE else syntax)
     if len(frames) == int(dataset.get("NumberOfFrames") or 1):
         whole = pixel_array(dataset)

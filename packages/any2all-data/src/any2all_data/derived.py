@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
+from any2all_data.decode import opened
 from any2all_data.dicom import Series
 from any2all_data.dicom_headers import flat, quiet, read_header
 from any2all_data.normalise import Array, Range
@@ -224,7 +225,8 @@ def _set(dataset: Dataset, values: Mapping[str, Any]) -> None:
 def _whole_header(path: Path) -> Dataset:
     from pydicom import dcmread
 
-    return dcmread(path, stop_before_pixels=True, force=True)
+    with opened(path) as file:
+        return dcmread(file, stop_before_pixels=True, force=True)
 
 
 def _source_images(reference: Series) -> list[tuple[npt.NDArray[Any], Dataset]]:

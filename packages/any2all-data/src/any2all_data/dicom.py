@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,20 +14,12 @@ import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
 
+from any2all_data.dicom_frames import Frame, Person, Volume, frames_of, volumes
 from any2all_data.dicom_geometry import check_images, stacked
-from any2all_data.dicom_headers import (
-    GE_RAW_DATA,
-    MOMENTS,
-    SPLIT_BY,
-    TAGS,
-    flat,
-    is_dicom,
-    quiet,
-    read_header,
-    text,
-)
+from any2all_data.dicom_headers import MOMENTS, flat, quiet, read_header
 from any2all_data.dicom_layout import layout
 from any2all_data.dicom_pixels import padding, stored
+from any2all_data.files import is_nifti, tree, unread
 from any2all_data.grid import VoxelGrid
 from any2all_data.scan import background
 from any2all_data.suv import suv_factor
@@ -43,10 +36,11 @@ class Series:
 
     ``files``: of one SeriesInstanceUID, and the volume's own where a series holds several;
     ``selected``: its frames as (file, frame), indices from 0, all of them if empty. ``patient``
-    (PatientID; without one PatientName, then StudyInstanceUID) and ``study`` identify a person:
-    only to group by and to hash. ``tags``: what the header says of the kind of image, by pydicom
-    keyword, of the first frame; free text of others, too, so not to be shown unasked. ``grid``:
-    None where the headers don't say it; ``warnings``: what is missing, in sentences.
+    (PatientID; without one PatientName, then StudyInstanceUID), ``study`` and ``person`` identify
+    somebody: only to group by and to hash. ``tags``: what the header says of the kind of image, by
+    pydicom keyword, of the first frame; free text of others, too, so not to be shown unasked.
+    ``grid``: None where the headers don't say it; ``warnings``: which frames were dropped, whether
+    series were merged, and what is missing, in sentences.
     """
 
     files: tuple[Path, ...] = field(repr=False)
@@ -56,16 +50,8 @@ class Series:
     frames: int
     selected: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     grid: VoxelGrid | None = None
+    person: Person = field(default_factory=Person, repr=False)
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Frame:
-    path: Path
-    index: int
-    image: str  # SOPInstanceUID
-    place: tuple[float, ...] | None  # position and orientation
-    values: Mapping[str, str]
 
 
 def find_series(
@@ -73,9 +59,9 @@ def find_series(
 ) -> tuple[list[Series], list[tuple[Path, str]]]:
     """The series of every DICOM file in a tree, and the damaged files with what is wrong.
 
-    Files are known by content, not by name; headers alone are read. Other files and DICOMDIR are
-    skipped, copies of an image (same SOPInstanceUID) taken once, links out of ``folder`` not
-    followed. A series whose images lie in the same places is split by SPLIT_BY into volumes.
+    Files are known by content, not by name; headers alone are read, of ``.gz`` files, too. Other
+    files and DICOMDIR are skipped, copies of a file taken once, links out of ``folder`` not
+    followed. What makes a volume of a series: see :func:`any2all_data.dicom_frames.volumes`.
     ``advance`` is called once a file. Both lists are sorted by path.
 
     Raises UserError when ``folder`` is no folder, or pydicom isn't installed.
@@ -84,23 +70,20 @@ def find_series(
         raise UserError(f"{folder}: no such folder; expected a folder of DICOM files")
     if not importlib.util.find_spec("pydicom"):
         raise _not_installed()
-    found: dict[tuple[str, str, str], list[_Frame]] = {}
+    found: list[Frame] = []
     damaged: list[tuple[Path, str]] = []
     with quiet():
         for path in tree(folder):
             advance()
+            if is_nifti(path) or unread(path):
+                continue
             try:
-                for key, frame in list(_frames(path)):  # all of a file or none
-                    found.setdefault(key, []).append(frame)
+                found += list(frames_of(path))  # all of a file or none
             except UserError as error:
                 damaged.append((path, str(error)))
             except Exception as error:  # whatever a damaged header sets off in pydicom
                 damaged.append((path, f"damaged header ({type(error).__name__})"))
-    series = [
-        _series(patient, study, volume)
-        for (patient, study, _), frames in found.items()
-        for volume in _volumes(_once(frames))
-    ]
+        series = [_series(volume) for volume in volumes(found)]
     return sorted(series, key=lambda s: (s.files, s.selected)), damaged
 
 
@@ -139,8 +122,9 @@ def _read(series: Series) -> nib.Nifti1Image:
     whole = [list(flat(read_header(path))) for path in series.files]
     every = [(k, i) for k, file in enumerate(whole) for i in range(len(file))]
     selected = sorted(series.selected or every)
+    check_images([whole[k][i] for k, i in selected])
+    selected = _once(series, selected, whole)
     headers = [whole[k][i] for k, i in selected]
-    check_images(headers)
     if unit_of(series) == "SUV g/ml":
         _check_static(headers)
     spacing, order = stacked(headers)
@@ -174,6 +158,34 @@ def _read(series: Series) -> nib.Nifti1Image:
     return image
 
 
+def _once(
+    series: Series, selected: list[tuple[int, int]], whole: Sequence[Sequence[Dataset]]
+) -> list[tuple[int, int]]:
+    """The frames without those that repeat another one: same place, size and pixel values.
+
+    Others of one place are left to :func:`stacked`, which refuses them, as it does all of one.
+    """
+    places: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
+    for k, i in selected:
+        header = whole[k][i]
+        where = (*header.ImagePositionPatient, *header.ImageOrientationPatient)
+        rescale = (header.get("RescaleSlope"), header.get("RescaleIntercept"))
+        size = (header.Rows, header.Columns)
+        times = [str(header.get(k)) for k in MOMENTS] if unit_of(series) == "SUV g/ml" else []
+        places[(*(round(float(x), 3) for x in where), *size, *rescale, *times)].append((k, i))
+    if len({place[:6] for place in places}) == 1:
+        return selected
+    dropped = set()
+    for alike in places.values():
+        if len(alike) > 1:
+            header = whole[alike[0][0]][alike[0][1]]
+            shape = (int(header.Rows), int(header.Columns))
+            first, *others = stored(series.files, alike, shape)
+            pairs = zip(alike[1:], others, strict=True)
+            dropped |= {frame for frame, values in pairs if np.array_equal(values, first)}
+    return [frame for frame in selected if frame not in dropped]
+
+
 def _check_hounsfield(headers: Sequence[Dataset]) -> None:
     for header in headers:
         for keyword in ("RescaleSlope", "RescaleIntercept"):
@@ -192,87 +204,23 @@ def _check_static(headers: Sequence[Dataset]) -> None:
         )
 
 
-def tree(folder: Path) -> Iterator[Path]:
-    """Regular files of a tree, sorted; links only where they stay inside."""
-    root = folder.resolve()
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = Path(parent, name)
-            if path.is_file() and (not path.is_symlink() or path.resolve().is_relative_to(root)):
-                yield path
-
-
-def _frames(path: Path) -> Iterator[tuple[tuple[str, str, str], _Frame]]:
-    """The frames of a file, with (patient, study, series); none if it is not DICOM."""
-    if not is_dicom(path):
-        return
-    header = read_header(path)
-    if header.get("SOPClassUID") is None and "DirectoryRecordSequence" in header:
-        return
-    if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == "1.2.840.10008.1.3.10":
-        return
-    study, series, image = (
-        text(header.get(f"{what}InstanceUID")) for what in ("Study", "Series", "SOP")
-    )
-    if not series or not image:
-        raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
-    patient = text(header.get("PatientID")) or text(header.get("PatientName")) or study
-    for index, frame in enumerate(list(flat(header))):
-        place = None
-        if frame.get("ImagePositionPatient") and frame.get("ImageOrientationPatient"):
-            numbers = (*frame.ImagePositionPatient, *frame.ImageOrientationPatient)
-            place = tuple(round(float(x), 3) for x in numbers)
-        yield (patient, study, series), _Frame(path, index, image, place, _values(frame))
-
-
-def _values(frame: Dataset) -> dict[str, str]:
-    values = {k: text(frame.get(k)) for k in dict.fromkeys((*TAGS, *SPLIT_BY))}
-    if GE_RAW_DATA in frame:
-        values["RawDataType"] = text(frame[GE_RAW_DATA].value)
-    for keyword, sequence, name in (
-        ("Radiopharmaceutical", "RadiopharmaceuticalInformationSequence", "Radiopharmaceutical"),
-        ("ContrastBolusAgent", "ContrastBolusAgentSequence", "CodeMeaning"),
-    ):
-        for item in list(frame.get(sequence) or [])[:1]:
-            values[keyword] = values.get(keyword) or text(item.get(name))
-    return {keyword: value for keyword, value in values.items() if value}
-
-
-def _once(frames: list[_Frame]) -> list[_Frame]:
-    """Sorted, and of copies of an image the first."""
-    first: dict[tuple[str, int], _Frame] = {}
-    for frame in sorted(frames, key=lambda f: (f.path, f.index)):
-        first.setdefault((frame.image, frame.index), frame)
-    return list(first.values())
-
-
-def _volumes(frames: list[_Frame]) -> list[list[_Frame]]:
-    """Frames split until none lie in one place, so far as a value of SPLIT_BY tells them apart.
-
-    A dynamic PET stays whole: none of its frames stands for it.
-    """
-    places = {frame.place for frame in frames}
-    if None in places or len(places) == len(frames):
-        return [frames]
-    for keyword in SPLIT_BY:
-        parts: dict[str, list[_Frame]] = {}
-        for frame in frames:
-            parts.setdefault(frame.values.get(keyword, ""), []).append(frame)
-        if keyword in MOMENTS and frames[0].values.get("Modality") == "PT":
-            continue
-        if len(parts) > 1 and all(len({f.place for f in part}) > 1 for part in parts.values()):
-            return [volume for part in parts.values() for volume in _volumes(part)]
-    return [frames]
-
-
-def _series(patient: str, study: str, frames: list[_Frame]) -> Series:
+def _series(volume: Volume) -> Series:
+    frames = volume.frames
     files = tuple(dict.fromkeys(frame.path for frame in frames))
     number = {path: k for k, path in enumerate(files)}
-    selected = tuple((number[frame.path], frame.index) for frame in frames)
-    tags = {k: v for k, v in frames[0].values.items()}
-    grid, warnings = layout([frame.place for frame in frames], [frame.values for frame in frames])
-    return Series(files, patient, study, tags, len(frames), selected, grid, warnings)
+    first = frames[0]
+    grid, missing = layout([frame.lies for frame in frames], [frame.values for frame in frames])
+    return Series(
+        files,
+        first.patient,
+        first.study,
+        dict(first.values),
+        len(frames),
+        tuple((number[frame.path], frame.index) for frame in frames),
+        grid,
+        first.person,
+        (*volume.warnings, *missing),
+    )
 
 
 def _where(series: Series) -> str:

@@ -74,9 +74,8 @@ def stacked(headers: Sequence[Dataset]) -> tuple[float, list[int]]:
     if len(headers) == 1:
         raise UserError("not a volume: a single slice")
     if places < len(headers):
-        raise UserError(
-            f"not a volume: {len(headers)} images of {places} place{'s' * (places > 1)}"
-        )
+        differ = "s, and those of one place differ; leave one of them out" if places > 1 else ""
+        raise UserError(f"not a volume: {len(headers)} images of {places} place{differ}")
     orientation = orientations[0]
     normal = get_normal_vector(orientation)
     along = np.sort(positions @ normal)

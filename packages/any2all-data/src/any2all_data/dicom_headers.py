@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
+import struct
 import warnings
+import zlib
 from collections.abc import Iterator, MutableSequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from any2all_operators import UserError
 
+from any2all_data.decode import opened
+from any2all_data.files import absent
 from any2all_data.suv import PHILIPS_ACTIVITY, PHILIPS_CREATOR, PHILIPS_SUV
 
 if TYPE_CHECKING:
@@ -60,7 +65,8 @@ HEADER = (
     *(f"{group}Sequence" for group in GROUPS),
     *_words(
         "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID "
-        "FrameOfReferenceUID PatientID PatientName Rows Columns NumberOfFrames SamplesPerPixel "
+        "FrameOfReferenceUID PatientID PatientName PatientBirthDate PatientSex "
+        "Rows Columns NumberOfFrames SamplesPerPixel "
         "PhotometricInterpretation BitsAllocated ImagePositionPatient ImageOrientationPatient "
         "PixelSpacing GantryDetectorTilt InstanceNumber RescaleSlope RescaleIntercept RescaleType "
         "ModalityLUTSequence PixelRepresentation PixelPaddingValue "
@@ -71,17 +77,60 @@ HEADER = (
     ),
 )
 """What is read of a header."""
+START = 512
+"""Bytes of a file that tell whether it is DICOM."""
+LONG = _words("OB OW OF OD OL OV SQ UC UN UR UT SV UV")
+"""Value representations with a length of four bytes."""
 
 
 def is_dicom(path: Path) -> bool:
-    """By the marker after the preamble, or, without a preamble, the first element's tag."""
-    with path.open("rb") as file:
-        start = file.read(132)
-    if start[128:] == b"DICM" or start[:4] in (b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x02\0\0\0"):
+    """By the marker after the preamble, or, without a preamble, by the first elements.
+
+    Raises UserError for a file that is named like DICOM and can't be any.
+    """
+    named = named_like_dicom(path)
+    if named and (reason := absent(path)):
+        raise UserError(reason)
+    try:
+        with opened(path) as file:
+            start = file.read(START)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        start = b""
+    if start[128:132] == b"DICM" or _begins_with_elements(start):
         return True
-    if path.suffix.lower() in (".dcm", ".ima", ".dicom") and not path.name.startswith("._"):
+    if named:
         raise UserError("named like DICOM, but its beginning is not; export it again")
     return False
+
+
+def named_like_dicom(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith((".dcm", ".ima", ".dicom"))
+
+
+def _begins_with_elements(start: bytes) -> bool:
+    """Whether two elements in ascending order stand at the start, of group 0002 or 0008 first."""
+    for order in "<>":
+        first = _element(start, order)
+        if first and first[0] in (2, 8):
+            second = _element(start[first[2] :], order)
+            if second and first[:2] < second[:2]:
+                return True
+    return False
+
+
+def _element(start: bytes, order: str) -> tuple[int, int, int] | None:
+    """Group, number and size in bytes of the element at the start; None where there is none."""
+    if len(start) < 8:
+        return None
+    group, number = struct.unpack(f"{order}HH", start[:4])
+    kind = start[4:6].decode("latin-1")
+    if kind in LONG and len(start) >= 12:
+        size: int = 12 + struct.unpack(f"{order}I", start[8:12])[0]
+    elif kind.isalpha() and kind.isupper():
+        size = 8 + struct.unpack(f"{order}H", start[6:8])[0]
+    else:
+        size = 8 + struct.unpack(f"{order}I", start[4:8])[0]
+    return group, number, size
 
 
 def read_header(path: Path) -> Dataset:
@@ -90,7 +139,8 @@ def read_header(path: Path) -> Dataset:
 
     tags = [tag for keyword in HEADER if (tag := tag_for_keyword(keyword)) is not None]
     tags += [PHILIPS_SUV, PHILIPS_ACTIVITY, PHILIPS_CREATOR, GE_CREATOR, GE_RAW_DATA]
-    return dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+    with opened(path) as file:
+        return dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
 def flat(header: Dataset) -> Iterator[Dataset]:

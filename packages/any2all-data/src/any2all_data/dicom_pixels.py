@@ -81,9 +81,9 @@ def _compressed(path: Path) -> bool:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    syntax = dcmread(path, specific_tags=[], stop_before_pixels=True, force=True).file_meta.get(
-        "TransferSyntaxUID"
-    )
+    with decode.opened(path) as file:
+        header = dcmread(file, specific_tags=[], stop_before_pixels=True, force=True)
+    syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or not UID(syntax).is_transfer_syntax or not UID(syntax).is_encapsulated:
         return False
     try:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from any2all_operators import UserError
 
-from any2all_data.dicom import Series, tree
+from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
+from any2all_data.files import is_nifti, tree
 from any2all_data.normalise import Array, Range, fixed_range
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
+from any2all_data.people import differ
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
@@ -97,8 +99,10 @@ def _of_dicom(
             f"{folder}: DICOM, but this prior does not say the voxel size that it was trained at; "
             "make a cohort with any2all prepare, and give --input COHORT/PATIENT"
         )
-    sources, _ = find_sources(folder)
-    if (count := len({source.patient for source in sources})) > 1:
+    sources = [source for source in find_sources(folder)[0] if source.series]
+    people = [source.series.person for source in sources if source.series]
+    count = len({source.patient for source in sources})
+    if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
     reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
     chosen = choose(sources, read_rules(), modalities, reference)
@@ -154,6 +158,6 @@ def _as_patient(
 
 def _holds_dicom(folder: Path) -> bool:
     try:
-        return any(is_dicom(path) for path in tree(folder))
+        return any(is_dicom(path) for path in tree(folder) if not is_nifti(path))
     except UserError:  # a file that is named like DICOM
         return True

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from any2all_operators import UserError
 
+from any2all_data.masks import with_masks
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
 from any2all_data.sources import Source
@@ -35,11 +36,15 @@ ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
 
 @dataclass(frozen=True)
 class Plan:
-    """A patient to prepare: its hashed name, and for each modality its images, the best first."""
+    """A patient to prepare: its hashed name, and for each modality its images, the best first.
+
+    masks: files of lesions and the like, that lie on one of the images.
+    """
 
     patient: str
     split: Split
     sources: Mapping[str, Sequence[Source]]
+    masks: Mapping[str, Source] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ def prepare_patient(
             sources = {"seed": str(plan.seed)}
         else:
             sources = {m: fingerprint(found) for m, found in plan.sources.items()}
+            sources |= {f"mask {name}": fingerprint([one]) for name, one in plan.masks.items()}
         made: dict[str, Any] = {
             "split": plan.split,
             "sources": sources,
@@ -93,12 +99,14 @@ def prepare_patient(
             if not anew:
                 said = f"is there already, with other {' and '.join(other)}; --replace it, or not"
                 return Outcome(plan.patient, "refused", there, said)
+        masks = None
         if isinstance(plan, VirtualPlan):
             images, entry = _virtual(plan, store.settings)
         else:
             images, entry = prepared(plan.sources, store.settings, preparation)
+            masks, entry = with_masks(plan.masks, images.shape, entry, preparation.trust_axes)
         entry = replace(entry, **made)
-        store.write(plan.patient, images, entry)
+        store.write(plan.patient, images, entry, masks)
     except UserError as error:
         return Outcome(plan.patient, "refused", reason=str(error))
     except OSError as error:

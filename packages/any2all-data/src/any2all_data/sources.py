@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from any2all_operators import UserError
 
 from any2all_data.bids import bids_tags, datatype_of, sidecar_tags, stem_of
-from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.dicom import Series, read_series
 from any2all_data.file_names import plain_tags
+from any2all_data.files import absent
 from any2all_data.grid import VoxelGrid, nifti_grid
+from any2all_data.mask_names import mask_of
 from any2all_data.nifti import load_nifti
+from any2all_data.people import Remark
 from any2all_data.pet_sidecar import pet_files
 from any2all_data.scan import Scan, checked
 from any2all_data.sidecar import read_sidecar
+from any2all_data.source_tree import scan
 
 KEY_DIGITS, SESSION_DIGITS = 12, 4
 LEAST_SALT = 16  # bytes
@@ -44,6 +49,19 @@ class Source:
     warnings: tuple[str, ...] = ()
 
     @property
+    def mask(self) -> str:
+        """What kind of mask it is, by its file's name; "" for an image."""
+        return "" if self.series else mask_of(self.files[0].name)
+
+    @property
+    def lost(self) -> str:
+        """Why one of the files has no content, and what to do; "" where all have some."""
+        try:
+            return next(filter(None, map(absent, self.files)), "")
+        except OSError as error:
+            return f"its file can't be opened ({error.strerror})"
+
+    @property
     def frames(self) -> int:
         """Slices of a series, or of a NIfTI file along the axis with most voxels."""
         return self.series.frames if self.series else max(self.grid.shape[:3]) if self.grid else 1
@@ -63,6 +81,8 @@ class Source:
 
         Raises UserError, without folder and file in it: they may bear the patient's name.
         """
+        if reason := self.lost:
+            raise UserError(reason)
         if self.series is None:
             return load_nifti(self.files[0], "its file", modality, trust_axes)
         try:
@@ -72,10 +92,13 @@ class Source:
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
     def fingerprint(self) -> str:
-        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar."""
+        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar.
+
+        Nothing where a file can't be opened.
+        """
         digest = hashlib.sha256()
         for path in self.files:
-            with path.open("rb") as file:
+            with contextlib.suppress(OSError), path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
         if self.series is None and self.tags.get("Modality") == "PT":
@@ -85,26 +108,19 @@ class Source:
 
 def find_sources(
     folder: Path, advance: Callable[[], None] = lambda: None
-) -> tuple[list[Source], list[str]]:
-    """The images under a folder, and a line for each file or series that can't be used.
+) -> tuple[list[Source], list[Remark]]:
+    """The images under a folder, and a remark on each file or patient that needs one.
 
-    BIDS where there are sub-* folders, patient folders where there is <patient>/<name>.nii.gz,
-    DICOM of any file names otherwise.
+    DICOM of any file names, BIDS (``sub-*/``) and other NIfTI (``<patient>/<name>.nii.gz``) may
+    lie side by side: see :mod:`any2all_data.source_tree`.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected DICOM, BIDS or <patient>/*.nii.gz")
-    if any(folder.glob("sub-*/**/*.nii*")):
-        return [_bids(path, folder) for path in sorted(folder.glob("sub-*/**/*.nii*"))], []
-    if any(folder.glob("*/*.nii*")):
-        return [_nifti(path) for path in sorted(folder.glob("*/*.nii*"))], []
-    series, damaged = find_series(folder, advance)
-    refused = [f"{path.name}: {reason}" for path, reason in damaged]
-    if not series:
-        raise UserError(
-            f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
-            + (f"; {len(refused)} damaged files" if refused else "")
-        )
-    return [_dicom(one) for one in series], refused
+    found = scan(folder, advance)
+    sources = [
+        replace(_dicom(one), patient=owner.patient, session=owner.session)
+        for one, owner in found.series
+    ]
+    sources += [file_source(path, owner.patient, owner.session) for path, owner in found.nifti]
+    return sources, found.remarks
 
 
 def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
@@ -134,16 +150,6 @@ def _dicom(series: Series) -> Source:
         grid=series.grid,
         warnings=series.warnings,
     )
-
-
-def _bids(path: Path, folder: Path) -> Source:
-    subject, *inner = path.relative_to(folder).parts
-    session = next((part for part in inner if part.startswith("ses-")), "")
-    return file_source(path, subject, session)
-
-
-def _nifti(path: Path) -> Source:
-    return file_source(path, path.parent.name, "")
 
 
 def file_source(path: Path, patient: str, session: str) -> Source:

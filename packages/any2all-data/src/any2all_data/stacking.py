@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -66,13 +67,15 @@ class _Reference:
 @dataclass(frozen=True)
 class _Placed:
     """An image (z, y, x) on the grid; quality: of its registration, None where there was none;
-    scale: of MR, the value that becomes 1; notes: what was mended or assumed when it was read."""
+    scale: of MR, the value that becomes 1; notes: what was mended or assumed when it was read;
+    native: the grid of its file, and the pose."""
 
     index: int
     array: Array
     quality: float | None
     scale: float | None
     notes: tuple[str, ...]
+    native: dict[str, Any]
 
 
 def prepared(
@@ -136,6 +139,7 @@ def _entry(
         notes=notes,
         choices=choices,
         warnings=warnings,
+        native={name: placed.native for name, placed in used.items()},
     )
 
 
@@ -221,11 +225,11 @@ def _place(
     """The image on the reference's grid. Raises UserError where nothing of it lies there."""
     from any2all_data.registration import register, resampled
 
-    image, grid, quality = scan.image, reference.grid, None
+    image, grid, quality, pose = scan.image, reference.grid, None, np.eye(4)
     height, width = settings.size
     if preparation.register and not same_grid(image, reference.image):
         found = register(image, reference.image, grid, preparation.seed)
-        moved, quality = found.image, round(found.quality, 4)
+        moved, quality, pose = found.image, round(found.quality, 4), found.matrix
     elif settings.spacing is None and same_grid(image, reference.image):
         moved = fitted(oriented(image), (width, height))
     else:
@@ -236,7 +240,12 @@ def _place(
     scale = None if name in UNITS else mr_scale(array)
     if scale is not None and scale <= 0:
         raise UserError("it holds no signal, nothing above 0")
-    return _Placed(index, array, quality, scale, scan.notes)
+    native = {
+        "shape": list(image.shape),
+        "affine": image.affine.tolist(),
+        "pose": pose.tolist(),
+    }
+    return _Placed(index, array, quality, scale, scan.notes, native)
 
 
 def _doubtful(quality: float) -> bool:

@@ -5,6 +5,7 @@
       <patient>/               a salted hash
         zarr.json              attributes: see Entry; written last, which makes the patient complete
         images/                float32 (Z, M, H, W) in physical units; chunks (1, M, H, W)
+        masks/                 uint16 labels, likewise, of the masks ``Entry.masks``; not always
         drawn/                 likewise, of the modalities ``Entry.drawn``; synthetic; not always
 
 A patient whose attributes are not there was cut short, and is prepared again. Modalities that a
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from any2all_operators import UserError
 from torch import Tensor
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import zarr
 
 FORMAT = 1
+Labels = npt.NDArray[np.uint16]
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 UNITS = {"CT": "HU", "CBCT": "HU", "PET": "SUV g/ml"}
@@ -69,7 +72,9 @@ class Entry:
     prepared with; notes: what else is worth saying; choices: {modality: [(image, why)]} of those
     that have several images, the one that is used first, named without a patient's name; warnings:
     sentences that a user has to read, such as what nothing decided; drawn: absent modalities of
-    which there are synthetic images, drawn_by: what drew them (prior, sampler, seed).
+    which there are synthetic images, drawn_by: what drew them (prior, sampler, seed); native:
+    {modality: the grid of its file, and the pose, a point of the reference in mm to one of the
+    image in mm (RAS)}; masks: {mask: the modality whose file it lay on}, of lesions and the like.
     """
 
     split: Split
@@ -87,6 +92,8 @@ class Entry:
     warnings: list[str] = field(default_factory=list)
     drawn: list[str] = field(default_factory=list)
     drawn_by: dict[str, Any] = field(default_factory=dict)
+    native: dict[str, dict[str, Any]] = field(default_factory=dict)
+    masks: dict[str, str] = field(default_factory=dict)
 
 
 class CohortStore:
@@ -145,12 +152,25 @@ class CohortStore:
         except UserError:
             return None
 
-    def write(self, patient: str, images: Array, entry: Entry) -> None:
-        """Add a patient, whole or not at all: images (Z, M, H, W) in physical units."""
+    def write(self, patient: str, images: Array, entry: Entry, masks: Labels | None = None) -> None:
+        """Add a patient, whole or not at all.
+
+        images: (Z, M, H, W) in physical units; masks: (Z, K, H, W) of ``entry.masks``.
+        """
         self._check(images, self.settings.modalities)
         group = self._group.create_group(patient, overwrite=True)
-        _keep(group, "images", images)
+        _keep(group, "images", images.astype(np.float32, copy=False))
+        if entry.masks and masks is not None:
+            _keep(group, "masks", masks)
         group.update_attributes(asdict(entry))
+
+    def mask(self, patient: str, name: str) -> Labels | None:
+        """Labels (Z, H, W) of a mask; None where the patient has none, or its image is not used."""
+        entry = self.entry(patient)
+        if entry is None or entry.masks.get(name) not in entry.present:
+            return None
+        place = list(entry.masks).index(name)
+        return np.asarray(self.array(patient, "masks")[:, place], np.uint16)
 
     def write_drawn(
         self, patient: str, images: Array, modalities: Sequence[str], by: Mapping[str, Any]
@@ -162,7 +182,7 @@ class CohortStore:
         self._check(images, modalities)
         group = self._group[patient]
         group.update_attributes({"drawn": [], "drawn_by": {}})
-        _keep(group, "drawn", images)  # type: ignore[arg-type]
+        _keep(group, "drawn", images.astype(np.float32, copy=False))  # type: ignore[arg-type]
         group.update_attributes({"drawn": list(modalities), "drawn_by": dict(by)})
 
     def _check(self, images: Array, modalities: Sequence[str]) -> None:
@@ -382,9 +402,9 @@ def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
         raise UserError(f"{url}: not readable as a cohort ({what})") from None
 
 
-def _keep(group: zarr.Group, name: str, images: Array) -> None:
+def _keep(group: zarr.Group, name: str, images: Array | Labels) -> None:
     array = group.create_array(
-        name, shape=images.shape, chunks=(1, *images.shape[1:]), dtype="float32", overwrite=True
+        name, shape=images.shape, chunks=(1, *images.shape[1:]), dtype=images.dtype, overwrite=True
     )
     array[:] = images
 

@@ -15,7 +15,7 @@ from any2all_data.inputs import open_patient
 from any2all_data.nifti import load_nifti
 from any2all_data.normalise import fixed_range
 from any2all_data.patient import modality_path, oriented, to_stack
-from any2all_data.store import SPLITS, CohortStore
+from any2all_data.store import SPLITS, CohortStore, is_cohort
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -23,6 +23,8 @@ HEAD = 0.05
 """Where the mean of a stack is above this, a pixel is inside the head."""
 LESION = ("lesion", "lesions")
 """What a file of a patient's lesion mask is called."""
+PART = 1 / 3
+"""Of the head that a segmentation fills at most, to be one of lesions."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def read_patient(
         places = [places[k] for k in evenly(len(places), slices)]
     affine = next(iter(patient.volumes.values())).affine
     sides = np.linalg.norm(affine[:3, :2], axis=0)
-    lesion = _lesion(Path(path), stack, affine)
+    lesion = _lesion_of_cohort(path, stack)
+    if lesion is None:
+        lesion = _lesion(Path(path), stack, affine)
     return Patient(
         name,
         seed,
@@ -145,6 +149,26 @@ def units(prior: DiffusionPrior) -> dict[str, tuple[float, str]]:
     kept = prior.settings.normalisation
     ranges = {m: fixed_range(kept.get(m)) for m in prior.modalities}
     return {m: (r.high - r.low, kept[m]["unit"]) for m, r in ranges.items() if r is not None}
+
+
+def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
+    """(Z, H, W), bool, of a prepared patient; None where it has none, or ``path`` is a folder.
+
+    Without a lesion mask a segmentation stands for it, unless it fills more than PART of the head:
+    then it is one of tissues.
+    """
+    url, _, name = path.rstrip("/").rpartition("/")
+    if not url or not is_cohort(url):
+        return None
+    store = CohortStore.open(url)
+    for kind in ("lesion", "seg"):
+        labels = store.mask(name, kind)
+        if labels is not None:
+            mask = torch.from_numpy(labels > 0)
+            inside = mask & (stack.mean(1) > HEAD)
+            if kind == "lesion" or inside.sum() <= PART * (stack.mean(1) > HEAD).sum():
+                return mask
+    return None
 
 
 def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:

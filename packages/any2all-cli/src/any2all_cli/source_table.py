@@ -1,12 +1,14 @@
-"""What ``prepare`` shows of the images found: which is used as what, and what is doubtful."""
+"""What is shown of a source before it is prepared: which image would be which modality."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from any2all_data.people import Remark
 from any2all_data.ranking import doubts, open_questions, preferred_session, weighed, why_later
 from any2all_data.rules import Rule, modality_of
+from any2all_data.source_tree import counted
 from any2all_data.sources import Source
 from rich.console import Console
 from rich.markup import escape
@@ -20,7 +22,7 @@ Chosen = Mapping[str, Sequence[Source]]
 """A patient's images of each modality, the best first."""
 
 
-def mapping(
+def source_table(
     patients: Mapping[tuple[str, str], Sequence[Source]],
     keys: Mapping[tuple[str, str], str],
     chosen: Mapping[tuple[str, str], Chosen],
@@ -28,16 +30,22 @@ def mapping(
     reference: str,
     show_names: bool,
 ) -> Table:
-    """Every image that was found, as what it is used, or why it isn't."""
+    """A row an image, as what it is used or why it isn't.
+
+    Without ``show_names`` nothing is shown that may name somebody.
+    """
     table = Table("patient", "modality", "images", "kind", "series")
     for one, owned in sorted(patients.items()):
         for source in owned:
-            name = modality_of(source.tags, rules)
+            name = "" if source.mask else modality_of(source.tags, rules)
+            use = f"({source.mask} mask)" if source.mask else ""
+            use = use or _use(source, name, chosen[one], reference)
+            use += f": {source.lost}" if source.lost else ""
             kind = source.tags.get("Modality", "")
             described = source.shown if show_names else source.tags.get("SeriesNumber", "")
             table.add_row(
                 escape(" ".join(one)) if show_names else keys[one],
-                _use(source, name, chosen[one], reference),
+                use,
                 str(source.frames if source.series else len(source.files)),
                 kind if kind in KINDS else "other",
                 escape(described if show_names or described.isdecimal() else ""),
@@ -77,3 +85,26 @@ def warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
         named = ", ".join(patients[:MOST_NAMED]) + (" ..." if len(patients) > MOST_NAMED else "")
         counted = f"{len(patients)} patients ({named})" if len(patients) > 1 else named
         console.print(escape(f"{counted}: {sentence}"), soft_wrap=True)
+
+
+def without_reference(
+    reference: str, names: Sequence[str], sources: Sequence[Source], rules: Sequence[Rule]
+) -> str:
+    """No image is the reference: what there is instead, and what to do."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    for source in sources:
+        patients[modality_of(source.tags, rules)].add(source.patient)
+    found = ", ".join(f"{name} ({len(patients[name])} patients)" for name in names)
+    unmapped = len([s for s in sources if not modality_of(s.tags, rules) and not s.mask])
+    rest = f" and {unmapped} images of no known modality" if unmapped else ""
+    return (
+        f"--reference {reference}: no {reference} was found, but {found}{rest}. Map it with "
+        f"--rules FILE (see --dry-run --show-names), or give --reference {names[0]}"
+    )
+
+
+def tell_remarks(console: Console, remarks: Sequence[Remark], show_names: bool) -> None:
+    """What was left out or kept apart; how often, or with ``show_names`` where."""
+    named = [f"{one.where}: {one.what}" if one.where else one.what for one in remarks]
+    for line in named if show_names else counted(remarks):
+        console.print(escape(line), soft_wrap=True)

@@ -1,0 +1,95 @@
+"""What a person judges a preparation by: a table of patients, images and what was done to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from any2all_data.prepare import ALWAYS_NOTED, Outcome
+from any2all_data.store import SPLITS, CohortStore, Entry
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+MOST_ROWS = 40
+"""Of a table; those with something to look at come first then."""
+WIDTH = 140
+"""Columns where the output is no terminal."""
+
+
+def cells(entry: Entry, modalities: Sequence[str]) -> list[str]:
+    """Of each modality: there (its registration's quality), set aside, left out, drawn or not."""
+    found = []
+    for name in modalities:
+        quality = entry.aside.get(name, entry.quality.get(name))
+        if name in entry.aside:
+            found.append(f"aside {quality:.2f}")
+        elif name in entry.present:
+            found.append("yes" if quality is None else f"{quality:.2f}")
+        elif name in entry.drawn:
+            found.append("drawn")
+        else:
+            found.append("left out" if name in entry.left_out else "–")
+    return found
+
+
+def said_of(entry: Entry) -> list[str]:
+    """What was left out, set aside, converted or chosen, a line each."""
+    notes = [note for note in entry.notes if note not in ALWAYS_NOTED]
+    aside = [f"{name} set aside: look at its registration" for name in entry.aside]
+    left_out = [f"{name} left out: {why}" for name, why in entry.left_out.items()]
+    masks = [f"{name} on {modality}" for name, modality in entry.masks.items()]
+    return [*aside, *left_out, *entry.warnings, *notes, *masks]
+
+
+def table_of(
+    entries: Mapping[str, Entry],
+    modalities: Sequence[str],
+    refused: Mapping[str, str],
+    pages: Mapping[str, int],
+    title: str,
+) -> Table:
+    """A row a patient: split, images, page of the sheets, and what there is to look at."""
+    rows = []
+    for patient, entry in entries.items():
+        said = [f"not prepared again: {refused[patient]}"] if patient in refused else []
+        said += said_of(entry)
+        page = str(pages[patient]) if patient in pages else "–"
+        rows.append((patient, entry.split, *cells(entry, modalities), page, "\n".join(said)))
+    for patient, why in refused.items():
+        if patient not in entries:
+            rows.append((patient, "–", *("–" for _ in modalities), "–", f"refused: {why}"))
+    more = len(rows) - MOST_ROWS
+    if more > 0:
+        rows = sorted(rows, key=lambda row: not row[-1])[:MOST_ROWS]
+    table = Table("patient", "split", *modalities, "page", "to look at", title=title)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    if more > 0:
+        table.caption = f"{more} more patients; any2all cohort shows all"
+    return table
+
+
+def show(store: CohortStore, outcomes: Sequence[Outcome]) -> None:
+    """The table of who was prepared, is there unchanged, or was refused in this run."""
+    everybody = store.patients()
+    entries = {o.patient: everybody[o.patient] for o in outcomes if o.patient in everybody}
+    refused = {o.patient: o.reason for o in outcomes if o.status == "refused"}
+    groups = Counter(entry.split for entry in everybody.values())
+    title = f"{len(everybody)} patients in the cohort: " + ", ".join(
+        f"{groups[split]} {split}" for split in SPLITS
+    )
+    modalities = store.settings.modalities
+    printed(table_of(entries, modalities, refused, pages(everybody), title))
+
+
+def pages(entries: Mapping[str, Entry]) -> dict[str, int]:
+    """{patient: page of the sheets of ``any2all cohort --qc``}, counted from 1."""
+    return {patient: k + 1 for k, patient in enumerate(entries)}
+
+
+def printed(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    console.print(table)

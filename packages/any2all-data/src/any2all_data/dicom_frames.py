@@ -1,0 +1,230 @@
+"""Frames of DICOM files put together as volumes, by what their headers say."""
+
+from __future__ import annotations
+
+import filecmp
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from any2all_operators import UserError
+
+from any2all_data.dicom_headers import (
+    GE_RAW_DATA,
+    MOMENTS,
+    SPLIT_BY,
+    TAGS,
+    flat,
+    is_dicom,
+    read_header,
+    text,
+)
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+LEAST_STACK = 5
+"""Frames that a volume has at least, for others of its series to be taken for a localizer."""
+EVEN = 0.01
+"""Largest difference of increments within a volume, of their mean."""
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+
+Geometry = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who a header says was scanned; identifying."""
+
+    id: str = field(default="", repr=False)
+    name: str = field(default="", repr=False)
+    birth_date: str = field(default="", repr=False)
+    sex: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image. ``place``: position (3) in mm; ``geometry``: orientation, size, spacing."""
+
+    path: Path
+    index: int
+    image: str  # SOPInstanceUID
+    study: str
+    series: str
+    person: Person
+    place: tuple[float, ...] | None
+    geometry: Geometry
+    values: Mapping[str, str]
+
+    @property
+    def patient(self) -> str:
+        """PatientID; without one PatientName, then StudyInstanceUID."""
+        return self.person.id or self.person.name or self.study
+
+    @property
+    def lies(self) -> tuple[float, ...] | None:
+        """Position and orientation, nine numbers."""
+        if self.place is None:
+            return None
+        directions = self.geometry[0]
+        assert isinstance(directions, tuple)
+        return (*self.place, *directions)
+
+    @property
+    def localizer(self) -> bool:
+        return "LOCALIZER" in self.values.get("ImageType", "")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Frames of one volume, sorted by file; ``warnings``: what was done to get them."""
+
+    frames: tuple[Frame, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def frames_of(path: Path) -> Iterator[Frame]:
+    """The frames of a file; none if it is not DICOM, or a DICOMDIR."""
+    if not is_dicom(path):
+        return
+    header = read_header(path)
+    if header.get("SOPClassUID") is None and "DirectoryRecordSequence" in header:
+        return
+    if str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
+        return
+    study, series, image = (
+        text(header.get(f"{what}InstanceUID")) for what in ("Study", "Series", "SOP")
+    )
+    if not series or not image:
+        raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
+    told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+    person = Person(*(text(header.get(keyword)) for keyword in told))
+    for index, frame in enumerate(list(flat(header))):
+        place: tuple[float, ...] | None = None
+        geometry: Geometry = ()
+        if frame.get("ImagePositionPatient") and frame.get("ImageOrientationPatient"):
+            place = tuple(round(float(x), 3) for x in frame.ImagePositionPatient)
+            geometry = _geometry(frame)
+        yield Frame(path, index, image, study, series, person, place, geometry, _values(frame))
+
+
+def volumes(frames: Iterable[Frame]) -> Iterator[Volume]:
+    """Frames put together: by series, or by number where each slice has a series of its own.
+
+    Frames that lie in the same places are split by SPLIT_BY; those of a localizer are dropped.
+    """
+    series: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
+    for frame in sorted(frames, key=lambda f: (f.path, f.index)):
+        series[frame.patient, frame.study, frame.series].append(frame)
+    for volume in _merged([_without_localizer(_once(found)) for found in series.values()]):
+        for part in _split(volume.frames):
+            yield replace(volume, frames=part)
+
+
+def _geometry(frame: Dataset) -> Geometry:
+    directions = tuple(round(float(x), 2) + 0.0 for x in frame.ImageOrientationPatient)
+    spacing = tuple(round(float(x), 3) for x in frame.get("PixelSpacing") or ())
+    return directions, frame.get("Rows"), frame.get("Columns"), spacing
+
+
+def _values(frame: Dataset) -> dict[str, str]:
+    values = {k: text(frame.get(k)) for k in dict.fromkeys((*TAGS, *SPLIT_BY))}
+    if GE_RAW_DATA in frame:
+        values["RawDataType"] = text(frame[GE_RAW_DATA].value)
+    for keyword, sequence, name in (
+        ("Radiopharmaceutical", "RadiopharmaceuticalInformationSequence", "Radiopharmaceutical"),
+        ("ContrastBolusAgent", "ContrastBolusAgentSequence", "CodeMeaning"),
+    ):
+        for item in list(frame.get(sequence) or [])[:1]:
+            values[keyword] = values.get(keyword) or text(item.get(name))
+    return {keyword: value for keyword, value in values.items() if value}
+
+
+def _once(frames: Sequence[Frame]) -> list[Frame]:
+    """Without copies of an image: same SOPInstanceUID in files of the same bytes."""
+    first: dict[tuple[str, int], Frame] = {}
+    kept = []
+    for frame in frames:
+        other = first.setdefault((frame.image, frame.index), frame)
+        if other is frame or not filecmp.cmp(other.path, frame.path, shallow=False):
+            kept.append(frame)
+    return kept
+
+
+def _without_localizer(frames: Sequence[Frame]) -> Volume:
+    """The frames of the stack that fills a series, where the others are few.
+
+    Dropped are frames with ImageType LOCALIZER, and those of another orientation, size or spacing
+    than the most common one: at least LEAST_STACK frames, twice as many as all others.
+    """
+    stack = [frame for frame in frames if not frame.localizer] or list(frames)
+    geometry, count = Counter(frame.geometry for frame in stack).most_common(1)[0]
+    if geometry and count >= LEAST_STACK and count >= 2 * (len(stack) - count):
+        stack = [frame for frame in stack if frame.geometry == geometry]
+    if not (dropped := len(frames) - len(stack)):
+        return Volume(tuple(frames))
+    note = f"{dropped} of its {len(frames)} frames dropped: localizer, or of another geometry"
+    return Volume(tuple(stack), (note,))
+
+
+def _merged(series: Sequence[Volume]) -> list[Volume]:
+    """Series as they are; but one where a scanner gave each slice, or part, a UID of its own.
+
+    Those have patient, study, kind, number, description and geometry in common, and lie in places
+    of their own: a slice each, or parts that make an even stack together.
+    """
+    alike: dict[tuple[object, ...], list[Volume]] = defaultdict(list)
+    for volume in series:
+        first = volume.frames[0]
+        same = len({frame.geometry for frame in volume.frames}) == 1 and first.place
+        names = ("Modality", "SeriesNumber", "SeriesDescription")
+        values = tuple(first.values.get(name, "") for name in names)
+        own: object = (first.geometry, first.localizer) if same else id(volume)
+        alike[(first.patient, first.study, *values, own)].append(volume)
+    found = []
+    for parts in alike.values():
+        frames = tuple(frame for part in parts for frame in part.frames)
+        slices = all(len({frame.place for frame in part.frames}) == 1 for part in parts)
+        if len(parts) > 1 and (slices or _even(parts)):
+            told = dict.fromkeys(said for part in parts for said in part.warnings)
+            said = f"{len(parts)} series of one number merged, each a part of the volume"
+            frames = tuple(sorted(frames, key=lambda f: (f.path, f.index)))
+            found.append(Volume(frames, (*told, said)))
+        else:
+            found += parts
+    return found
+
+
+def _even(parts: Sequence[Volume]) -> bool:
+    """Whether parts share no place and lie at even distances along their normal together."""
+    places = [frame.place for part in parts for frame in part.frames]
+    if len(set(places)) < len(places) or len(places) < LEAST_STACK:
+        return False
+    directions = np.array(parts[0].frames[0].geometry[0])
+    along = np.sort(np.array(places) @ np.cross(directions[:3], directions[3:]))
+    gaps = np.diff(along)
+    return bool(np.ptp(gaps) <= EVEN * gaps.mean()) and math.isfinite(gaps.mean())
+
+
+def _split(frames: Sequence[Frame]) -> list[tuple[Frame, ...]]:
+    """Frames split until none lie in one place, so far as a value of SPLIT_BY tells them apart.
+
+    A dynamic PET stays whole: none of its frames stands for it.
+    """
+    places = {(frame.place, frame.geometry) for frame in frames}
+    if any(frame.place is None for frame in frames) or len(places) == len(frames):
+        return [tuple(frames)]
+    dynamic = frames[0].values.get("Modality") == "PT"
+    for keyword in SPLIT_BY:
+        if dynamic and keyword in MOMENTS:
+            continue
+        parts: dict[str, list[Frame]] = defaultdict(list)
+        for frame in frames:
+            parts[frame.values.get(keyword, "")].append(frame)
+        if len(parts) > 1 and all(len({f.place for f in part}) > 1 for part in parts.values()):
+            return [volume for part in parts.values() for volume in _split(part)]
+    return [tuple(frames)]

@@ -1,0 +1,109 @@
+"""Masks of lesions and the like, moved with the image that they were drawn on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from any2all_operators import UserError
+
+from any2all_data.files import absent
+from any2all_data.mask_names import words_of
+from any2all_data.nifti import load_nifti
+from any2all_data.sources import Source
+from any2all_data.store import Entry, Labels
+
+Array = npt.NDArray[Any]
+LARGEST = np.iinfo(np.uint16).max
+"""Label."""
+
+
+def find_masks(sources: Sequence[Source], session: str | None = None) -> dict[str, Source]:
+    """A patient's masks: lesion, seg, mask; a second one of a kind is lesion2, and so on.
+
+    session: of the images; masks of another one are left out.
+    """
+    found: dict[str, Source] = {}
+    for source in sorted(sources, key=lambda source: source.files):
+        kind = source.mask
+        if not kind or (session and source.session and source.session != session):
+            continue
+        number = 1 + sum(name.rstrip("0123456789") == kind for name in found)
+        found[kind if number == 1 else f"{kind}{number}"] = source
+    return found
+
+
+def with_masks(
+    masks: Mapping[str, Source], shape: Sequence[int], entry: Entry, trust_axes: bool = False
+) -> tuple[Labels, Entry]:
+    """Labels (Z, K, H, W) of masks on a patient's grid, and its entry with them.
+
+    shape: (Z, M, H, W) of the images. A mask belongs to the image on whose grid it lies: first the
+    one that its name names, then the reference. It is sampled once, through that image's pose, by
+    nearest neighbour: voxel v of the patient is the voxel A⁻¹ P E v of the mask, with A its affine,
+    P the pose and E the patient's affine. One that lies on no image's grid, or has no whole labels,
+    is left out with a note.
+    """
+    placed, notes = dict[str, str](), list(entry.notes)
+    labels = []
+    for name, source in masks.items():
+        try:
+            image = _read(source, trust_axes)
+            modality = _owner(image, source, entry)
+        except UserError as error:
+            notes.append(f"{name} left out: {error}")
+            continue
+        labels.append(_moved(image, np.array(entry.native[modality]["pose"]), entry, shape))
+        placed[name] = modality
+        if not labels[-1].any():
+            notes.append(f"{name} marks nothing on the patient's grid")
+    empty = np.zeros((shape[0], 0, *shape[2:]), np.uint16)
+    stack = np.stack(labels, 1) if labels else empty
+    return stack, replace(entry, masks=placed, notes=notes)
+
+
+def _read(source: Source, trust_axes: bool) -> nib.Nifti1Image:
+    path = source.files[0]
+    if reason := absent(path):
+        raise UserError(reason)
+    image = load_nifti(path, "its file", trust_axes=trust_axes).image
+    values = np.asarray(image.dataobj)
+    if not np.array_equal(values, np.round(values)) or values.min() < 0 or values.max() > LARGEST:
+        raise UserError(f"its values are not whole numbers from 0 to {LARGEST}, so no labels")
+    return image
+
+
+def _owner(image: nib.Nifti1Image, source: Source, entry: Entry) -> str:
+    """The modality whose file has the mask's grid."""
+    named = words_of(source.files[0].name)
+    order = sorted(
+        entry.native,
+        key=lambda m: (not named & {m.lower(), f"{m.lower()}w"}, m != entry.reference),
+    )
+    for modality in order:
+        grid = entry.native[modality]
+        if image.shape == tuple(grid["shape"]) and np.allclose(
+            image.affine, grid["affine"], rtol=1e-3, atol=1e-2
+        ):
+            return modality
+    raise UserError("it lies on the grid of none of the images that are used; resample it to one")
+
+
+def _moved(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:
+    """Labels (Z, H, W) on the patient's grid, by nearest neighbour; 0 outside of the mask."""
+    from scipy import ndimage
+
+    to_voxel = np.linalg.inv(image.affine) @ pose @ np.array(entry.affine)
+    moved = ndimage.affine_transform(
+        np.asarray(image.dataobj),
+        to_voxel,
+        output_shape=(shape[3], shape[2], shape[0]),
+        order=0,
+        mode="constant",
+        cval=0,
+    )
+    return np.ascontiguousarray(moved.transpose(2, 1, 0)).astype(np.uint16)

@@ -1,0 +1,224 @@
+"""Whose an image is: by DICOM headers, by BIDS, or by folders and names of NIfTI files."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from any2all_data.dicom import Series
+from any2all_data.dicom_frames import Person
+
+GENERIC = re.compile(
+    r"|0+|x+|9+|1|12+3+4*5*6*7*8*9*0*|(dummy|test|no|default)?(patient|subject|person)?(id|name)?|"
+    r"(patient)?(anonym(ous|i[sz]ed)?|anon|unknown|unnamed|none|null|nil|na|nn|noid|noname|"
+    r"nobody|dei?dentified|removed|redacted|confidential|hidden|johndoe|janedoe)(patient|subject)?"
+)
+"""PatientIDs and names that name nobody, without case and punctuation."""
+SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+SESSION = re.compile(
+    r"(?i)(ses|visit|v\d|tp|time|baseline|bl\b|follow|m\d|y\d|\d{4}-?\d{2}-?\d{2})"
+)
+NAMES = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"^(?P<patient>sub-[A-Za-z0-9]+)(_(?P<session>ses-[A-Za-z0-9]+))?_",
+        r"^(?P<patient>BraTS-[A-Z]+-\d{5})-(?P<session>\d{3})",
+        r"^(?P<patient>BraTS\d+(_Training|_Validation)?_\d{3,5})_",
+        r"^(?P<patient>IXI\d{3})-",
+        r"^(?P<patient>OAS[12]_\d{4})_(?P<session>MR\d+)",
+        r"^(sub-)?(?P<patient>OAS3\d{4})_(ses-|MR_|CT_|PET_)?(?P<session>d\d+)?",
+        r"(^|_)(?P<patient>\d{3}_S_\d{4,5})(_|$)",
+    )
+)
+"""How public data sets name a patient, and a session, in files or folders."""
+SERIES_WORD = re.compile(r"(?i)^(t1|t2|pd|ct|mr|pt|pet|flair|swi|adc|dwi|fdg|seg|mask|lesion|run)")
+ASIDE = ("derivatives", "sourcedata", "code", "stimuli")
+"""Folders of a BIDS data set that hold something else than its images."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What has to be said of a file or a patient. ``where`` is identifying, ``what`` is not."""
+
+    where: str = field(repr=False)
+    what: str
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A patient and the session (of BIDS, or the DICOM study); identifying."""
+
+    patient: str = field(repr=False)
+    session: str = field(default="", repr=False)
+
+
+def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark]]:
+    """Whose each series is: its PatientID's, or of its study alone where that names nobody.
+
+    A study stands by itself where the PatientID is generic, or has other names, birth dates or
+    sexes elsewhere; within a study likewise.
+    """
+    same: dict[str, list[Series]] = defaultdict(list)
+    for one in series:
+        same[one.patient].append(one)
+    remarks, apart = [], dict[str, bool]()
+    for patient, owned in same.items():
+        people = [one.person for one in owned]
+        studies = len({one.study for one in owned})
+        generic = all(_plain(person.id) == "" for person in people)
+        apart[patient] = generic or differ(people)
+        if differ(people):
+            said = "one PatientID, but other names, birth dates or sexes"
+        else:
+            said = "a PatientID that names nobody"
+        if apart[patient] and (studies > 1 or differ(people)):
+            remarks.append(
+                Remark(patient, f"{said}: its {studies} studies are kept apart, a patient each")
+            )
+    mixed = {
+        study
+        for study in {one.study for one in series}
+        if differ([one.person for one in series if one.study == study])
+    }
+
+    def owner(one: Series) -> Owner:
+        if not apart[one.patient]:
+            return Owner(one.patient, one.study)
+        person = one.person if one.study in mixed else Person()
+        told = (one.patient, one.study, person.name, person.birth_date, person.sex)
+        return Owner("/".join(filter(None, told)), one.study)
+
+    return [owner(one) for one in series], remarks
+
+
+def differ(people: Sequence[Person]) -> bool:
+    """Whether names, birth dates or sexes contradict each other; what is not told does not."""
+    names = [set(re.split(r"\W+", p.name.casefold())) - {""} for p in people if _plain(p.name)]
+    if any(not (a <= b or b <= a) for a in names for b in names):
+        return True
+    told = [(p.birth_date, p.sex.upper()) for p in people]
+    return any(len({value for value in values if value}) > 1 for values in zip(*told, strict=True))
+
+
+def owners_of_files(
+    paths: Sequence[Path], folder: Path, dicom: Mapping[Path, str]
+) -> tuple[dict[Path, Owner], list[Remark]]:
+    """Whose each NIfTI file of a tree is; a remark of each that can't be told.
+
+    dicom: {DICOM file: its patient}. A file below a folder with DICOM of one patient is that
+    patient's; otherwise the folder ``sub-*`` names the patient, or its own name does, or the
+    folder that lies directly in ``folder``.
+    """
+    around = _patients_below(dicom, folder)
+    owners: dict[Path, Owner] = {}
+    remarks = []
+    for path, owner, why in _by_folders(paths, folder):
+        beside = _beside(path, folder, around)
+        if len(beside) > 1:
+            remarks.append(
+                Remark(str(path), f"NIfTI beside DICOM of {len(beside)} patients, so nobody's")
+            )
+        elif beside:
+            owners[path] = Owner(min(beside), owner.session if owner else "")
+        elif owner:
+            owners[path] = owner
+        else:
+            remarks.append(Remark(str(path), why))
+    return owners, remarks
+
+
+def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Owner | None, str]]:
+    """Each file, whose it is, or why that can't be told."""
+    parts = {path: path.relative_to(folder).parts for path in paths}
+    unclear = _same_names(parts.values())
+    flat = _flat_folders(paths)
+    for path in paths:
+        *above, name = parts[path]
+        owner = _of_bids(above) or _of_name([name, *reversed(above)])
+        why = ""
+        if owner is None and not above:
+            why = "NIfTI outside of a patient's folder; expected <patient>/<name>.nii.gz"
+        elif owner is None and path.parent in flat:
+            why = "images of several people in one folder; give each a folder of their own"
+        elif owner is None and above[0] in unclear:
+            why = (
+                "the same names in several folders of one, so several patients or sessions; give "
+                "that folder as SOURCE, or name them as BIDS does (sub-*/ses-*)"
+            )
+        elif owner is None:
+            session = above[1] if len(above) > 1 and SESSION.match(above[1]) else ""
+            owner = Owner(above[0], session)
+        yield path, owner, why
+
+
+def _of_bids(above: Sequence[str]) -> Owner | None:
+    """By the last folder named sub-*; its path, as two data sets may have a sub-01 each."""
+    places = [k for k, part in enumerate(above) if SUBJECT.fullmatch(part)]
+    if not places:
+        return None
+    inner = above[places[-1] + 1 :]
+    session = next((part for part in inner if part.startswith("ses-")), "")
+    return Owner("/".join(above[: places[-1] + 1]), session)
+
+
+def _of_name(names: Sequence[str]) -> Owner | None:
+    """By a file's name, or that of a folder above it, as public data sets have them."""
+    for name in names:
+        for pattern in NAMES:
+            if match := pattern.search(name):
+                found = match.groupdict()
+                return Owner(found["patient"], found.get("session") or "")
+    return None
+
+
+def _same_names(parts: Iterable[tuple[str, ...]]) -> set[str]:
+    """Folders of which several folders hold files of the same names, and are no sessions."""
+    places: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for one in parts:
+        if len(one) > 2 and not SESSION.match(one[1]):
+            places[one[0], one[-1]].add(one[1])
+    return {top for (top, _), inner in places.items() if len(inner) > 1}
+
+
+def _flat_folders(paths: Sequence[Path]) -> set[Path]:
+    """Folders whose files are ``<id>_<what>`` with several ids, and the same ``<what>``."""
+    ids: dict[tuple[Path, str], set[str]] = defaultdict(set)
+    for path in paths:
+        first, *others = re.split(r"[_-]", path.name.split(".nii")[0], maxsplit=1)
+        if re.search(r"\d", first) and not SERIES_WORD.match(first):
+            ids[path.parent, others[0] if others else ""].add(first)
+    return {parent for (parent, _), found in ids.items() if len(found) > 1}
+
+
+def _patients_below(dicom: Mapping[Path, str], folder: Path) -> dict[Path, set[str]]:
+    below: dict[Path, set[str]] = defaultdict(set)
+    for path, patient in dicom.items():
+        for parent in path.parents:
+            below[parent].add(patient)
+            if parent == folder:
+                break
+    return below
+
+
+def _beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str]:
+    """Patients of the DICOM in the nearest folder above a file that has some.
+
+    ``folder`` itself counts for files that lie in it alone.
+    """
+    for parent in path.parents:
+        if parent == folder and path.parent != folder:
+            return set()
+        if below.get(parent):
+            return below[parent]
+        if parent == folder:
+            return set()
+    return set()
+
+
+def _plain(name: str) -> str:
+    """A name without case and punctuation; "" where it names nobody."""
+    plain = re.sub(r"[\W_]+", "", name.casefold())
+    return "" if GENERIC.fullmatch(plain) else plain
