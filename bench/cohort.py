@@ -21,10 +21,11 @@ import torch
 from any2all_core import PriorSettings
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe
-from any2all_data.prepare import Plan, Preparation, prepare_all
+from any2all_data.prepare import Plan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
+from any2all_data.stacking import Preparation
 from any2all_data.store import CohortSettings, CohortStore
 
 MODALITIES = ("T1", "FLAIR", "T1Gd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from any2all import NamedPrior, Observer, Training, UserError, complete, fill, train
+from any2all_data.stacking import Preparation
+from any2all_data.store import CohortStore
 from conftest import Run, write_patient
 
 KNOWN = {"T1": "clean", "FLAIR": "kspace:acceleration=2:coils=2"}
@@ -104,6 +107,28 @@ def test_train_and_draw_new_people(tmp_path: Path) -> None:
             str(tmp_path / "data"),
             any2all.Filling(completer.prior, any2all.make_sampler("mds"), "mds"),
         )
+
+
+def test_a_cohort_is_prepared_as_by_the_command(tmp_path: Path) -> None:
+    for k in range(2):
+        write_patient(tmp_path / f"source/p{k}", seed=k)
+    preparing = any2all.Preparing(
+        spacing=None, size=(32, 32), split="train", preparation=Preparation(register=False)
+    )
+    found = any2all.find_patients(tmp_path / "source", str(tmp_path / "c"), preparing)
+    assert found.modalities == ("T1", "FLAIR", "T1Gd")
+    assert {who[0] for who in found.sources} == {"p0", "p1"}
+    assert not (tmp_path / "c.salt").exists(), "nothing is written by looking"
+    observer = Kept()
+    outcomes = any2all.prepare(found, str(tmp_path / "c"), preparing, observer)
+    assert [outcome.status for outcome in outcomes] == ["prepared"] * 2
+    assert observer.done["preparing"] == (2, 2)
+    store = CohortStore.open(str(tmp_path / "c"))
+    assert set(store.patients()) == set(found.keys.values())
+    wrong = dataclasses.replace(preparing, reference="CT")
+    with pytest.raises(UserError, match="no CT was found, but T1"):
+        any2all.prepare(found, str(tmp_path / "d"), wrong)
+    assert not (tmp_path / "d").exists()
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -17,8 +17,9 @@ from any2all_data.hounsfield import hounsfield
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import read_patient
 from any2all_data.pet_sidecar import Frame, late_frames
-from any2all_data.prepare import Plan, Preparation, prepare_patient
+from any2all_data.prepare import Plan, prepare_patient
 from any2all_data.sources import Source, find_sources
+from any2all_data.stacking import Preparation
 from any2all_data.store import CohortSettings, CohortStore
 from any2all_operators import UserError
 from conftest import Run, phantom

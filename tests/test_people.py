@@ -11,9 +11,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from any2all_data.prepare import Plan, Preparation, prepare_patient
+from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.ranking import choose
+from any2all_data.rules import read_rules
 from any2all_data.source_tree import counted
-from any2all_data.sources import choose, find_sources, read_rules
+from any2all_data.sources import find_sources
+from any2all_data.stacking import Preparation
 from any2all_data.store import CohortSettings, CohortStore
 from any2all_operators import UserError
 from conftest import Run, phantom, write_patient

@@ -10,12 +10,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 from any2all_cli.qc import PER_MM, alignment_sheet
-from any2all_cli.splits import Person, assigned
 from any2all_core import DiffusionPrior
 from any2all_data.mask_names import mask_of
 from any2all_data.masks import find_masks, with_masks
-from any2all_data.prepare import Plan, Preparation, prepare_patient
-from any2all_data.sources import Source, choose, find_sources, read_rules
+from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.ranking import choose
+from any2all_data.rules import read_rules
+from any2all_data.sources import Source, find_sources
+from any2all_data.splits import Person, assigned
+from any2all_data.stacking import Preparation
 from any2all_data.store import CohortSettings, CohortStore, Entry
 from any2all_eval.patients import read_patient
 from conftest import MODALITIES, Run, phantom, write_patient

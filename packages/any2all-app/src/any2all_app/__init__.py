@@ -3,6 +3,7 @@
 from any2all_app.completion import Completer, Completion, NamedPrior, NewPeople, complete
 from any2all_app.filling import Filling, fill
 from any2all_app.observer import Observer
+from any2all_app.preparing import Preparing, find_patients, prepare, prepare_virtual
 from any2all_app.training import Training, train
 
 __version__ = "0.1.0"
@@ -14,8 +15,12 @@ __all__ = [
     "NamedPrior",
     "NewPeople",
     "Observer",
+    "Preparing",
     "Training",
     "complete",
     "fill",
+    "find_patients",
+    "prepare",
+    "prepare_virtual",
     "train",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from any2all_app.preparing import FoundPatients
 from any2all_data.people import Remark
 from any2all_data.ranking import doubts, open_questions, preferred_session, weighed, why_later
-from any2all_data.rules import Rule, modality_of
+from any2all_data.rules import modality_of
 from any2all_data.source_tree import counted
 from any2all_data.sources import Source
 from rich.console import Console
@@ -22,29 +23,22 @@ Chosen = Mapping[str, Sequence[Source]]
 """A patient's images of each modality, the best first."""
 
 
-def source_table(
-    patients: Mapping[tuple[str, str], Sequence[Source]],
-    keys: Mapping[tuple[str, str], str],
-    chosen: Mapping[tuple[str, str], Chosen],
-    rules: Sequence[Rule],
-    reference: str,
-    show_names: bool,
-) -> Table:
+def source_table(found: FoundPatients, reference: str, show_names: bool) -> Table:
     """A row an image, as what it is used or why it isn't.
 
     Without ``show_names`` nothing is shown that may name somebody.
     """
     table = Table("patient", "modality", "images", "kind", "series")
-    for one, owned in sorted(patients.items()):
+    for one, owned in sorted(found.sources.items()):
         for source in owned:
-            name = "" if source.mask else modality_of(source.tags, rules)
+            name = "" if source.mask else modality_of(source.tags, found.rules)
             use = f"({source.mask} mask)" if source.mask else ""
-            use = use or _use(source, name, chosen[one], reference)
+            use = use or _use(source, name, found.chosen[one], reference)
             use += f": {source.lost}" if source.lost else ""
             kind = source.tags.get("Modality", "")
             described = source.shown if show_names else source.tags.get("SeriesNumber", "")
             table.add_row(
-                escape(" ".join(one)) if show_names else keys[one],
+                escape(" ".join(one)) if show_names else found.keys[one],
                 use,
                 str(source.frames if source.series else len(source.files)),
                 kind if kind in KINDS else "other",
@@ -85,22 +79,6 @@ def warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
         named = ", ".join(patients[:MOST_NAMED]) + (" ..." if len(patients) > MOST_NAMED else "")
         counted = f"{len(patients)} patients ({named})" if len(patients) > 1 else named
         console.print(escape(f"{counted}: {sentence}"), soft_wrap=True)
-
-
-def without_reference(
-    reference: str, names: Sequence[str], sources: Sequence[Source], rules: Sequence[Rule]
-) -> str:
-    """No image is the reference: what there is instead, and what to do."""
-    patients: dict[str, set[str]] = defaultdict(set)
-    for source in sources:
-        patients[modality_of(source.tags, rules)].add(source.patient)
-    found = ", ".join(f"{name} ({len(patients[name])} patients)" for name in names)
-    unmapped = len([s for s in sources if not modality_of(s.tags, rules) and not s.mask])
-    rest = f" and {unmapped} images of no known modality" if unmapped else ""
-    return (
-        f"--reference {reference}: no {reference} was found, but {found}{rest}. Map it with "
-        f"--rules FILE (see --dry-run --show-names), or give --reference {names[0]}"
-    )
 
 
 def tell_remarks(console: Console, remarks: Sequence[Remark], show_names: bool) -> None:

@@ -72,27 +72,25 @@ def prepare(
     ] = False,
 ) -> None:
     """Make a training-ready cohort of scans."""
-    from any2all_cli.prepare import run
+    from any2all_app.grammar import modality_names, slice_size
+    from any2all_app.preparing import Preparing
+    from any2all_data.stacking import Preparation
 
-    if not run(
-        paths,
-        modalities,
-        rules,
-        spacing,
-        size,
-        reference,
-        split,
-        salt,
-        register,
-        bias_correct,
-        by_session,
-        replace,
-        virtual,
-        seed,
-        workers,
-        scheduler,
-        dry_run,
-        show_names,
-        trust_axes,
-    ):
+    from any2all_cli.prepare import run, spacing_of
+
+    preparing = Preparing(
+        modalities=modality_names(modalities) if modalities else None,
+        rules=rules,
+        spacing=spacing_of(spacing),
+        size=slice_size(size, "--size"),
+        reference=reference,
+        split=split,
+        salt=salt,
+        by_session=by_session,
+        replace=replace,
+        preparation=Preparation(register, bias_correct, seed, trust_axes),
+        workers=workers,
+        scheduler=scheduler,
+    )
+    if not run(paths, virtual, preparing, dry_run, show_names):
         raise typer.Exit(1)

@@ -6,9 +6,10 @@ import os
 import secrets
 from pathlib import Path
 
+from any2all_operators import UserError
+
 from any2all_data.sources import LEAST_SALT
 from any2all_data.store import is_cohort
-from any2all_operators import UserError
 
 
 def find_salt(url: str, path: Path | None, kept: bool) -> tuple[bytes, tuple[Path, bytes] | None]:
