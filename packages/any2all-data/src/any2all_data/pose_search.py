@@ -1,0 +1,106 @@
+"""A rigid pose from far away: a lattice of poses by mutual information, the best of them climbed.
+
+Nothing here depends on where the scanner had the head: shifts of the whole field of view, turns to
+about 30° and scans of a part of the head are within reach. It ends within about 2 mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine
+
+from any2all_data.resampling import Array, cubes
+from any2all_data.similarity import Similarity, rigid_move
+
+COARSEST, COARSE = 8.0, 4.0  # mm
+HEIGHTS = tuple(range(-60, 61, 15))
+"""mm, from head on head: a scan of a part of the head has its centre elsewhere."""
+TURNS = tuple(product((-20, 0, 20), (-12, 0, 12), (-20, 0, 20)))
+"""Degrees about x (nodding), y and z."""
+AIR = 4  # cubes of 4 mm around the head, whose outline counts as well
+KEPT, CLIMBED_ON = 8, 3
+APART = 12.0  # mm, of the poses that are kept
+EVALUATIONS = 150  # a climb
+
+
+def found_poses(
+    images: tuple[nib.Nifti1Image, nib.Nifti1Image],
+    heads: tuple[nib.Nifti1Image, nib.Nifti1Image],
+    seed: int,
+) -> list[Array]:
+    """Poses (4, 4), reference's mm to moving image's mm, the best first.
+
+    images, heads: of the reference and of the moving image, the heads on cubes of 4 mm.
+    """
+    fine = [cubes(image, COARSE) for image in images]
+    rough = [cubes(image, COARSEST) for image in fine]
+    around = _grown(heads[0])
+    figure = Similarity(*rough, around, seed, 3000, share_of_overlap=True)
+    start = _kept(sorted(_lattice(heads), key=figure, reverse=True), figure.points[::30])
+    poses = _climbed(start, figure, (14.0, 7.0))
+    figure = Similarity(*fine, around, seed, 6000, share_of_overlap=True)
+    poses = _climbed(poses[:CLIMBED_ON], figure, (8.0, 4.0))
+    # the share of overlap draws the last millimetres towards where more is covered
+    return _climbed(poses, Similarity(*fine, heads[0], seed, 10_000), (4.0,))
+
+
+def _lattice(heads: Sequence[nib.Nifti1Image]) -> Iterator[Array]:
+    """As the scanner has them, and head on head at several heights; each turned about the head."""
+    here, there = (
+        apply_affine(head.affine, np.argwhere(np.asarray(head.dataobj)).mean(0)) for head in heads
+    )
+    shifts = [np.zeros(3), *(there - here + (0, 0, height) for height in HEIGHTS)]
+    for shift, turn in product(shifts, TURNS):
+        yield rigid_move(shift, np.array(turn, float), here)
+
+
+def _kept(poses: Sequence[Array], points: Array) -> list[Array]:
+    """The first KEPT of them that take the points to places APART mm from each other."""
+    kept: list[Array] = []
+    for pose in poses:
+        there = apply_affine(pose, points)
+        gaps = [np.linalg.norm(there - apply_affine(k, points), axis=1).mean() for k in kept]
+        if all(gap > APART for gap in gaps):
+            kept.append(pose)
+        if len(kept) == KEPT:
+            break
+    return kept
+
+
+def _climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) -> list[Array]:
+    """Each pose after a climb of each step (mm and degrees), the best first."""
+    for step in steps:
+        poses = [_climb(pose, figure, step) for pose in poses]
+    return sorted(poses, key=figure, reverse=True)
+
+
+def _climb(pose: Array, figure: Similarity, step: float) -> Array:
+    """Nelder and Mead's simplex of three shifts and three turns."""
+    from scipy.optimize import minimize
+
+    def moved(v: Array) -> Array:
+        return pose @ rigid_move(v[:3], v[3:], figure.centre)
+
+    best = minimize(
+        lambda v: -figure(moved(v)),
+        np.zeros(6),
+        method="Nelder-Mead",
+        options={
+            "initial_simplex": np.vstack([np.zeros(6), step * np.eye(6)]),
+            "maxfev": EVALUATIONS,
+            "xatol": 0.1,
+            "fatol": 1e-5,
+        },
+    )
+    return moved(best.x)
+
+
+def _grown(head: nib.Nifti1Image) -> nib.Nifti1Image:
+    from scipy import ndimage
+
+    near = ndimage.binary_dilation(np.asarray(head.dataobj) > 0, iterations=AIR)
+    return nib.Nifti1Image(near.astype(np.uint8), head.affine)
