@@ -1,8 +1,8 @@
 """CT and PET of virtual people who lie elsewhere in the scanner than they did for their T1.
 
-A scan is made of a start: how far the head is shifted and turned, in which direction, and what the
-scanner left out or added (VARIANTS). The truth is known: a point of the T1 in mm is at ``matrix`` of
-it in the scan.
+A scan is made of a start: how far the head is shifted and turned, in which direction, and what
+the scanner left out or added (VARIANTS). The truth is known: a point of the T1 in mm is at
+``matrix`` of it in the scan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ONLY_CT = ("tilted", "table")
 
 @dataclass(frozen=True)
 class Start:
-    """``mm``, ``degrees``: of the move, in a direction of the start's own; ``variant``: see above."""
+    """``mm``, ``degrees``: of the move, in a direction of its own; ``variant``: see above."""
 
     variant: str
     mm: float
@@ -62,7 +62,7 @@ def starts(modality: str) -> list[Start]:
 
 
 def person(seed: int, cache: Path) -> dict[str, nib.Nifti1Image]:
-    """T1 on voxels of 2 mm, CT and PET on other ones with other noise and the neck; kept on disk."""
+    """T1 on voxels of 2 mm; CT and PET on others, with other noise and the neck. Kept on disk."""
     folder = cache / f"person{seed}"
     if not (folder / "PET.nii").exists():
         folder.mkdir(parents=True, exist_ok=True)

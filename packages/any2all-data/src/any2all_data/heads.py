@@ -16,7 +16,7 @@ BODY = -300.0  # HU; above it is tissue, below it air, foam and the padding outs
 AROUND = 2  # cubes of HEAD around the head of a CT that are kept: skin, ears, the mask's own error
 HOUNSFIELD = (-1000.0, -200.0, -20.0, 80.0, 300.0, 1000.0)
 CONTRAST = (0.0, 0.1, 0.3, 0.7, 0.85, 1.0)
-"""What of a CT's contrast goes to air, fat, brain, dense tissue and bone: most of it to the brain."""
+"""Of a CT, at those HU: fat, brain, dense tissue and bone have their share, the brain the most."""
 
 
 def head_mask(image: nib.Nifti1Image, modality: str = "MR") -> nib.Nifti1Image:

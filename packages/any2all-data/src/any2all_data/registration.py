@@ -41,17 +41,32 @@ __all__ = [
     "registration_quality",
     "resampled",
 ]
-QUALITY_THRESHOLD = {"MR": 0.04, "CT": 0.2, "PET": 0.2}
-"""Quality below which a registration is set aside for a human's look; docs/registration.md."""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Of a pair of modalities. ``threshold``: of the quality; ``margin``: mm of the head that do
+    not count; ``voxels``: of the reference, at which ANTs compares."""
+
+    threshold: float
+    margin: float
+    voxels: int
+
+
+PAIRS = {
+    "MR": _Settings(0.04, 10.0, 250_000),
+    "PET": _Settings(0.2, 10.0, 50_000),
+    "CT": _Settings(0.2, 0.0, 50_000),
+}
+"""By what is in a pair, MR being anything but CT and PET; docs/registration.md. Skin slides over
+bone and its fat is displaced by the chemical shift, but what a CT shows best is the skull."""
+QUALITY_THRESHOLD = PAIRS["MR"].threshold
+"""Quality below which a registration of MR to MR is set aside for a human's look."""
 LEVELS: dict[str, Any] = {
     "aff_shrink_factors": (2, 1),
     "aff_smoothing_sigmas": (1, 0),
     "aff_iterations": (100, 50),
 }
-VOXELS = 100_000  # of the reference, at which ANTs compares
-MARGIN = {"MR": 10.0, "PET": 10.0, "CT": 0.0}
-"""mm of the head that do not count: skin slides over bone, and its fat is displaced by the chemical
-shift; but what a CT shows best is the skull."""
 SAMPLES = 40_000  # points in the head at which the quality is measured
 
 
@@ -75,7 +90,7 @@ class _Pair:
 
     images: tuple[nib.Nifti1Image, nib.Nifti1Image]
     heads: tuple[nib.Nifti1Image, nib.Nifti1Image]
-    margin: float
+    settings: _Settings
 
     def similarity(self, seed: int) -> Similarity:
         return Similarity(*self.images, self.heads[0], seed, SAMPLES)
@@ -154,7 +169,7 @@ def registration_quality(
     """How much better a pose is than the poses around it, in [−1, 1].
 
     min over the perturbations p of 1 − S(matrix p) / S(matrix), with S the normalised mutual
-    information (H(a) + H(b)) / H(a, b) − 1 at 40 000 points in the head of the reference, and p the
+    information (H(a) + H(b)) / H(a, b) − 1 at 40,000 points in the head of the reference, and p the
     moves by 5 mm and the turns by 5° about the head's centre, forwards and backwards, about each
     axis and each diagonal. A pose with a better one beside it is at most 0; where the images have
     nothing to say to each other all are alike and it is about 0. ``matrix`` (4, 4): reference's mm
@@ -165,33 +180,29 @@ def registration_quality(
 
 
 def quality_threshold(modalities: Sequence[str]) -> float:
-    """Of a pair of modalities: the larger of what each of them asks for."""
-    return max(QUALITY_THRESHOLD[_kind(modality)] for modality in modalities)
+    """Quality below which a registration of these two is set aside for a human's look."""
+    return _settings(modalities).threshold
 
 
-def _kind(modality: str) -> str:
-    return modality if modality in QUALITY_THRESHOLD else "MR"
+def _settings(modalities: Sequence[str]) -> _Settings:
+    return PAIRS[next((kind for kind in ("CT", "PET") if kind in modalities), "MR")]
 
 
 def _pair(
     moving: nib.Nifti1Image, reference: nib.Nifti1Image, modalities: tuple[str, str]
 ) -> _Pair:
-    kinds = [_kind(modality) for modality in reversed(modalities)]
-    heads = [coarse_head(i, k) for i, k in zip((reference, moving), kinds, strict=True)]
-    seen = [
-        cubes(contrast(image, kind, head))
-        for image, kind, head in zip((reference, moving), kinds, heads, strict=True)
-    ]
-    margin = min(MARGIN[kind] for kind in kinds)
-    return _Pair((seen[0], seen[1]), (heads[0], heads[1]), margin)
+    heads = coarse_head(reference, modalities[1]), coarse_head(moving, modalities[0])
+    fixed = cubes(contrast(reference, modalities[1], heads[0]))
+    move = cubes(contrast(moving, modalities[0], heads[1]))
+    return _Pair((fixed, move), heads, _settings(modalities))
 
 
 def _refined(pair: _Pair, start: Array, seed: int) -> Array:
     """The pose that ANTs comes to from a start; both (4, 4), reference's mm to moving mm (RAS)."""
     ants = import_ants()
-    mask = inner_head(pair.heads[0], pair.margin)
+    mask = inner_head(pair.heads[0], pair.settings.margin)
     cube = abs(np.linalg.det(mask.affine) / np.linalg.det(pair.images[0].affine))
-    rate = min(1.0, VOXELS / float(np.sum(mask.dataobj) * cube))
+    rate = min(1.0, pair.settings.voxels / float(np.sum(mask.dataobj) * cube))
     ants.config.set_ants_deterministic(False, seed + 1)  # the seed alone; ITK takes 0 for the clock
     try:
         with tempfile.TemporaryDirectory() as folder:
