@@ -13,6 +13,7 @@ STRAIGHT = 0.1  # degrees; less is rounding
 STEEPEST = 35.0  # degrees; gantries tilt by 30 at most
 TAG = 1.0  # degrees by which GantryDetectorTilt may differ from what the slices' places say
 UNEVEN = 0.1  # mm by which a slice may leave the line of the others
+ROUNDING = 0.01  # pixels
 AIR, LEAST = -1000.0, -1024.0  # HU: air, and what below it is padding
 
 
@@ -65,8 +66,8 @@ def straightened(slices: Array, shift: Array, fill: float = AIR) -> tuple[Array,
 
     slices = np.where(slices < LEAST, fill, slices)
     moves = np.arange(len(slices))[:, None] * shift[::-1]  # (Z, 2): rows, columns
-    first = np.ceil(-moves.min(0)).astype(int)
-    last = np.ceil(moves.max(0)).astype(int)
+    first = np.ceil(-moves.min(0) - ROUNDING).astype(int)
+    last = np.ceil(moves.max(0) - ROUNDING).astype(int)
     shape = tuple(np.array(slices.shape[1:]) + first + last)
     straight = [
         ndimage.affine_transform(

@@ -36,16 +36,23 @@ def found_poses(
 
     images, heads: of the reference and of the moving image, the heads on cubes of 4 mm.
     """
-    fine = [cubes(image, COARSE) for image in images]
-    rough = [cubes(image, COARSEST) for image in fine]
+    fixed, moving = (cubes(image, COARSE) for image in images)
+    rough = cubes(fixed, COARSEST), cubes(moving, COARSEST)
     around = _grown(heads[0])
-    figure = Similarity(*rough, around, seed, 3000, share_of_overlap=True)
+    figure = Similarity(rough[0], rough[1], around, seed, 3000, share_of_overlap=True)
     start = _kept(sorted(_lattice(heads), key=figure, reverse=True), figure.points[::30])
-    poses = _climbed(start, figure, (14.0, 7.0))
-    figure = Similarity(*fine, around, seed, 6000, share_of_overlap=True)
-    poses = _climbed(poses[:CLIMBED_ON], figure, (8.0, 4.0))
+    poses = climbed(start, figure, (14.0, 7.0))
+    figure = Similarity(fixed, moving, around, seed, 6000, share_of_overlap=True)
+    poses = climbed(poses[:CLIMBED_ON], figure, (8.0, 4.0))
     # the share of overlap draws the last millimetres towards where more is covered
-    return _climbed(poses, Similarity(*fine, heads[0], seed, 10_000), (4.0,))
+    return climbed(poses, Similarity(fixed, moving, heads[0], seed, 10_000), (4.0,))
+
+
+def climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) -> list[Array]:
+    """Each pose after a climb of each step (mm and degrees), by the figure, the best first."""
+    for step in steps:
+        poses = [_climb(pose, figure, step) for pose in poses]
+    return sorted(poses, key=figure, reverse=True)
 
 
 def _lattice(heads: Sequence[nib.Nifti1Image]) -> Iterator[Array]:
@@ -69,13 +76,6 @@ def _kept(poses: Sequence[Array], points: Array) -> list[Array]:
         if len(kept) == KEPT:
             break
     return kept
-
-
-def _climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) -> list[Array]:
-    """Each pose after a climb of each step (mm and degrees), the best first."""
-    for step in steps:
-        poses = [_climb(pose, figure, step) for pose in poses]
-    return sorted(poses, key=figure, reverse=True)
 
 
 def _climb(pose: Array, figure: Similarity, step: float) -> Array:

@@ -67,6 +67,7 @@ LEVELS: dict[str, Any] = {
     "aff_smoothing_sigmas": (1, 0),
     "aff_iterations": (100, 50),
 }
+LOST = 0.95  # of the similarity of ANTs' start; a pose of less is no refinement of it
 SAMPLES = 40_000  # points in the head at which the quality is measured
 
 
@@ -138,8 +139,9 @@ def register(
 
     The pose is sought from afar by :func:`any2all_data.pose_search.found_poses`, and refined by
     ANTs, which maximises Mattes' mutual information over the head of the reference on the images'
-    own resolution (cubes of at least 1 mm, cubic splines). Of what was found and of the pose that
-    the scanner gives, that with the largest normalised mutual information is taken. ``grid`` is an
+    own resolution (cubes of at least 1 mm, cubic splines). It starts from the pose of the largest
+    normalised mutual information, of those found and the one that the scanner gives, and what it
+    comes to is left where it has clearly less than that. ``grid`` is an
     image of the reference's space (see :func:`reference_grid`), of which only the affine and the
     shape count. ``modalities``: of the moving image and of the reference. Values outside what was
     scanned are the image's least. One and the same seed gives the same bytes with one thread, which
@@ -154,7 +156,8 @@ def register(
     poses = found_poses(pair.images, pair.heads, seed)
     figure = pair.similarity(seed)
     best = max((np.eye(4), *poses), key=figure)
-    matrix = max((best, _refined(pair, best, seed)), key=figure)
+    refined = _refined(pair, best, seed)
+    matrix = refined if figure(refined) >= LOST * figure(best) else best
     image = resampled(moving, matrix @ grid.affine, grid.shape, grid.affine)
     return Registered(image, matrix, figure.quality(matrix))
 
