@@ -22,7 +22,7 @@ HEIGHTS = tuple(range(-60, 61, 15))
 TURNS = tuple(product((-20, 0, 20), (-12, 0, 12), (-20, 0, 20)))
 """Degrees about x (nodding), y and z."""
 AIR = 4  # cubes of 4 mm around the head, whose outline counts as well
-KEPT, CLIMBED_ON = 8, 3
+KEPT, CLIMBED_ON = 8, 4
 APART = 12.0  # mm, of the poses that are kept
 EVALUATIONS = 150  # a climb
 
@@ -40,10 +40,12 @@ def found_poses(
     rough = cubes(fixed, COARSEST), cubes(moving, COARSEST)
     around = _grown(heads[0])
     figure = Similarity(rough[0], rough[1], around, seed, 3000, share_of_overlap=True)
-    start = _kept(sorted(_lattice(heads), key=figure, reverse=True), figure.points[::30])
-    poses = climbed(start, figure, (14.0, 7.0))
+    plain = [rigid_move(shift, np.zeros(3), np.zeros(3)) for shift in _shifts(heads, (0,))]
+    ranked = sorted(_lattice(heads), key=figure, reverse=True)
+    poses = climbed([*plain, *_kept(ranked, figure.points[::30])], figure, (14.0, 7.0))
     figure = Similarity(fixed, moving, around, seed, 6000, share_of_overlap=True)
-    poses = climbed(poses[:CLIMBED_ON], figure, (8.0, 4.0))
+    best = sorted(poses, key=figure, reverse=True)[:CLIMBED_ON]  # wrong ones look good when blurred
+    poses = climbed(best, figure, (8.0, 4.0))
     # the share of overlap draws the last millimetres towards where more is covered
     return climbed(poses, Similarity(fixed, moving, heads[0], seed, 10_000), (4.0,))
 
@@ -55,14 +57,20 @@ def climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) 
     return sorted(poses, key=figure, reverse=True)
 
 
+def _shifts(heads: Sequence[nib.Nifti1Image], heights: Sequence[float]) -> list[Array]:
+    """As the scanner has them, and head on head at these heights, mm."""
+    here, there = (_centre(head) for head in heads)
+    return [np.zeros(3), *(there - here + (0, 0, height) for height in heights)]
+
+
 def _lattice(heads: Sequence[nib.Nifti1Image]) -> Iterator[Array]:
-    """As the scanner has them, and head on head at several heights; each turned about the head."""
-    here, there = (
-        apply_affine(head.affine, np.argwhere(np.asarray(head.dataobj)).mean(0)) for head in heads
-    )
-    shifts = [np.zeros(3), *(there - here + (0, 0, height) for height in HEIGHTS)]
-    for shift, turn in product(shifts, TURNS):
-        yield rigid_move(shift, np.array(turn, float), here)
+    """Each of the shifts with each of the turns about the head."""
+    for shift, turn in product(_shifts(heads, HEIGHTS), TURNS):
+        yield rigid_move(shift, np.array(turn, float), _centre(heads[0]))
+
+
+def _centre(head: nib.Nifti1Image) -> Array:
+    return np.asarray(apply_affine(head.affine, np.argwhere(np.asarray(head.dataobj)).mean(0)))
 
 
 def _kept(poses: Sequence[Array], points: Array) -> list[Array]:

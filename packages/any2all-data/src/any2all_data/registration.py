@@ -93,8 +93,8 @@ class _Pair:
     heads: tuple[nib.Nifti1Image, nib.Nifti1Image]
     settings: _Settings
 
-    def similarity(self, seed: int) -> Similarity:
-        return Similarity(*self.images, self.heads[0], seed, SAMPLES)
+    def similarity(self, seed: int, share_of_overlap: bool = False) -> Similarity:
+        return Similarity(*self.images, self.heads[0], seed, SAMPLES, share_of_overlap)
 
 
 def reference_grid(
@@ -154,12 +154,12 @@ def register(
     """
     pair = _pair(moving, reference, modalities)
     poses = found_poses(pair.images, pair.heads, seed)
-    figure = pair.similarity(seed)
+    figure = pair.similarity(seed, share_of_overlap=True)
     best = max((np.eye(4), *poses), key=figure)
     refined = _refined(pair, best, seed)
     matrix = refined if figure(refined) >= LOST * figure(best) else best
     image = resampled(moving, matrix @ grid.affine, grid.shape, grid.affine)
-    return Registered(image, matrix, figure.quality(matrix))
+    return Registered(image, matrix, pair.similarity(seed).quality(matrix))
 
 
 def registration_quality(
