@@ -1,8 +1,10 @@
 """Registration to T1 against the transforms that came with the scans, and what the quality tells.
 
     python bench/registration.py RAW [--repeat 3]
+    python bench/registration.py --virtual FOLDER [--people 3,5,8]
 
-RAW: a folder a patient with <study>_T1W, _T2W and _FLAIR.nii.gz and ITK text transforms
+The second is of virtual people: see registration_grid.py. RAW: a folder a patient with
+<study>_T1W, _T2W and _FLAIR.nii.gz and ITK text transforms
 <study>_<modality>_intrastudy_to_FLAIR.txt (open_ms/raw). Those are affine and map a point of FLAIR
 to the point of the modality, both LPS, as ITK resamples. A rigid pose cannot follow their scaling
 and shear: "rigid part" is the rigid pose nearest to them over the head, "floor" how far it is off.
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import registration_grid
 from any2all_data.registration import (
     QUALITY_THRESHOLD,
     head_mask,
@@ -69,10 +72,22 @@ def moved(mm: float, degrees: float, centre: np.ndarray, seed: int) -> np.ndarra
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("raw", type=Path)
+    arguments.add_argument("raw", type=Path, nargs="?")
+    arguments.add_argument("--virtual", type=Path, metavar="FOLDER", help="keeps what is done")
+    arguments.add_argument("--people", default="3,5,8", help="seeds of virtual people")
+    arguments.add_argument("--modalities", default="CT,PET")
     arguments.add_argument("--repeat", type=int, default=1)
     arguments.add_argument("--no-quality", action="store_true", help="only the displacements")
     options = arguments.parse_args()
+    if options.virtual is not None:
+        people = [int(seed) for seed in options.people.split(",")]
+        wrong = not options.no_quality
+        registration_grid.run(options.virtual, people, options.modalities.split(","), wrong)
+    if options.raw is not None:
+        against_shipped(options)
+
+
+def against_shipped(options: argparse.Namespace) -> None:
     patients = sorted(path for path in options.raw.iterdir() if path.is_dir())
     print("patient modality | shipped | rigid part | floor | quality | seconds | between seeds")
     for number, patient in enumerate(patients):

@@ -14,6 +14,7 @@ import pytest
 from any2all_data.dicom import Series, find_series, read_series, unit_of
 from any2all_data.suv import suv_factor
 from any2all_operators import UserError
+from nibabel.affines import apply_affine
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
@@ -271,12 +272,22 @@ def test_series_of_two_volumes_is_split(tmp_path: Path, keyword: str, values: An
     assert [read_series(s).shape for s in series] == [(COLUMNS, ROWS, 4)] * 2
 
 
-def tilted() -> list[Dataset]:
-    """Slices moved along their column as they go up."""
-    images = stack()
+HOUNSFIELD = {"modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
+
+
+def tilted(step: float = 0.8, count: int = SLICES, **tags: Any) -> list[Dataset]:
+    """Slices moved along their column as they go up, ``step`` mm each."""
+    images = stack(count, **tags)
     for number, dataset in enumerate(images):
-        moved = np.array(dataset.ImagePositionPatient, float) + 0.8 * number * oblique()[1]
+        moved = np.array(dataset.ImagePositionPatient, float) + step * number * oblique()[1]
         dataset.ImagePositionPatient = [round(float(x), 6) for x in moved]
+    return images
+
+
+def unevenly_tilted() -> list[Dataset]:
+    images = tilted(**HOUNSFIELD)
+    moved = np.array(images[2].ImagePositionPatient, float) + 0.3 * oblique()[1]
+    images[2].ImagePositionPatient = [round(float(x), 6) for x in moved]
     return images
 
 
@@ -298,8 +309,15 @@ def with_tags(count: int = SLICES, **tags: Any) -> Callable[[], list[Dataset]]:
 
 
 REFUSED: dict[str, tuple[Callable[[], list[Dataset]], str]] = {
-    "tilted": (tilted, "gantry tilt: slices are stacked 14.9° off their normal"),
+    "tilted MR": (tilted, "gantry tilt: slices are stacked 14.9° off their normal"),
     "tilt tag": (with_tags(GantryDetectorTilt=12), "GantryDetectorTilt 12.0°"),
+    "tilt tag of CT": (with_tags(**HOUNSFIELD, GantryDetectorTilt=12), "stacked 0.0° off"),
+    "other tilt in the tag": (
+        lambda: tilted(**HOUNSFIELD, GantryDetectorTilt=-20),
+        "stacked 14.9° off their normal, GantryDetectorTilt 20.0°",
+    ),
+    "too steep": (lambda: tilted(2.4, **HOUNSFIELD), "stacked 38.7° off their normal; expected"),
+    "shifted unevenly": (unevenly_tilted, "gantry tilt: slices are shifted unevenly"),
     "one missing": (
         lambda: [d for k, d in enumerate(stack(6)) if k != 2],
         "missing slices: 1 (increments of 3 to 6 mm)",
@@ -345,11 +363,45 @@ def test_refused_by_name(tmp_path: Path, case: str) -> None:
     assert "ecret" not in message
 
 
+@pytest.mark.parametrize(("step", "tag"), [(0.8, -15.0), (-1.1, None)])
+def test_a_tilted_gantry_is_straightened(tmp_path: Path, step: float, tag: float | None) -> None:
+    """A smooth object is where the headers say; what no slice covers is air, and so is padding."""
+    count = 10
+    row, column, normal = oblique()
+    images = tilted(step, count, **HOUNSFIELD, GantryDetectorTilt=tag)
+    across, down = np.meshgrid(np.arange(COLUMNS) * SPACING[1], np.arange(ROWS) * SPACING[0])
+
+    def object_at(points: np.ndarray) -> np.ndarray:
+        return 100 + 10 * points @ row + 8 * points @ column + 5 * points @ normal  # HU, x in LPS
+
+    for dataset in images:
+        place = np.array(dataset.ImagePositionPatient, float)
+        points = place + across[..., None] * row + down[..., None] * column
+        stored = np.round(object_at(points)) + 2048
+        assert stored.min() > 1024
+        if dataset.InstanceNumber == 5:
+            stored[:2, :2] = 0
+        dataset.PixelData = stored.astype(np.uint16).tobytes()
+        dataset.RescaleIntercept = -2048
+    image = read_series(only(save(tmp_path, images)))
+    array, affine = np.asarray(image.dataobj), image.affine
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    assert array.shape == (COLUMNS, ROWS + round(np.ceil(abs(step) * (count - 1) / 1.5)), count)
+    voxels = np.moveaxis(np.indices(array.shape), 0, -1)
+    points = apply_affine(np.diag([-1.0, -1, 1, 1]) @ affine, voxels)
+    inside = array > -900
+    assert inside.mean() > 0.7
+    interior = inside & (np.roll(inside, 1, 1) & np.roll(inside, -1, 1))
+    assert np.abs(array - object_at(points))[interior].max() < 1.5
+    assert np.unique(array[~inside]) == [-1000]
+
+
 def test_the_rest_goes_on(tmp_path: Path) -> None:
     """Files that are no DICOM are passed over, damaged ones named, copies taken once."""
     save(tmp_path / "a", stack(uid="1.2.5"))
     save(tmp_path / "copy", stack(uid="1.2.5"))
-    save(tmp_path / "tilted", tilted())
+    save(tmp_path / "tilted", tilted())  # no CT
     (tmp_path / "notes.txt").write_text("DICM is not at its place")
     (tmp_path / "DICOMDIR").write_bytes(b"")
     (tmp_path / "cut.dcm").write_bytes((tmp_path / "a" / "000").read_bytes()[:300])

@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from any2all_data.derived import Derived, write_derived
-from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.dicom import Series, find_series, read_series, unit_of
 from any2all_data.normalise import Range
 from any2all_operators import UserError
 
@@ -43,16 +43,18 @@ def find_reference(known: PatientMeasurement, folder: Path | None) -> Series:
 
 
 def _check_place(known: PatientMeasurement, series: Series, folder: Path) -> None:
-    from any2all_data.registration import QUALITY_THRESHOLD, registration_quality
+    from any2all_data.registration import quality_threshold, registration_quality
 
     name, volume = next(iter(known.volumes.items()))
     image = nib.Nifti1Image(volume.slices.transpose(2, 1, 0), volume.affine)
-    quality = registration_quality(read_series(series), image, np.eye(4))
-    if quality < QUALITY_THRESHOLD:
+    shown = {"HU": "CT", "SUV g/ml": "PET"}.get(unit_of(series), "MR")
+    pair = (shown, name)
+    quality = registration_quality(read_series(series), image, np.eye(4), modalities=pair)
+    if quality < quality_threshold(pair):
         raise UserError(
             f"--dicom-from {folder}: it does not lie where the input's {name} does (agreement "
-            f"{quality:.2f}, expected {QUALITY_THRESHOLD} or more); give the series that the input "
-            "was registered to"
+            f"{quality:.2f}, expected {quality_threshold(pair)} or more); give the series that the "
+            "input was registered to"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from any2all_data.registration import QUALITY_THRESHOLD
+from any2all_data.registration import quality_threshold
 from any2all_data.store import Entry
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
@@ -86,10 +86,11 @@ def _caption(name: str, entry: Entry, place: int, measured: int) -> str:
     if not place:
         return f"{name}  (its edges are red below)"
     quality = entry.aside.get(name, entry.quality.get(name))
+    threshold = quality_threshold((name, entry.reference))
     said = (
         "not registered: on one grid, or as scanned"
         if quality is None
-        else (f"registration quality {quality:.2f}, set aside below {QUALITY_THRESHOLD:g}")
+        else f"registration quality {quality:.2f}, set aside below {threshold:g}"
     )
     return f"{name}  {said}" + ("  SET ASIDE" if name in entry.aside else "")
 

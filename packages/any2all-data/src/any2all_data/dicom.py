@@ -20,7 +20,9 @@ from any2all_data.dicom_headers import MOMENTS, flat, quiet, read_header
 from any2all_data.dicom_layout import layout
 from any2all_data.dicom_pixels import padding, stored
 from any2all_data.files import is_nifti, tree, unread
+from any2all_data.gantry import slice_shift, straightened
 from any2all_data.grid import VoxelGrid
+from any2all_data.normalise import Array
 from any2all_data.scan import background
 from any2all_data.suv import suv_factor
 
@@ -98,10 +100,12 @@ def read_series(series: Series) -> nib.Nifti1Image:
 
     Values are physical (see :func:`unit_of`): the slope and intercept of each frame applied, PET
     scaled by :func:`suv_factor`, padding as background (air in CT). Geometry is highdicom's: slices
-    sorted along their normal, at even distances, DICOM's LPS turned to RAS.
+    sorted along their normal, at even distances, DICOM's LPS turned to RAS. A CT of a tilted gantry
+    is put on a straight grid.
 
-    Raises UserError naming the folder and SeriesNumber, and the reason: gantry tilt, missing
-    slices, uneven increments, mixed orientations, not a volume (and why), a missing tag, damaged.
+    Raises UserError naming the folder and SeriesNumber, and the reason: gantry tilt of what is no
+    CT, missing slices, uneven increments, mixed orientations, not a volume (and why), a missing
+    tag, damaged.
     """
     try:
         with quiet():
@@ -143,9 +147,12 @@ def _read(series: Series) -> nib.Nifti1Image:
     if not np.isfinite(voxels).all():
         raise UserError("its rescaled values are not finite; export it again")
     first = headers[order.index(0)]
+    position = np.array(first.ImagePositionPatient, float)
+    if unit == "HU":
+        voxels, position = _straight(voxels, [headers[order.index(k)] for k in range(len(order))])
     volume = Volume.from_attributes(
         array=voxels,
-        image_position=first.ImagePositionPatient,
+        image_position=position.tolist(),
         image_orientation=first.ImageOrientationPatient,
         pixel_spacing=first.PixelSpacing,
         spacing_between_slices=spacing,
@@ -184,6 +191,22 @@ def _once(
             pairs = zip(alike[1:], others, strict=True)
             dropped |= {frame for frame, values in pairs if np.array_equal(values, first)}
     return [frame for frame in selected if frame not in dropped]
+
+
+def _straight(voxels: Array, headers: Sequence[Dataset]) -> tuple[Array, Array]:
+    """A CT's slices (Z, rows, columns) without gantry tilt, and where their first pixel lies, mm.
+
+    headers: in the order of the slices. Where a tilt moves no slice by half a pixel nothing is
+    done.
+    """
+    positions = np.array([h.ImagePositionPatient for h in headers], float)
+    row, column = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
+    rows, columns = (float(x) for x in headers[0].PixelSpacing)  # between rows, between columns
+    shift = slice_shift(positions, row, column, None) / (columns, rows)
+    if np.abs(shift).max() * (len(headers) - 1) < 0.5:
+        return voxels, positions[0]
+    straight, (left, above) = straightened(voxels, shift)
+    return straight, positions[0] - left * columns * row - above * rows * column
 
 
 def _check_hounsfield(headers: Sequence[Dataset]) -> None:

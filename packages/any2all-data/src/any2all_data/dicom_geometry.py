@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from any2all_operators import UserError
 
+from any2all_data.gantry import STRAIGHT, slice_shift, tilt
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -83,15 +85,15 @@ def stacked(headers: Sequence[Dataset]) -> tuple[float, list[int]]:
     if gaps.min() < 1e-3 * max(gaps.max(), 1e-3):
         raise UserError("not a volume: slices side by side in one plane")
     reasons = []
-    tilts = [abs(float(h.get("GantryDetectorTilt") or 0)) for h in headers]
+    tags = [abs(float(h.get("GantryDetectorTilt") or 0)) for h in headers]
     spacing, order = get_volume_positions(placed, orientation, rtol=np.inf)
-    if spacing is None or max(tilts) > 0.1:
-        ends = positions[[np.argmin(positions @ normal), np.argmax(positions @ normal)]]
-        span = ends[1] - ends[0]
-        angle = np.degrees(np.arccos(min(1.0, abs(span @ normal) / np.linalg.norm(span))))
+    if headers[0].get("Modality") == "CT":
+        by_height = positions[np.argsort(positions @ normal)]
+        slice_shift(by_height, row, column, max(tags))
+    elif spacing is None or max(tags) > STRAIGHT:
         reasons.append(
-            f"gantry tilt: slices are stacked {angle:.1f}° off their normal"
-            + (f", GantryDetectorTilt {max(tilts):.1f}°" if max(tilts) > 0.1 else "")
+            f"gantry tilt: slices are stacked {tilt(positions, normal):.1f}° off their normal"
+            + (f", GantryDetectorTilt {max(tags):.1f}°" if max(tags) > STRAIGHT else "")
         )
     if len(headers) < LEAST_SLICES:
         reasons.append(f"missing slices: there are {len(headers)}; expected {LEAST_SLICES} or more")

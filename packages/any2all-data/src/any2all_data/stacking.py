@@ -111,7 +111,7 @@ def _entry(
     failed: Failed,
 ) -> Entry:
     quality = {name: p.quality for name, p in used.items() if p.quality is not None}
-    aside = {name: q for name, q in quality.items() if _doubtful(q)}
+    aside = {name: q for name, q in quality.items() if _doubtful(q, (name, reference.name))}
     notes = [NOT_DEFACED]
     for name, placed in used.items():
         notes += [f"{name}: {note}" for note in placed.notes]
@@ -181,7 +181,7 @@ def _grid(image: Image, name: str, settings: CohortSettings) -> Image:
     if tall > TALLEST:
         raise UserError(f"{name} is {tall:g} mm tall; expected at most {TALLEST:g}")
     count = max(1, round(tall / settings.spacing[2]))
-    return reference_grid(image, settings.spacing, (width, height, count))
+    return reference_grid(image, settings.spacing, (width, height, count), name)
 
 
 def _first_placed(
@@ -196,7 +196,7 @@ def _first_placed(
 
     What is wrong with those before it is added to ``failed``.
     """
-    doubtful: list[_Placed] = []
+    pair, doubtful = (name, reference.name), list[_Placed]()
     for index, source in enumerate(candidates):
         if index in failed or len(doubtful) == MOST_DOUBTFUL:
             continue
@@ -207,7 +207,7 @@ def _first_placed(
         except UserError as error:
             failed[index] = str(error)
             continue
-        if placed.quality is None or not _doubtful(placed.quality):
+        if placed.quality is None or not _doubtful(placed.quality, pair):
             return placed
         doubtful.append(placed)
         failed[index] = f"its registration is doubtful, quality {placed.quality:.2f}"
@@ -228,7 +228,8 @@ def _place(
     image, grid, quality, pose = scan.image, reference.grid, None, np.eye(4)
     height, width = settings.size
     if preparation.register and not same_grid(image, reference.image):
-        found = register(image, reference.image, grid, preparation.seed)
+        pair = (name, reference.name)
+        found = register(image, reference.image, grid, preparation.seed, pair)
         moved, quality, pose = found.image, round(found.quality, 4), found.matrix
     elif settings.spacing is None and same_grid(image, reference.image):
         moved = fitted(oriented(image), (width, height))
@@ -248,10 +249,10 @@ def _place(
     return _Placed(index, array, quality, scale, scan.notes, native)
 
 
-def _doubtful(quality: float) -> bool:
-    from any2all_data.registration import QUALITY_THRESHOLD
+def _doubtful(quality: float, modalities: tuple[str, str]) -> bool:
+    from any2all_data.registration import quality_threshold
 
-    return quality < QUALITY_THRESHOLD
+    return quality < quality_threshold(modalities)
 
 
 def _why_none(failed: Failed) -> str:
