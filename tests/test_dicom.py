@@ -383,7 +383,9 @@ def test_a_tilted_gantry_is_straightened(tmp_path: Path, step: float, tag: float
             stored[:2, :2] = 0
         dataset.PixelData = stored.astype(np.uint16).tobytes()
         dataset.RescaleIntercept = -2048
-    image = read_series(only(save(tmp_path, images)))
+    series = only(save(tmp_path, images))
+    assert any(f"tilted by {15 if step > 0 else 20}°" in said for said in series.warnings)
+    image = read_series(series)
     array, affine = np.asarray(image.dataobj), image.affine
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-6)

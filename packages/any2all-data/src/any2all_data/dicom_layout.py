@@ -15,14 +15,17 @@ FAR_APART = 1.9
 """Distance of slices over their thickness, from which on slices are missing."""
 WIDE = 1.4
 """The same, where InstanceNumber counts in steps as well."""
+LEAST_TILT = 0.5
+"""Degrees of a CT's gantry, from which on it is said."""
 
 
 def layout(
     places: Sequence[Place | None], tags: Sequence[Mapping[str, str]]
 ) -> tuple[VoxelGrid | None, tuple[str, ...]]:
-    """The grid of slices at ``places``, and a sentence where their distance shows that some lack.
+    """The grid of slices at ``places``, and sentences on what is unusual in how they lie.
 
-    Slices of a 3D series that are 9 mm apart and 3 mm thick are every third of it.
+    Slices of a 3D series that are 9 mm apart and 3 mm thick are every third of it; those of a CT
+    whose gantry was tilted do not lie along their normal.
     """
     known = [place for place in places if place is not None]
     sides = [number(tags[0], key) for key in ("Columns", "Rows")]
@@ -39,7 +42,13 @@ def layout(
     shape = (columns, rows, len(along), volumes)[: 3 + (volumes > 1)]
     grid = VoxelGrid(shape, (across, down, step))
     numbers = [number(tags[k], "InstanceNumber") for k in order]
-    return grid, _missing(step, number(tags[0], "SliceThickness"), numbers)
+    said = _missing(step, number(tags[0], "SliceThickness"), numbers)
+    tilt = _tilt([known[k] for k in order])
+    if tags[0].get("Modality") == "CT" and tilt > LEAST_TILT:
+        said += (
+            f"its gantry was tilted by {tilt:.0f}°; its slices are moved onto a straight grid",
+        )
+    return grid, said
 
 
 def _along(places: Sequence[Place]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -48,6 +57,15 @@ def _along(places: Sequence[Place]) -> np.ndarray[tuple[int], np.dtype[np.float6
     normal = np.cross(table[0, 3:6], table[0, 6:9])
     along: np.ndarray[tuple[int], np.dtype[np.float64]] = table[:, :3] @ normal
     return along
+
+
+def _tilt(places: Sequence[Place]) -> float:
+    """Degrees between the way from the first slice to the last and the first one's normal."""
+    table = np.array(places, float)
+    normal = np.cross(table[0, 3:6], table[0, 6:9])
+    way = table[-1, :3] - table[0, :3]
+    sine = np.linalg.norm(np.cross(way, normal)) / np.linalg.norm(way)
+    return float(np.degrees(np.arcsin(min(sine, 1.0))))
 
 
 def _missing(
