@@ -64,7 +64,7 @@ def _tilt(places: Sequence[Place]) -> float:
     table = np.array(places, float)
     normal = np.cross(table[0, 3:6], table[0, 6:9])
     way = table[-1, :3] - table[0, :3]
-    sine = np.linalg.norm(np.cross(way, normal)) / np.linalg.norm(way)
+    sine = float(np.linalg.norm(np.cross(way, normal)) / np.linalg.norm(way))
     return float(np.degrees(np.arcsin(min(sine, 1.0))))
 
 
