@@ -48,7 +48,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Frame:
-    """One image. ``place``: position (3) in mm; ``geometry``: orientation, size, spacing."""
+    """One image.
+
+    ``place``: position (3) in mm; ``directions``: of a row and a column (6); ``geometry``:
+    directions, size and spacing, rounded to be compared.
+    """
 
     path: Path
     index: int
@@ -57,6 +61,7 @@ class Frame:
     series: str
     person: Person
     place: tuple[float, ...] | None
+    directions: tuple[float, ...]
     geometry: Geometry
     values: Mapping[str, str]
 
@@ -67,12 +72,8 @@ class Frame:
 
     @property
     def lies(self) -> tuple[float, ...] | None:
-        """Position and orientation, nine numbers."""
-        if self.place is None:
-            return None
-        directions = self.geometry[0]
-        assert isinstance(directions, tuple)
-        return (*self.place, *directions)
+        """Position and directions, nine numbers."""
+        return None if self.place is None else (*self.place, *self.directions)
 
     @property
     def localizer(self) -> bool:
@@ -105,11 +106,24 @@ def frames_of(path: Path) -> Iterator[Frame]:
     person = Person(*(text(header.get(keyword)) for keyword in told))
     for index, frame in enumerate(list(flat(header))):
         place: tuple[float, ...] | None = None
+        directions: tuple[float, ...] = ()
         geometry: Geometry = ()
         if frame.get("ImagePositionPatient") and frame.get("ImageOrientationPatient"):
             place = tuple(round(float(x), 3) for x in frame.ImagePositionPatient)
+            directions = tuple(map(float, frame.ImageOrientationPatient))
             geometry = _geometry(frame)
-        yield Frame(path, index, image, study, series, person, place, geometry, _values(frame))
+        yield Frame(
+            path,
+            index,
+            image,
+            study,
+            series,
+            person,
+            place,
+            directions,
+            geometry,
+            _values(frame),
+        )
 
 
 def volumes(frames: Iterable[Frame]) -> Iterator[Volume]:
