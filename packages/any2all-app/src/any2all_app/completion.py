@@ -18,6 +18,7 @@ from any2all_operators import BlockDiagonal, UserError
 from torch import Tensor
 
 from any2all_app.copies import copy_is_nearer
+from any2all_app.folders import is_free
 from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, sampler_of
 from any2all_app.measurement import PatientMeasurement, measure_patient
 from any2all_app.observer import SILENT, Count, Observer
@@ -28,6 +29,7 @@ from any2all_app.report import (
     versions,
     write_draws,
     write_patient,
+    write_preview,
 )
 from any2all_app.trust import Trust, blended, scan_of, trust
 
@@ -246,19 +248,23 @@ class Completion:
         """In the order of the prior."""
         return self.measurement.operator.modalities
 
-    @cached_property
+    @property
     def images(self) -> dict[str, Array]:
         """{modality: (Z, H, W)}: the mean of the draws, in the units that its source has.
 
         A modality that was missing is in the prior's units: HU, SUV, or [0, 1] of MR. Row 0 is
         anterior, column 0 the patient's right, slice 0 the lowest.
         """
-        return physical_images(self.measurement, self.draws)[0]
+        return self._physical[0]
 
-    @cached_property
+    @property
     def std(self) -> dict[str, Array]:
         """{modality: (Z, H, W)}: the standard deviation of several draws, in the same units."""
-        return physical_images(self.measurement, self.draws)[1]
+        return self._physical[1]
+
+    @cached_property
+    def _physical(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        return physical_images(self.measurement, self.draws)
 
     def save(self, folder: str | Path, command: str = "") -> None:
         """Write <modality>.nii.gz, <modality>_std.nii.gz, preview.png and report.json.
@@ -267,7 +273,8 @@ class Completion:
         already.
         """
         folder = _empty(folder)
-        write_patient(folder, self.measurement, self.draws)
+        write_patient(folder, self.measurement, self.images, self.std)
+        write_preview(folder, self.measurement, self.draws.mean(0))
         _write_report(folder, self.report, command)
 
 
@@ -355,7 +362,7 @@ def _write_report(folder: Path, report: Mapping[str, Any], command: str) -> None
 
 def _empty(folder: str | Path) -> Path:
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UserError(f"{folder}: holds other results already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

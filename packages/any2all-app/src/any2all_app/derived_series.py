@@ -17,7 +17,7 @@ from any2all_app.completion import Completion
 from any2all_app.measurement import PatientMeasurement
 
 FIRST_NUMBER = 9001
-"""Of the series that are written: scanners don't count so far."""
+"""The first number of the series that are written: scanners don't count so far."""
 
 
 def find_reference(known: PatientMeasurement, folder: Path | None) -> Series:

@@ -24,6 +24,11 @@ class Folder:
     final: Path
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a folder can be written to without anything being written over: new, or empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 @contextmanager
 def finished_folder(output: Path | None) -> Iterator[Folder]:
     """A temporary folder beside ``output`` that takes its name when the block ends without error.
@@ -33,7 +38,7 @@ def finished_folder(output: Path | None) -> Iterator[Folder]:
     """
     try:
         final = _claim() if output is None else output.resolve()
-        if final.exists() and not (final.is_dir() and not any(final.iterdir())):
+        if not is_free(final):
             raise UserError(
                 f"--output {output}: holds other results already; choose another folder"
             )

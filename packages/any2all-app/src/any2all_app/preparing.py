@@ -80,13 +80,15 @@ class FoundPatients:
 
     ``sources``: all images of a patient; ``chosen``: those of each modality, the best first;
     ``keys``: pseudonyms, for good if ``kept``; ``groups``: {pseudonym: split}; ``modalities``:
-    those of the cohort; ``made``: the file of a new secret, and the secret.
+    those of the cohort; ``before``: {pseudonym: split} of who is in it already; ``made``: the file
+    of a new secret, and the secret.
     """
 
     sources: dict[Who, list[Source]]
     chosen: dict[Who, dict[str, tuple[Source, ...]]]
     keys: dict[Who, str]
     groups: dict[str, Split]
+    before: dict[str, Split]
     rules: list[Rule]
     modalities: tuple[str, ...]
     remarks: list[Remark]
@@ -158,6 +160,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
             for who in patients
         },
         groups=assigned(preparing.split, _everybody(chosen, secret), there),
+        before=there,
         rules=rules,
         modalities=names,
         remarks=remarks,
@@ -210,8 +213,6 @@ def prepare(
     """
     if preparing.reference not in found.modalities:
         raise UserError(without_reference(preparing.reference, found))
-    before = CohortStore.find(cohort)
-    there = splits_of(before.patients()) if before else {}
     if found.made:
         keep_salt(*found.made)
     try:
@@ -222,9 +223,7 @@ def prepare(
         raise
     plans = found.plans(preparing.reference)
     outcomes = _prepared(plans, cohort, preparing, preparing.preparation, observer)
-    if preparing.split == "auto":
-        _balance(store, outcomes, there)
-    store.fit()
+    _settle(store, outcomes, preparing, found.before)
     return outcomes
 
 
@@ -253,9 +252,7 @@ def prepare_virtual(
     store = _created(cohort, names, preparing, virtual=True)
     plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
     outcomes = _prepared(plans, cohort, preparing, Preparation(), observer)
-    if preparing.split == "auto":
-        _balance(store, outcomes, there)
-    store.fit()
+    _settle(store, outcomes, preparing, there)
     return outcomes
 
 
@@ -284,6 +281,18 @@ def _prepared(
         for said in _findings(outcome):
             observer.say(f"{outcome.patient} {said}")
     return sorted(outcomes, key=lambda outcome: outcome.patient)
+
+
+def _settle(
+    store: CohortStore,
+    outcomes: Sequence[Outcome],
+    preparing: Preparing,
+    before: Mapping[str, Split],
+) -> None:
+    """Balance the splits of who is new, where they are automatic, and fit what training needs."""
+    if preparing.split == "auto":
+        _balance(store, outcomes, before)
+    store.fit()
 
 
 def _findings(outcome: Outcome) -> list[str]:

@@ -24,7 +24,7 @@ from any2all_app.measurement import PatientMeasurement
 from any2all_app.preview import contact_sheet, preview
 
 LEAST_SQUARES_WEIGHT = 100.0
-"""Of the answer without a prior: argmin 100 ‖A x − y‖² + ‖x‖², for k-space CG-SENSE."""
+"""The weight of the answer without a prior, argmin 100 ‖A x − y‖² + ‖x‖²; of k-space CG-SENSE."""
 NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
 LARGE_RESIDUAL = 2.0
@@ -33,7 +33,7 @@ PACKAGES = ("core", "operators", "samplers", "data", "app")
 
 
 def versions() -> dict[str, str]:
-    """Of our packages, of every package that registers a plugin, of torch and of Python."""
+    """The versions of our packages, of all that register a plugin, of torch and of Python."""
     plugins = [plugin for group in GROUPS for plugin in list_plugins(group)]
     ours = {f"any2all-{name}": version(f"any2all-{name}") for name in PACKAGES}
     theirs = {plugin.distribution: plugin.version for plugin in plugins}
@@ -148,24 +148,27 @@ def physical_images(
     return means, stds
 
 
-def write_patient(folder: Path, known: PatientMeasurement, results: Tensor) -> None:
-    """NIfTI of the mean and, of several draws, the standard deviation; and the preview.
-
-    A PET in SUV has a sidecar that says so.
-    """
+def write_patient(
+    folder: Path,
+    known: PatientMeasurement,
+    means: Mapping[str, Array],
+    stds: Mapping[str, Array],
+) -> None:
+    """NIfTI of what :func:`physical_images` gives. A PET in SUV has a sidecar that says so."""
     like = next(iter(known.volumes.values()), None)
-    means, stds = physical_images(known, results)
-    for file, image in (means | {f"{name}_std": std for name, std in stds.items()}).items():
+    for file, image in ({**means} | {f"{name}_std": std for name, std in stds.items()}).items():
         if like is None:
             write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
         else:
             write_volume(folder / f"{file}.nii.gz", image, like, known.asked.start)
     if known.units.get("PET") == UNITS["PET"]:
         write_suv_sidecar(folder / "PET.nii.gz")
+
+
+def write_preview(folder: Path, known: PatientMeasurement, mean: Tensor) -> None:
+    """``preview.png`` of the mean (B, M, H, W) of the draws."""
     measurement = Measurement(known.operator, known.data)
-    preview(measurement, results.mean(0), known.truth, known.source, known.note).save(
-        folder / "preview.png"
-    )
+    preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:

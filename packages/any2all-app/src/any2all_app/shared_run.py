@@ -12,7 +12,7 @@ from typing import Any
 from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 
-from any2all_app.folders import write_text
+from any2all_app.folders import is_free, write_text
 
 RUN = "run.json"
 
@@ -78,7 +78,7 @@ def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:
                     f"--resume: the run in {output} has {name} = {was.get(name)}, given was {value}"
                 )
         return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if not is_free(output):
         raise UserError(
             f"--output {output}: holds other results already; choose another folder, or --resume"
         )

@@ -13,7 +13,7 @@ import torch
 from any2all_core.checkpoint import BEST, begun, prepare_output
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, PriorSettings, write_settings
+from any2all_core.prior import DiffusionPrior, PriorSettings, read_json, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import Progress
@@ -197,9 +197,9 @@ def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
     last = DiffusionPrior.load(output)
     settings = judged = _judged(last, check)
     write_settings(judged, output)
-    best = DiffusionPrior.load(output / BEST)
-    if best.settings.training["steps"] != last.settings.training["steps"]:
-        settings = _judged(best, check)
+    best = read_json(output / BEST / "prior.json")
+    if best["training"]["steps"] != last.settings.training["steps"]:
+        settings = _judged(DiffusionPrior.load(output / BEST), check)
     write_settings(settings, output / BEST)
     return judged.training["missing"]
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from any2all_app.folders import write_text
+from any2all_app.folders import is_free, write_text
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from rich.console import Console
@@ -49,12 +49,13 @@ def _sheets(store: CohortStore, folder: Path) -> None:
     """A contact sheet a patient, with the reference's edges, and a sheet of histograms."""
     from any2all_cli.qc import alignment_sheet, histograms, index
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UserError(f"{folder}: there already, and not an empty folder; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
     stacks, kept = {}, store.normalisation()
     entries = store.patients()
-    for patient, page in pages(entries).items():
+    numbers = pages(entries)
+    for patient, page in numbers.items():
         entry = entries[patient]
         there = (*entry.present, *entry.aside)
         shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
@@ -69,8 +70,7 @@ def _sheets(store: CohortStore, folder: Path) -> None:
         sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1))
         sheet.save(folder / f"{patient}.png")
     histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
-    numbers = {patient: pages(entries)[patient] for patient in stacks}
-    write_text(folder / "index.html", index(numbers))
+    write_text(folder / "index.html", index({patient: numbers[patient] for patient in stacks}))
     Console(stderr=True).print(
         f"{len(stacks)} contact sheets, index.html with all of them, histograms.png in {folder}"
     )

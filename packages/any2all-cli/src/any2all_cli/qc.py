@@ -21,9 +21,9 @@ PER_MM = 3
 AROUND = 8.0
 """mm shown around the head."""
 HEAD = 0.05
-"""Of full scale, above which a pixel is in the head."""
+"""A pixel above this share of full scale is in the head."""
 EDGE_QUANTILE = 0.88
-"""Of the gradient's magnitude: above it a pixel of the reference may be an edge."""
+"""A pixel of the reference may be an edge above this quantile of the gradient's magnitude."""
 STEEP = 0.02
 """Gradient of an edge at least, in the logarithm of the intensity, a pixel."""
 SMOOTH = 0.7

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 MOST_ROWS = 40
-"""Of a table; those with something to look at come first then."""
+"""A table has so many rows at most; of more patients those to look at come first."""
 WIDTH = 140
 """Columns where the output is no terminal."""
 
