@@ -1,0 +1,26 @@
+"""Scans of an image that has a phase."""
+
+from __future__ import annotations
+
+import torch
+from any2all_core.testing import phantom
+from any2all_data import KSpace
+from any2all_data.phase import SimulatedPhase
+from torch import Tensor
+
+SIZE = 48
+
+
+NOISE = 0.004
+
+
+def images() -> Tensor:
+    """(2, H, W) in [0, 1]."""
+    return torch.from_numpy(phantom(SIZE, 2) / 195).permute(2, 0, 1)
+
+
+def simulation(kind: str, noise: float = NOISE) -> tuple[SimulatedPhase, Tensor]:
+    recipe = KSpace(phase=kind, acceleration=3, acs_lines=14, coils=6, noise_std=noise)
+    operator = recipe.build(SIZE, SIZE)
+    assert isinstance(operator, SimulatedPhase)
+    return operator, operator.measure(images(), [torch.Generator().manual_seed(k) for k in (1, 2)])

@@ -1,0 +1,247 @@
+"""Plugins as strangers install them: real wheels, in an environment that was empty."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/write-a-plugin.md").read_text()
+EXAMPLES = ROOT / "examples/plugins"
+
+Shell = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A shell in a new virtual environment where pip finds this repository's packages."""
+    folder = tmp_path_factory.mktemp("stranger")
+    wheels = folder / "wheels"
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels)]
+    build += ["--no-build-isolation"]
+    sources = sorted((ROOT / "packages").iterdir()) + sorted(EXAMPLES.iterdir())
+    subprocess.run(
+        build + [str(s) for s in sources if (s / "pyproject.toml").exists()],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    (folder / "constraints.txt").write_text("torch==2.13.0\n")
+    hidden = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    environment |= {
+        "PATH": f"{folder / 'venv/bin'}:/usr/bin:/bin",
+        "PIP_FIND_LINKS": f"{wheels} {os.environ.get('PIP_FIND_LINKS', '')}".strip(),
+        "PIP_CONSTRAINT": str(folder / "constraints.txt"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_COMPILE": "1",  # of all that is installed little is imported
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+
+    def run(command: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, shell=True, cwd=cwd, env=environment, capture_output=True, text=True
+        )
+        assert (done.returncode == 0) == ok, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    run("pip install -q any2all-cli any2all-demo", folder)
+    return run
+
+
+def write_package(folder: Path, name: str, module: str, entry: str, depends: str = "") -> Path:
+    folder = folder / name
+    folder.mkdir()
+    stem = name.replace("-", "_")
+    (folder / f"{stem}.py").write_text(module)
+    (folder / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        f'[project]\nname = "{name}"\nversion = "1.0"\ndependencies = [{depends}]\n'
+        f'[project.entry-points."any2all.operators"]\n{entry} = "{stem}:Blur"\n'
+        f'[tool.hatch.build]\nonly-include = ["{stem}.py"]\n'
+    )
+    return folder
+
+
+@pytest.fixture
+def uninstalled_after(shell: Shell, tmp_path: Path):  # type: ignore[no-untyped-def]
+    names: list[str] = []
+    yield names.extend
+    shell(f"pip uninstall -q -y {' '.join(names)}", tmp_path)
+
+
+def test_the_page_is_followed_literally(shell: Shell, tmp_path: Path, uninstalled_after) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["any2all-stripes"])
+    files = re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```", PAGE, re.S | re.M)
+    commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.S | re.M)
+    assert len(files) == 2
+    assert len(commands) == 3
+    shell(commands[0], tmp_path)
+    for name, text in files:
+        (tmp_path / name).write_text(text)
+    described = shell(commands[1], tmp_path).stdout
+    assert "stripes: Every n-th column of the image is lost." in described
+    assert "every=3  (int)" in described
+    shell(commands[2], tmp_path)
+    report = json.loads((tmp_path / "restored/report.json").read_text())
+    flair = report["modalities"]["FLAIR"]
+    assert flair["options"] == {"every": 2, "noise_std": 0.01}
+    assert flair["score"]["psnr"] > flair["score_without_prior"]["psnr"] + 5
+    assert (tmp_path / "restored/preview.png").exists()
+    # as the page says: without the mask in its adjoint the check fails, and names whose it is
+    module = tmp_path / files[1][0]
+    module.write_text(module.read_text().replace("return self.forward(data)", "return data"))
+    again = "pip install -q hatchling && pip install -q --force-reinstall --no-deps"
+    again += " --no-build-isolation ./any2all-stripes"
+    shell(again, tmp_path)
+    found = shell("any2all plugins stripes --check --json", tmp_path, ok=False)
+    failed = [row for row in json.loads(found.stdout) if row["check"] != "ok"]
+    assert [row["distribution"] for row in failed] == ["any2all-stripes"]
+    assert "adjoint" in failed[0]["check"]
+    # the faster prox of the page is a prox
+    prox = re.search(r"^  ```python\n(.*?)^  ```", PAGE, re.S | re.M)
+    assert prox
+    extra = "\n".join("  " + line for line in prox[1].splitlines())
+    module.write_text(files[1][1] + "\n" + extra + "\n")
+    shell(again, tmp_path)
+    shell("any2all plugins stripes --check", tmp_path)
+
+
+def test_two_third_party_plugins_work_together(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["any2all-deblur", "any2all-euler"])
+    shell("pip install -q any2all-deblur any2all-euler", tmp_path)
+    shell(
+        "any2all sample --sampler euler --set steps=10 --modalities T1=clean,FLAIR=deblur:sigma=1.5"
+        " --simulate --slices 2 --output out",
+        tmp_path,
+    )
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["sampler"] == {"name": "euler", "steps": 10, "weight": 50.0}
+    assert report["versions"]["any2all-deblur"] == "0.1.0"
+    said = shell(
+        "any2all sample --modalities FLAIR=deblur:width=2 --output no", tmp_path, ok=False
+    ).stderr
+    assert "operator deblur has no option 'width'; its options: kind=gaussian" in said
+
+
+def test_every_example_installs_and_passes_its_check(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    names = sorted(folder.name for folder in EXAMPLES.iterdir())
+    assert len(names) == 7
+    uninstalled_after(names)
+    shell(f"pip install -q {' '.join(names)}", tmp_path)
+    rows = json.loads(shell("any2all plugins --check --json", tmp_path).stdout)
+    assert {row["distribution"] for row in rows} >= set(names)
+    shell(f"python {ROOT / 'tests/repository/example_physics.py'}", tmp_path)
+    shell(
+        "any2all sample --prior phantoms --modalities A=clean,B=superres:columns=4 --simulate"
+        " --set steps=20 --output out",
+        tmp_path,
+    )
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    b = report["modalities"]["B"]
+    assert b["score"]["psnr"] > b["score_without_prior"]["psnr"] + 3
+    for name in names:
+        code = next((EXAMPLES / name).rglob("any2all_*.py"), None)
+        if code is not None:
+            assert len(re.findall(r"^ *\S", code.read_text(), re.M)) <= 50
+
+
+def test_a_plugin_that_fails_to_import_is_named(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["lab-broken"])
+    package = write_package(tmp_path, "lab-broken", "raise RuntimeError('no licence')", "broken")
+    shell(f"pip install -q {package}", tmp_path)
+    assert "broken" in shell("any2all plugins", tmp_path).stdout
+    said = shell("any2all sample --modalities T1=broken", tmp_path, ok=False).stderr
+    assert "plugin 'broken' of lab-broken 1.0 fails to import (RuntimeError: no licence)" in said
+    checked = shell("any2all plugins broken --check --json", tmp_path, ok=False).stdout
+    assert "no licence" in json.loads(checked)[0]["check"]
+
+
+def test_two_plugins_of_one_name_are_told_apart(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["lab-one", "lab-two"])
+    module = (
+        "from dataclasses import dataclass\nfrom any2all_operators import Identity\n"
+        "@dataclass(frozen=True)\nclass Blur(Identity):\n    'Of {}.'\n    size: int = 1\n"
+    )
+    for name in ("lab-one", "lab-two"):
+        package = write_package(tmp_path, name, module.format(name), "blur")
+        shell(f"pip install -q {package}", tmp_path)
+    said = shell("any2all sample --modalities T1=blur", tmp_path, ok=False).stderr
+    assert "comes from 2 packages; say lab-one:blur or lab-two:blur" in said
+    assert "Of lab-two." in shell("any2all plugins lab-two:blur", tmp_path).stdout
+    shell(
+        "any2all sample --modalities T1=lab-two:blur:size=2 --slices 2 --set steps=2 --output o",
+        tmp_path,
+    )
+
+
+def test_pip_refuses_a_plugin_for_another_version(shell: Shell, tmp_path: Path) -> None:
+    package = write_package(tmp_path, "lab-old", "", "old", depends='"any2all-core>=0.9,<1"')
+    said = shell(f"pip install {package}", tmp_path, ok=False).stderr
+    assert "any2all-core<1,>=0.9" in said
+
+
+def test_a_network_of_monai_becomes_a_prior(
+    shell: Shell, tmp_path: Path, uninstalled_after
+) -> None:  # type: ignore[no-untyped-def]
+    uninstalled_after(["any2all-monai"])
+    shell("pip install -q any2all-monai", tmp_path)
+    (tmp_path / "make.py").write_text(
+        """
+import json, torch
+from monai.networks.nets import DiffusionModelUNet
+torch.manual_seed(0)
+arguments = {
+    "spatial_dims": 2, "in_channels": 2, "out_channels": 2, "channels": [32, 64],
+    "attention_levels": [False, True], "num_res_blocks": 1, "num_head_channels": 16,
+}
+network = DiffusionModelUNet(**arguments).eval()
+for parameter in network.parameters():  # the last layer begins at zero
+    torch.nn.init.normal_(parameter, std=0.1)
+x, t = torch.randn(2, 2, 32, 32), torch.tensor([3, 900])
+told = {"network_def": {"_target_": "DiffusionModelUNet", **arguments}}
+json.dump(told, open("network.json", "w"))
+torch.save(network.state_dict(), "model.pt")
+torch.save((x, t, network(x, t).detach()), "expected.pt")
+"""
+    )
+    (tmp_path / "compare.py").write_text(
+        """
+import torch
+from any2all_core import load_prior
+x, t, expected = torch.load("expected.pt")
+found = load_prior("prior", "float32").predict(x, t)
+assert expected.std() > 0.1
+assert torch.allclose(found, expected, atol=1e-4), (found - expected).abs().max()
+"""
+    )
+    shell("python make.py", tmp_path)
+    shell(
+        "any2all import monai model.pt --set config=network.json --modalities T1,CT"
+        " --image-size 32,32 --output prior",
+        tmp_path,
+    )
+    shell("python compare.py", tmp_path)
+    shell("any2all sample --prior prior --sampler ddpm --set steps=3 --output drawn", tmp_path)
+    said = shell(
+        "any2all import monai model.pt --modalities T1,CT --image-size 32,32 --output no",
+        tmp_path,
+        ok=False,
+    ).stderr
+    assert "with --set config=FILE" in said
