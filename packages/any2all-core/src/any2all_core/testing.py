@@ -85,9 +85,7 @@ def patient_volumes(
     return {name: phantom(size, depth, seed) for seed, name in enumerate(modalities)}
 
 
-def patient_stack(
-    modalities: Sequence[str] = MODALITIES, size: int = 32, depth: int = 4
-) -> Tensor:
+def patient_stack(modalities: Sequence[str] = MODALITIES, size: int = 32, depth: int = 4) -> Tensor:
     """Make the slices of the tiny patient, as operators, samplers and training take them.
 
     Returns
