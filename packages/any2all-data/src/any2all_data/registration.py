@@ -55,8 +55,8 @@ class _Settings:
 
 PAIRS = {
     "MR": _Settings(0.04, 10.0, 250_000),
-    "PET": _Settings(0.2, 10.0, 50_000),
-    "CT": _Settings(0.2, 0.0, 50_000),
+    "PET": _Settings(0.12, 10.0, 50_000),
+    "CT": _Settings(0.25, 0.0, 50_000),
 }
 """By what is in a pair, MR being anything but CT and PET; docs/registration.md. Skin slides over
 bone and its fat is displaced by the chemical shift, but what a CT shows best is the skull."""
