@@ -53,3 +53,10 @@ def test_unknown_device_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match=r"device 'nonsense' can't be used .* use auto, cpu"):
         choose_device("nonsense")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+def test_more_processes_than_gpus_share_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(UserError, match="device 'cuda:1' can't be used"):  # there is none here
+        choose_device("auto")

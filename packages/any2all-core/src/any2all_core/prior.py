@@ -225,7 +225,7 @@ class DiffusionPrior(nn.Module):
         prior = cls(unet, checked, None if checked.network == "diffusers" else config)
         # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
         where = choose_device(device)
-        avoid_cudnn_attention(where)
+        use_exact_kernels(where)
         prior.to(where, choose_dtype(precision, where.type))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
@@ -275,9 +275,13 @@ def weights_hash(folder: str | Path) -> str:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; ``auto``: this process' GPU, else the CPU. Raises UserError."""
+    """The device of a name; ``auto``: this process' GPU, else the CPU. Raises UserError.
+
+    Where there are more processes than GPUs, several share one.
+    """
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        gpus, rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
+        name = f"cuda:{rank % gpus}" if gpus else "cpu"
     try:
         torch.empty(0, device=name)
         return torch.device(name)
@@ -288,14 +292,16 @@ def choose_device(name: str = "auto") -> torch.device:
         ) from None
 
 
-def avoid_cudnn_attention(device: torch.device) -> None:
-    """Have this process take PyTorch's own attention on a GPU.
+def use_exact_kernels(device: torch.device) -> None:
+    """Have this process take kernels on a GPU that compute what they are asked for.
 
-    cuDNN's has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest level of a
-    U-Net of four levels for images of 128 x 128 (PyTorch bug 196678).
+    cuDNN's attention has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest
+    level of a U-Net of four levels for images of 128 x 128 (PyTorch bug 196678). Its convolutions
+    of float32 are in TF32 unless told otherwise, and their rounding depends on the batch.
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:

@@ -11,7 +11,7 @@ from any2all_operators import UserError
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from any2all_core.prior import DiffusionPrior, avoid_cudnn_attention
+from any2all_core.prior import DiffusionPrior, use_exact_kernels
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -48,7 +48,7 @@ class Weights:
             raise UserError("--shard: there is one process; start several with torchrun")
         if device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # tf32
-        avoid_cudnn_attention(device)
+        use_exact_kernels(device)
         self.prior, self._ema = prior, ema
         worker: Any = prior
         if self.sharded:
