@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from any2all_operators import Array, BlockDiagonal, Data, Measurement, UserError, Zero, as_tensor
@@ -16,6 +17,14 @@ from any2all_core.registry import find_plugin, make_plugin
 from any2all_core.sampler import Sampler
 
 HUB = "hf:"
+
+
+class Kept(Protocol):
+    """Batches that are done: (B, M, H, W) of the places of a range, on the CPU."""
+
+    def get(self, places: range) -> Tensor | None: ...
+
+    def put(self, places: range, stacks: Tensor) -> None: ...
 
 
 def load_prior(name: str | Path, precision: str = "auto", device: str = "auto") -> DiffusionPrior:
@@ -100,6 +109,7 @@ def reconstruct(
     through: float = 0.0,
     batch_size: int = 8,
     progress: Callable[[], None] | None = None,
+    kept: Kept | None = None,
 ) -> Tensor:
     """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) on the [0, 1] scale.
 
@@ -112,6 +122,8 @@ def reconstruct(
     ``through``: over so many slices of a volume the noise of a draw is alike (Noise.of_slices), so
     that what is invented in one goes on in the next. Each slice is drawn from the same distribution
     as without.
+    ``kept``: batches that an interrupted call of the same arguments has finished; they are not
+    drawn again, and what is drawn is handed to it batch by batch.
     Computed where the prior's weights are; operator and data may be anywhere.
     Source: arXiv 2602.08249.
     """
@@ -145,16 +157,20 @@ def reconstruct(
     operator = operator.to(device)
     given = {m: y.to(device) for m, y in given.items()}
     results = torch.empty(draws, slices, len(prior.modalities), height, width)
-    for places in _batches(draws * slices, batch_size):
+    for places in batches(draws * slices, batch_size):
+        target = results.view(-1, *results.shape[2:])[places.start : places.stop]
+        if kept is not None and (finished := kept.get(places)) is not None:
+            target.copy_(finished)
+            continue
         entries = [(ids[place % slices], place // slices) for place in places]
         shape = (len(prior.modalities), height, width)
         noise = Noise.of_slices(seed, entries, shape, device, through)
         index = torch.tensor([place % slices for place in places]).to(device)
         part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
         stack = draw(prior, part, noise, progress)
-        results.view(-1, *results.shape[2:])[places.start : places.stop] = project_onto_data(
-            part, stack
-        )
+        target.copy_(project_onto_data(part, stack))
+        if kept is not None:
+            kept.put(places, target)
     return results
 
 
@@ -195,6 +211,7 @@ def infer_shape(operator: BlockDiagonal, data: Data) -> tuple[int, int, int]:
     raise UserError("no modality has data; say shape=(slices, H, W) to draw images from nothing")
 
 
-def _batches(count: int, size: int) -> Iterator[range]:
+def batches(count: int, size: int) -> Iterator[range]:
+    """The places 0 ... count − 1 in parts of ``size``, the last of what is left."""
     for first in range(0, count, size):
         yield range(first, min(first + size, count))

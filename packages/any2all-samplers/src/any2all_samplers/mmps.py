@@ -74,7 +74,7 @@ class MMPS:
         solver = ReverseSDE(known, noise)
         x_t = known.begin(noise())
         for at, to in pairwise(known.path(self.steps, self.spacing)):
-            if known.guided and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA:
+            if self.is_guided(prior, known, at):
                 x0_tilde = self.expected(prior, guiding, known, x_t, at)
             else:
                 with torch.no_grad():
@@ -83,6 +83,18 @@ class MMPS:
             if progress:
                 progress()
         return (x_t + 1) / 2
+
+    def passes(self, prior: Prior, measurement: Measurement) -> int:
+        """One forward pass a step, and iterations + 1 backward where the data enters."""
+        known = Conditioning(prior, measurement)
+        path = known.path(self.steps, self.spacing)[:-1]
+        guided = sum(self.is_guided(prior, known, at) for at in path)
+        return self.steps + guided * (self.iterations + 1)
+
+    @staticmethod
+    def is_guided(prior: Prior, known: Conditioning, at: Sequence[int]) -> bool:
+        """Whether the data enters at these times."""
+        return bool(known.guided) and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA
 
     def expected(
         self,

@@ -52,6 +52,10 @@ class MPS:
         if not 0 <= self.zeta < math.inf:
             raise UserError(f"mps: zeta={self.zeta}, expected at least 0")
 
+    def passes(self, prior: Prior, measurement: Measurement) -> int:
+        """One forward pass a step, and one backward where there is data to be guided by."""
+        return self.steps * (2 if Conditioning(prior, measurement).guided else 1)
+
     def __call__(
         self,
         prior: Prior,
