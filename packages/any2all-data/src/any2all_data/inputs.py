@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
 
@@ -14,14 +16,24 @@ from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.files import is_nifti, tree
 from any2all_data.normalise import Array, Range, fixed_range
-from any2all_data.patient import AXES, Volume, modality_path, read_patient
+from any2all_data.one_grid import RESAMPLE, prepare_line
+from any2all_data.own_grid import OwnGrid, own_grid
+from any2all_data.patient import AXES, OtherGrid, Volume, read_volumes
+from any2all_data.patient_files import PatientFiles, find_images
 from any2all_data.people import differ
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
-from any2all_data.sources import Source, find_sources
+from any2all_data.scan import Scan
+from any2all_data.sources import Source, file_source, find_sources
 from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
+NO_GRID = (
+    "this prior does not say the voxel size that it was trained at; make a cohort with any2all "
+    "prepare, and give --input COHORT/PATIENT"
+)
+LISTED = 5
+"""Files that are named in a message, at most."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +42,30 @@ class Patient:
 
     volumes: {modality: volume}; missing: {modality: why it is not there} where more is known than
     that it isn't; reference: the DICOM series in whose space the grid lies, if it came from DICOM;
-    note: what has to be said of the patient wherever it is shown.
+    note: what has to be said of the patient wherever it is shown; own: the patient's own grid,
+    where the images were resampled and the results have to be brought back to it.
     """
 
     volumes: dict[str, Volume]
     missing: dict[str, str] = field(default_factory=dict)
     reference: Series | None = None
     note: str = ""
+    own: OwnGrid | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The images that a prior takes.
+
+    size: (H, W); normalisation, grid: as the prior keeps them, the grid as {"spacing": (x, y, z)
+    mm or None, "reference": modality, "bias_correct": whether N4 was applied}, or None where the
+    prior does not know it.
+    """
+
+    modalities: tuple[str, ...]
+    normalisation: Mapping[str, Mapping[str, Any]]
+    size: tuple[int, int]
+    grid: Mapping[str, Any] | None = None
 
 
 def open_patient(
@@ -46,76 +75,165 @@ def open_patient(
     size: tuple[int, int],
     grid: Mapping[str, Any] | None,
     trust_axes: bool = False,
+    resample: bool = False,
 ) -> Patient:
     """Read those of the modalities that a patient has.
 
-    path: folder of <modality>.nii.gz; COHORT/PATIENT; or a folder of one patient's DICOM, which is
-    registered and resampled as the prior's cohort was. size: (H, W) of the prior;
-    normalisation, grid: of the prior, ``{"spacing": (x, y, z) mm or None, "reference": modality,
-    "bias_correct": whether N4 was applied}``; trust_axes: of NIfTI, see :func:`load_nifti`.
+    path: folder of NIfTI, named by modality or as data sets do (see :func:`find_images`);
+    COHORT/PATIENT; or a folder of one patient's DICOM, which is registered and resampled as the
+    prior's cohort was. size, normalisation, grid: of the prior, see :class:`Wanted`; trust_axes:
+    of NIfTI, see :func:`load_nifti`. resample: register and resample whatever the patient has to
+    the grid of the prior, and keep the patient's own grid.
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
+    wanted = Wanted(tuple(modalities), normalisation, size, grid)
+    if resample and grid is None:
+        raise UserError(f"--resample: {NO_GRID}")
     url = path.rstrip("/").rpartition("/")[0]
     if url and is_cohort(url):
-        return _of_cohort(path, modalities, normalisation)
+        return _of_cohort(path, wanted, resample)
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(
             f"--input {path}: no such folder; expected <patient>/<modality>.nii.gz, "
             "COHORT/PATIENT, or a folder of DICOM"
         )
-    there = [m for m in modalities if modality_path(folder, m)]
-    if not there and _holds_dicom(folder):
-        return _of_dicom(folder, modalities, normalisation, size, grid)
-    volumes = read_patient(folder, there, normalisation, trust_axes) if there else {}
-    return Patient(volumes)
+    files = find_images(folder, modalities)
+    if not files.images and _holds_dicom(folder):
+        return _of_dicom(folder, wanted, resample)
+    return _of_nifti(path, files, wanted, trust_axes, resample)
 
 
-def _of_cohort(
-    path: str, modalities: Sequence[str], normalisation: Mapping[str, Mapping[str, Any]]
+def how_to_resample(path: str, wanted: Wanted) -> str:
+    """What to do with a patient's images that are not on the grid of the prior."""
+    url = path.rstrip("/").rpartition("/")[0]
+    if url and is_cohort(url):
+        other = shlex.join(["any2all", "train", "--data", url, "--output", f"{url}-prior"])
+        other = f"train a prior on its cohort: {other}"
+    else:
+        line = prepare_line(Path(path).absolute().parent, wanted.size, wanted.grid)
+        other = f"make a cohort of all patients: {line}"
+    return other if wanted.grid is None else f"{RESAMPLE}; or {other}"
+
+
+def _of_nifti(
+    path: str, files: PatientFiles, wanted: Wanted, trust_axes: bool, resample: bool
 ) -> Patient:
+    missing = {}
+    if files.unused:
+        unused = ", ".join(one.name for one in files.unused[:LISTED])
+        said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
+        missing = {m: said for m in wanted.modalities if m not in files.images}
+    if not files.images:
+        return Patient({}, missing)
+    if resample:
+        chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
+        patient, _ = _moved(path, chosen, wanted, trust_axes, keep_own=True)
+    else:
+        paths = {m: one.path for m, one in files.images.items()}
+        try:
+            patient = Patient(read_volumes(paths, wanted.normalisation, trust_axes))
+        except OtherGrid as error:
+            raise UserError(f"{error}; {how_to_resample(path, wanted)}") from None
+    volumes = {
+        m: replace(volume, notes=(*files.images[m].notes, *volume.notes))
+        for m, volume in patient.volumes.items()
+    }
+    return replace(patient, volumes=volumes, missing=missing | patient.missing)
+
+
+@dataclass(frozen=True)
+class StoredImage(Source):
+    """An image of a cohort, which was read when the cohort was made."""
+
+    image: nib.Nifti1Image | None = None
+
+    def read(self, modality: str, trust_axes: bool = False) -> Scan:
+        """The image as it is in the cohort."""
+        assert self.image is not None
+        return Scan(self.image)
+
+
+def _of_cohort(path: str, wanted: Wanted, resample: bool) -> Patient:
     url, _, name = path.rstrip("/").rpartition("/")
     store = CohortStore.open(url)
     entry = store.entry(name)
     if entry is None:
         raise UserError(f"{url}: no patient {name} in this cohort; see any2all cohort {url}")
-    images = store.images(name)
-    patient = _as_patient(path, images, entry, store.settings, modalities, normalisation)
-    return replace(patient, note=VIRTUAL if store.settings.virtual else "")
+    note = VIRTUAL if store.settings.virtual else ""
+    images, names = store.images(name), store.settings.modalities
+    if not resample:
+        patient = _as_patient(path, images, entry, store.settings, wanted)
+        return replace(patient, note=note)
+    chosen = {}
+    for m in entry.present:
+        voxels = images[:, names.index(m)].transpose(2, 1, 0)
+        image = nib.Nifti1Image(voxels, np.array(entry.affine))
+        chosen[m] = (StoredImage(name, "", {}, (Path(path),), image=image),)
+    corrected = replace(wanted, grid={**(wanted.grid or {}), "bias_correct": False})
+    patient, _ = _moved(path, chosen, corrected, False, keep_own=True)
+    return replace(patient, note=note)
 
 
-def _of_dicom(
-    folder: Path,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
-    size: tuple[int, int],
-    grid: Mapping[str, Any] | None,
-) -> Patient:
-    from any2all_data.stacking import Preparation, prepared
-
-    if grid is None:
-        raise UserError(
-            f"{folder}: DICOM, but this prior does not say the voxel size that it was trained at; "
-            "make a cohort with any2all prepare, and give --input COHORT/PATIENT"
-        )
+def _of_dicom(folder: Path, wanted: Wanted, resample: bool) -> Patient:
+    if wanted.grid is None:
+        raise UserError(f"{folder}: DICOM, but {NO_GRID}")
     sources = [source for source in find_sources(folder)[0] if source.series]
     people = [source.series.person for source in sources if source.series]
     count = len({source.patient for source in sources})
     if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
-    reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
-    chosen = choose(sources, read_rules(), modalities, reference)
+    chosen = choose(sources, read_rules(), wanted.modalities, _reference(wanted))
     if not chosen:
         raise UserError(
-            f"{folder}: {len(sources)} DICOM series, none of {', '.join(modalities)}; see "
+            f"{folder}: {len(sources)} DICOM series, none of {', '.join(wanted.modalities)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    settings = CohortSettings(tuple(modalities), size, grid["spacing"], reference)
-    preparation = Preparation(bias_correct=grid.get("bias_correct", False))
-    images, entry = prepared(chosen, settings, preparation)
-    patient = _as_patient(str(folder), images, entry, settings, modalities, normalisation)
+    patient, entry = _moved(str(folder), chosen, wanted, False, keep_own=resample)
     return replace(patient, reference=_used(chosen, entry.reference))
+
+
+def _reference(wanted: Wanted) -> str:
+    """The modality that the others are registered to, as in the prior's cohort."""
+    name = str((wanted.grid or {})["reference"])
+    return name if name in wanted.modalities else wanted.modalities[0]
+
+
+def _moved(
+    path: str,
+    chosen: Mapping[str, Sequence[Source]],
+    wanted: Wanted,
+    trust_axes: bool,
+    keep_own: bool,
+) -> tuple[Patient, Entry]:
+    """The images registered to the reference, on the grid of the prior."""
+    from any2all_data.stacking import Preparation, prepared
+
+    grid = wanted.grid or {}
+    spacing = tuple(grid["spacing"]) if grid["spacing"] else None
+    settings = CohortSettings(wanted.modalities, wanted.size, spacing, _reference(wanted))
+    corrected = grid.get("bias_correct", False)
+    preparation = Preparation(bias_correct=corrected, trust_axes=trust_axes)
+    images, entry = prepared(chosen, settings, preparation)
+    patient = _as_patient(path, images, entry, settings, wanted)
+    if keep_own:
+        volumes = {
+            m: replace(v, notes=(*v.notes, *_how_moved(m, entry)))
+            for m, v in patient.volumes.items()
+        }
+        own = own_grid(chosen, entry, trust_axes)
+        patient = replace(patient, volumes=volumes, own=own)
+    return patient, entry
+
+
+def _how_moved(modality: str, entry: Entry) -> list[str]:
+    """What a user has to know of an image that was resampled."""
+    if modality == entry.reference:
+        return ["resampled to the prior's grid; results are on the grid of this image"]
+    if modality in entry.quality:
+        return [f"registered to {entry.reference}, quality {entry.quality[modality]:.2f}"]
+    return []
 
 
 def _used(chosen: Mapping[str, Sequence[Source]], modality: str) -> Series | None:
@@ -135,14 +253,13 @@ def _as_patient(
     images: Array,
     entry: Entry,
     settings: CohortSettings,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
+    wanted: Wanted,
 ) -> Patient:
     """The modalities of a cohort's patient as volumes."""
     volumes = {}
-    for name in modalities:
+    for name in wanted.modalities:
         if name in entry.present:
-            values = fixed_range(normalisation.get(name)) or Range(0.0, entry.scale[name])
+            values = fixed_range(wanted.normalisation.get(name)) or Range(0.0, entry.scale[name])
             slices = np.ascontiguousarray(images[:, settings.modalities.index(name)])
             said = f"{name}: "
             notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]

@@ -25,6 +25,10 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SUFFIXES = (".nii.gz", ".nii")
 
 
+class OtherGrid(UserError):
+    """Images of one patient that lie on different grids."""
+
+
 @dataclass(frozen=True)
 class Volume:
     """One modality: slices (Z, H, W) in physical units.
@@ -46,6 +50,11 @@ class Volume:
         """(Z, H, W) in [0, 1]."""
         return self.range.normalise(self.slices)
 
+    def clipped(self, slices: Sequence[int]) -> float:
+        """The share of these slices' voxels that lie outside of the range, and saturate."""
+        values = self.slices[list(slices)]
+        return float(((values < self.range.low) | (values > self.range.high)).mean())
+
 
 def modality_path(patient: Path, modality: str) -> Path | None:
     """The patient's NIfTI file of a modality, if there is one."""
@@ -59,16 +68,19 @@ def oriented(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def read_volume(
-    path: Path, normalisation: Mapping[str, Any] | None = None, trust_axes: bool = False
+    path: Path,
+    normalisation: Mapping[str, Any] | None = None,
+    trust_axes: bool = False,
+    modality: str | None = None,
 ) -> Volume:
     """Read <modality>.nii.gz, a 3D NIfTI file of any axis order.
 
     normalisation: of the modality, as a prior keeps it; without constants in it, as for MR;
-    trust_axes: see :func:`load_nifti`.
+    trust_axes: see :func:`load_nifti`; modality: that of a file which has another name.
 
     Raises UserError naming the file when it can't be read (see :func:`load_nifti`) or is empty.
     """
-    scan = load_nifti(path, str(path), path.name.split(".nii")[0], trust_axes)
+    scan = load_nifti(path, str(path), modality or path.name.split(".nii")[0], trust_axes)
     image, array = scan.image, np.asarray(scan.image.dataobj)
     values = fixed_range(normalisation) or Range(0.0, mr_scale(array))
     if values.high <= values.low or array.max() <= values.low:
@@ -94,26 +106,41 @@ def read_patient(
     Raises UserError when a file is missing, or when two differ in shape or affine, naming both
     files and both shapes.
     """
-    patient, volumes = Path(folder), dict[str, Volume]()
+    patient, paths = Path(folder), dict[str, Path]()
     for modality in modalities:
         path = modality_path(patient, modality)
         if path is None:
             there = ", ".join(sorted(p.name for p in patient.glob("*.nii*"))) or "no NIfTI file"
             raise UserError(f"{patient}: no {modality}.nii.gz; the folder has {there}")
-        volumes[modality] = read_volume(path, (normalisation or {}).get(modality), trust_axes)
+        paths[modality] = path
+    return read_volumes(paths, normalisation, trust_axes)
+
+
+def read_volumes(
+    paths: Mapping[str, Path],
+    normalisation: Mapping[str, Mapping[str, Any]] | None = None,
+    trust_axes: bool = False,
+) -> dict[str, Volume]:
+    """The files of one patient, {modality: path}, which must share one grid; see read_patient."""
+    kept = normalisation or {}
+    volumes = {m: read_volume(path, kept.get(m), trust_axes, m) for m, path in paths.items()}
+    check_one_grid(volumes)
+    return volumes
+
+
+def check_one_grid(volumes: Mapping[str, Volume]) -> None:
+    """Raise OtherGrid, naming both files, where two images differ in shape or affine."""
     first = next(iter(volumes.values()))
     for volume in volumes.values():
         if volume.slices.shape != first.slices.shape:
-            raise UserError(
-                f"{volume.path}: shape {_xyz(volume)}, but {first.path} has {_xyz(first)}; "
-                "resample them to one grid"
+            raise OtherGrid(
+                f"{volume.path}: shape {_xyz(volume)}, but {first.path} has {_xyz(first)}"
             )
         if not np.allclose(volume.affine, first.affine, rtol=1e-3, atol=1e-2):
-            raise UserError(
+            raise OtherGrid(
                 f"{volume.path}: its affine differs from that of {first.path} (both of shape "
-                f"{_xyz(volume)}); register them to one grid"
+                f"{_xyz(volume)})"
             )
-    return volumes
 
 
 def to_stack(volumes: Mapping[str, Volume]) -> Tensor:

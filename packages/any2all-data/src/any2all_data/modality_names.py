@@ -1,0 +1,63 @@
+"""What people call a modality: any case, and the names that data sets give it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from any2all_operators import UserError, did_you_mean
+
+from any2all_data.file_names import ONE_WORD, plain_tags
+from any2all_data.rules import modality_of, read_rules
+
+SEPARATORS = r"[\s_.-]+"
+STAR = r"\*"
+NO_CONTRAST = r"mri?"
+"""A name of all MR images, which tells none of them."""
+
+
+@cache
+def kind_of_name(name: str) -> str:
+    """The modality that a name given by hand stands for, as ``t1ce`` for T1Gd; "" for none."""
+    plain = re.sub(STAR, "star", re.sub(SEPARATORS, "_", name.strip().lower()))
+    joined = plain.replace("_", "")
+    if joined in (kind.lower() for kind in rule_modalities()):
+        return next(kind for kind in rule_modalities() if kind.lower() == joined)
+    for word in (plain, joined):
+        if re.fullmatch(ONE_WORD, word) and not re.fullmatch(NO_CONTRAST, word):
+            return modality_of(plain_tags(word, "", {}), read_rules())
+    return ""
+
+
+@cache
+def rule_modalities() -> tuple[str, ...]:
+    """The modalities that the built-in rules tell apart."""
+    return tuple(dict.fromkeys(rule.modality for rule in read_rules() if rule.modality))
+
+
+def known_name(given: str, modalities: Sequence[str]) -> str:
+    """Which of these modalities is meant by a name.
+
+    The name itself comes first, then in any case, then as an alias (``t1w``, ``t1ce``, ``T2*``).
+
+    Raises UserError that lists the modalities where it is none of them, or several.
+    """
+    if given in modalities:
+        return given
+    kind = kind_of_name(given)
+    in_any_case = [m for m in modalities if m.lower() == given.lower()]
+    meant = in_any_case or [m for m in modalities if kind and kind_of_name(m) == kind]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        raise UserError(f"modality {given} may be {' or '.join(meant)}; name one of them")
+    raise UserError(
+        f"unknown modality {given}; this prior knows {', '.join(modalities)}"
+        f"{did_you_mean(given, modalities)}"
+    )
+
+
+def by_rules(given: str) -> str:
+    """A modality as the rules call it: ``flair`` as FLAIR; a name of the user's own as it is."""
+    return kind_of_name(given) or given

@@ -1,0 +1,32 @@
+"""The command line that puts a user's own images on one grid, for messages that name it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RESAMPLE = "add --resample, which does it for this patient and brings the result back"
+
+
+def prepare_line(
+    source: str | Path,
+    size: tuple[int, int] | None = None,
+    grid: Mapping[str, Any] | None = None,
+) -> str:
+    """``any2all prepare SOURCE SOURCE-cohort ...`` for the slices (H, W) and the grid of a prior.
+
+    grid: as a prior keeps it, with ``spacing`` in mm (x, y, z); None leaves both to prepare.
+    """
+    source = Path(source)
+    if not source.name:  # . and / have no name to call a cohort after
+        source = source.resolve()
+    words = ["any2all", "prepare", str(source), f"{source}-cohort"]
+    if size is not None:
+        words += ["--size", ",".join(map(str, size))]
+    if grid is not None:
+        spacing = grid["spacing"]
+        words += ["--spacing", ",".join(f"{s:g}" for s in spacing) if spacing else "native"]
+        words += ["--reference", grid["reference"]] if grid["reference"] != "T1" else []
+    return shlex.join(words)

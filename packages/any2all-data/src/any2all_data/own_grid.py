@@ -1,0 +1,89 @@
+"""Results brought back from a prior's grid to the grid of the patient's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from any2all_operators import UserError
+
+from any2all_data.normalise import Array, Range
+from any2all_data.patient import Volume, oriented
+from any2all_data.resampling import resampled
+from any2all_data.sources import Source
+from any2all_data.store import Entry
+
+MARGIN = 1
+"""Voxels that are repeated around a result, so that its border is half a voxel wide."""
+
+
+@dataclass(frozen=True)
+class OwnGrid:
+    """The grid of the patient's reference image, and the patient's images on it.
+
+    like: the reference image, (Z, H, W) along AXES; images: {modality: (Z, H, W)} in physical
+    units, the reference's as in its file, others moved by their registration and resampled once.
+    """
+
+    like: Volume
+    images: Mapping[str, Array] = field(default_factory=dict)
+
+    def brought(self, slices: Array, affine: Any, outside: float) -> Array:
+        """A result (Z, H, W) of a grid with this affine, on the patient's own grid.
+
+        By cubic splines. ``outside`` is the value of voxels that the result does not cover.
+        """
+        from scipy import ndimage
+
+        padded = np.pad(slices, MARGIN, mode="edge").transpose(2, 1, 0)
+        around = np.array(affine, float)
+        around[:3, 3] -= MARGIN * around[:3, :3].sum(1)
+        shape = self.like.slices.shape[::-1]
+        image = resampled(nib.Nifti1Image(padded, around), self.like.affine, shape)
+        covered = np.pad(np.ones(slices.shape, np.uint8), MARGIN).transpose(2, 1, 0)
+        to_voxel = np.linalg.inv(around) @ self.like.affine
+        inside = ndimage.affine_transform(covered, to_voxel, output_shape=shape, order=0)
+        values = np.where(inside > 0, np.asarray(image.dataobj), np.float32(outside))
+        return np.ascontiguousarray(values.transpose(2, 1, 0), np.float32)
+
+
+def own_grid(chosen: Mapping[str, Sequence[Source]], entry: Entry, trust_axes: bool) -> OwnGrid:
+    """Of a patient who was prepared, so that ``entry`` says how each image was moved.
+
+    An image that was used in the place of a better one is not among ``images``.
+
+    Raises UserError where a file can't be read again.
+    """
+    name = entry.reference
+    if not _is_first(name, entry):
+        raise UserError(
+            f"--resample: the first image of {name} can't be used, so it is not clear whose grid "
+            "the result should have; leave that image out of the folder"
+        )
+    image = chosen[name][0].read(name, trust_axes).image
+    turned = oriented(image)
+    like = _volume(turned, tuple(nib.aff2axcodes(image.affine)), chosen[name][0])
+    images = {name: like.slices}
+    for m, native in entry.native.items():
+        if m == name or m not in entry.present or not _is_first(m, entry):
+            continue
+        moving = chosen[m][0].read(m, trust_axes).image
+        pose = np.array(native["pose"])
+        moved = resampled(moving, pose @ turned.affine, turned.shape, turned.affine)
+        images[m] = _slices(moved)
+    return OwnGrid(like, images)
+
+
+def _is_first(modality: str, entry: Entry) -> bool:
+    return not any(note.startswith(f"{modality} is another series") for note in entry.notes)
+
+
+def _volume(image: nib.Nifti1Image, file_axes: tuple[str, ...], source: Source) -> Volume:
+    return Volume(source.files[0], _slices(image), image.affine, file_axes, Range(0.0, 1.0))
+
+
+def _slices(image: nib.Nifti1Image) -> Array:
+    return np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))

@@ -1,0 +1,173 @@
+"""Which file of a patient's folder is which modality, whatever the files are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from any2all_operators import UserError
+
+from any2all_data.bids import DATATYPES, stem_of
+from any2all_data.files import NIFTI, is_nifti, tree
+from any2all_data.mask_names import mask_of
+from any2all_data.modality_names import kind_of_name
+from any2all_data.patient import modality_path
+from any2all_data.ranking import (
+    UNDECIDED,
+    choose,
+    doubts,
+    preferred_session,
+    weighed,
+)
+from any2all_data.rules import modality_of, read_rules
+from any2all_data.sources import Source, file_source
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A modality's file, and what has to be said of taking it for that modality."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PatientFiles:
+    """``images``: {modality: its file}; ``unused``: NIfTI files that are none of them, no masks."""
+
+    images: dict[str, ImageFile] = field(default_factory=dict)
+    unused: tuple[Path, ...] = ()
+
+
+def find_images(folder: Path, modalities: Sequence[str]) -> PatientFiles:
+    """The NIfTI files of one patient, by the modalities that they are.
+
+    ``<modality>.nii.gz`` comes first, then the same name in another case, then what the rules of
+    ``prepare`` tell by BIDS' suffix or the words of the name (``sub-01_T1w``, ``BraTS_001_t1``).
+    Of several files the criteria of ``prepare`` choose one, and that is noted.
+
+    Raises UserError where nothing tells which of several files to use.
+    """
+    files = nifti_of(folder)
+    named = {m: path for m in modalities if (path := _named(folder, files, m)) is not None}
+    found = {m: ImageFile(path) for m, path in named.items()}
+    rest = [path for path in files if path not in named.values() and not mask_of(path.name)]
+    found |= _by_rules(folder, rest, [m for m in modalities if m not in found])
+    taken = {one.path for one in found.values()}
+    unused = tuple(path for path in rest if path not in taken)
+    return PatientFiles({m: found[m] for m in modalities if m in found}, unused)
+
+
+def find_file(folder: Path, modality: str, suffixes: Sequence[str]) -> Path | None:
+    """The file of a modality with one of these suffixes, as raw k-space has; in any case.
+
+    ``<modality><suffix>`` comes first, in the order of the suffixes. Then every name by which a
+    modality is known counts (``flair.npy``, ``t1ce.h5``). Raises UserError where there are several.
+    """
+    exact = (folder / f"{modality}{suffix}" for suffix in suffixes)
+    if path := next((path for path in exact if path.exists()), None):
+        return path
+    kind, found = kind_of_name(modality), list[Path]()
+    for path in sorted(folder.iterdir()):
+        suffix = next((s for s in suffixes if path.name.lower().endswith(s)), None)
+        if suffix is None or not path.is_file():
+            continue
+        stem = path.name[: -len(suffix)]
+        if stem.lower() == modality.lower() or (kind and kind_of_name(stem) == kind):
+            found.append(path)
+    if len(found) > 1:
+        raise _tie(folder, modality, found)
+    return found[0] if found else None
+
+
+def nifti_of(folder: Path) -> list[Path]:
+    """NIfTI files that lie in the folder, or below it in BIDS' folders of sessions and datatypes.
+
+    The files of one patient: a folder of another name below this one is not looked into.
+    """
+    here = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    direct = [path for path in here if path.is_file() and is_nifti(path)]
+    inside = [path for path in here if path.is_dir() and is_bids_folder(path.name)]
+    return direct + [
+        path
+        for sub in inside
+        for path in tree(sub)
+        if is_nifti(path) and all(map(is_bids_folder, path.relative_to(folder).parts[:-1]))
+    ]
+
+
+def is_bids_folder(name: str) -> bool:
+    """Whether a folder is named as BIDS names a session (``ses-1``) or a datatype (``anat``)."""
+    return name.startswith("ses-") or name in DATATYPES
+
+
+def _named(folder: Path, files: Sequence[Path], modality: str) -> Path | None:
+    """The file that has a modality's name, in any case."""
+    if path := modality_path(folder, modality):
+        return path
+    same = [p for p in files if p.parent == folder and stem_of(p).lower() == modality.lower()]
+    if len(same) > 1:
+        raise _tie(folder, modality, same)
+    return same[0] if same else None
+
+
+def _by_rules(folder: Path, files: Sequence[Path], wanted: Sequence[str]) -> dict[str, ImageFile]:
+    rules = read_rules()
+    sources = [file_source(path, folder.name, _session(path)) for path in files]
+    kinds = {m: kind_of_name(m) for m in wanted}
+    ranked = choose(sources, rules, [kind for kind in kinds.values() if kind], "T1")
+    found = {}
+    for modality, kind in kinds.items():
+        if kind and list(kinds.values()).count(kind) == 1 and kind in ranked:
+            session = preferred_session(ranked, "T1", kind)
+            found[modality] = _chosen(folder, modality, ranked[kind], kind, session)
+        elif not kind:  # a modality of the user's own, which the rules do not know
+            ends = rf"(?i)(^|[\W_]){re.escape(modality)}$"
+            own = [s.files[0] for s in sources if re.search(ends, stem_of(s.files[0]))]
+            own = [path for path in own if not _known(path, sources)]
+            if len(own) > 1:
+                raise _tie(folder, modality, own)
+            if own:
+                found[modality] = ImageFile(own[0], (_read_from(folder, own[0]),))
+    return found
+
+
+def _known(path: Path, sources: Sequence[Source]) -> bool:
+    """Whether the rules say that a file is one of their modalities."""
+    return any(modality_of(s.tags, read_rules()) for s in sources if s.files[0] == path)
+
+
+def _chosen(
+    folder: Path, modality: str, ranked: Sequence[Source], kind: str, session: str | None
+) -> ImageFile:
+    images = weighed(ranked, 0, {}, kind, session)
+    path = ranked[0].files[0]
+    if tied := [source.files[0] for source, why in images[1:] if why == UNDECIDED]:
+        raise _tie(folder, modality, [path, *tied])
+    notes = [_read_from(folder, path)]
+    notes += [f"{_in(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
+    return ImageFile(path, (*notes, *doubts(ranked[0], kind)))
+
+
+def _tie(folder: Path, modality: str, paths: Sequence[Path]) -> UserError:
+    names = " or ".join(_in(folder, path) for path in paths)
+    sessions = sorted({_session(path.relative_to(folder)) for path in paths} - {""})
+    ends = next((end for end in NIFTI[::-1] if paths[0].name.endswith(end)), paths[0].suffix)
+    way = f"call one of them {modality}{ends} in the folder itself"
+    if len(sessions) > 1:
+        way = f"give the folder of one session, as {folder / sessions[0]}"
+    return UserError(f"{folder}: {modality} may be {names}, and nothing tells which; {way}")
+
+
+def _read_from(folder: Path, path: Path) -> str:
+    return f"read from {_in(folder, path)}"
+
+
+def _in(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _session(path: Path) -> str:
+    return next((part for part in path.parts if part.startswith("ses-")), "")
