@@ -1,9 +1,11 @@
 """What the ``any2all`` command does, as functions: complete a patient, train, fill a cohort."""
 
-from any2all_app.completion import Completer, Completion, NamedPrior, NewPeople, complete
+from any2all_app.completion import Completer, complete
 from any2all_app.filling import Filling, fill
+from any2all_app.named_prior import NamedPrior
 from any2all_app.observer import Observer
 from any2all_app.preparing import Preparing, find_patients, prepare, prepare_virtual
+from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
 
 __version__ = "0.1.0"

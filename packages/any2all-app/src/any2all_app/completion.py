@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import prior_folder, reconstruct
-from any2all_core.sampler import Sampler
-from any2all_data.normalise import Array
-from any2all_operators import BlockDiagonal, UserError
+import torch
+from any2all_core.reconstruct import batches, reconstruct
+from any2all_core.reconstruct import complete as complete_operator
+from any2all_core.sampler import Sampler, passes_of
+from any2all_data.modality_names import known_name
+from any2all_operators import BlockDiagonal, Measurement, UserError
 from torch import Tensor
 
 from any2all_app.copies import copy_is_nearer
-from any2all_app.folders import is_free
-from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, sampler_of
-from any2all_app.measurement import PatientMeasurement, measure_patient
-from any2all_app.observer import SILENT, Count, Observer
-from any2all_app.report import (
-    check_finite,
-    judge,
-    physical_images,
-    versions,
-    write_draws,
-    write_patient,
-    write_preview,
-)
+from any2all_app.grammar import ModalitySpec, modality_specs, sampler_name, sampler_of
+from any2all_app.kept import KeptBatches, fingerprint
+from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
+from any2all_app.named_prior import NamedPrior
+from any2all_app.observer import SILENT, Observer, PassCount
+from any2all_app.report import check_finite, judge, versions
+from any2all_app.results import Completion, NewPeople
 from any2all_app.trust import Trust, blended, scan_of, trust
 
-SAMPLING = "sampling, network calls"
-
-
-@dataclass(frozen=True)
-class NamedPrior:
-    """A prior, the name that it was asked for by, and the SHA-256 of its weights."""
-
-    name: str
-    prior: DiffusionPrior
-    sha256: str
-
-    @staticmethod
-    def load(name: str | Path, precision: str = "auto", device: str = "auto") -> NamedPrior:
-        """A folder, an installed prior's name or hf:OWNER/NAME; see ``DiffusionPrior.load``."""
-        folder = prior_folder(name)
-        prior = DiffusionPrior.load(folder, precision, device)
-        return NamedPrior(str(name), prior, weights_hash(folder))
+SAMPLING = "sampling, network passes"
 
 
 @dataclass(frozen=True)
@@ -80,6 +57,9 @@ class Completer:
         front and z up; it is refused otherwise.
     batch_size
         Slices of one network call.
+    resample
+        Whether a patient's images are registered and resampled to the grid of the prior, and
+        results brought back to the patient's own grid.
     """
 
     prior: NamedPrior
@@ -93,11 +73,21 @@ class Completer:
     simulate: bool = False
     trust_axes: bool = False
     batch_size: int = 8
+    resample: bool = False
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.batch_size < 1:
+        names = [known_name(spec.modality, self.prior.prior.modalities) for spec in self.known]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise UserError(f"--modalities: {', '.join(sorted(twice))} is given twice")
+        known = (replace(s, modality=name) for s, name in zip(self.known, names, strict=True))
+        object.__setattr__(self, "known", tuple(known))
+        for option, count in (("--draws", self.draws), ("--batch-size", self.batch_size)):
+            if count < 1:
+                raise UserError(f"{option} {count}: expected at least 1")
+        if self.draws > 1 and not getattr(self.sampler, "random", True):
             raise UserError(
-                f"--draws {self.draws}, --batch-size {self.batch_size}: expected at least 1"
+                f"--draws {self.draws}: {self.sampler_name} has one answer, whatever the seed; ask "
+                "for one, or take another --sampler"
             )
         if self.through and not self.known:
             raise UserError("--through is for a patient's slices; give --modalities")
@@ -114,7 +104,7 @@ class Completer:
             "through_mm": self.through,
             "slices": self.slices,
             "simulated": self.simulate,
-        } | ({"trust_axes": True} if self.trust_axes else {})
+        } | {name: True for name in ("trust_axes", "resample") if getattr(self, name)}
 
     def measure(self, patient: str | Path | None) -> PatientMeasurement:
         """What is known of a patient.
@@ -134,15 +124,40 @@ class Completer:
             self.prior.prior,
             self.prior.name,
             None if patient is None else str(patient),
-            list(self.known),
-            self.simulate,
-            self.slices,
-            self.seed,
-            self.trust_axes,
+            self.known,
+            Reading(self.simulate, self.slices, self.seed, self.trust_axes, self.resample),
         )
 
-    def complete(self, measurement: PatientMeasurement, observer: Observer = SILENT) -> Completion:
+    def kept(self, beside: Path, measurement: PatientMeasurement | None = None) -> KeptBatches:
+        """Where the finished batches of a request are kept, beside its output.
+
+        They are found again by the same prior, options, versions and seed, and the very same input;
+        None is that of new people.
+        """
+        prior = self.prior.prior
+        request = self.identity | {
+            "batch_size": self.batch_size,
+            "precision": str(prior.unet.dtype),
+            "device": prior.device.type,
+            "versions": versions(),
+        }
+        if measurement is not None:
+            images = {m: (v.slices, v.affine) for m, v in measurement.volumes.items()}
+            asked = (measurement.asked, measurement.slice_ids)
+            read = (measurement.operator.operators, measurement.data, images, asked)
+            request["input"] = fingerprint(read)
+        return KeptBatches(beside, request)
+
+    def complete(
+        self,
+        measurement: PatientMeasurement,
+        observer: Observer = SILENT,
+        kept: KeptBatches | None = None,
+    ) -> Completion:
         """Reconstruct and draw; judge every scan by samples that are held out of it.
+
+        kept: where finished batches are kept, and those of an interrupted call are found. Whoever
+        saves the result clears it.
 
         Raises
         ------
@@ -151,18 +166,18 @@ class Completer:
         """
         prior, started = self.prior.prior, time.perf_counter()
         trusted = self._trusted(measurement, observer)
-        options: dict[str, Any] = {"slice_ids": measurement.slice_ids}
+        options: dict[str, Any] = {"slice_ids": measurement.slice_ids, "kept": kept}
         if self.through:
             options["through"] = self.through / measurement.slice_distance
-        results = self._drawn(
-            measurement.operator, measurement.data, len(measurement.slice_ids), options, observer
-        )
+        asked = Measurement(measurement.operator, measurement.data)
+        passes = passes_of(self.sampler, prior, asked)
+        results = self._drawn(asked, len(measurement.slice_ids), passes, options, observer)
         for m, found in trusted.items():
             images = results[:, :, prior.modalities.index(m)]
             operator = measurement.operator.operators[m]
             images.copy_(blended(found, operator, measurement.data[m], images))
         check_finite(results, prior.modalities, measurement.slice_ids)
-        report = self._report(started)
+        report = self._report(started, passes)
         report |= judge(measurement, results, prior.settings.normalisation)
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
@@ -174,26 +189,38 @@ class Completer:
                 report["modalities"][m]["held_out_says"] = said
         return Completion(results, measurement, report)
 
-    def draw(self, observer: Observer = SILENT) -> NewPeople:
-        """Stacks of people who do not exist, ``draws`` of them."""
+    def draw(self, observer: Observer = SILENT, kept: KeptBatches | None = None) -> NewPeople:
+        """Stacks of people who do not exist, ``draws`` of them; kept: as of :meth:`complete`."""
         prior, started = self.prior.prior, time.perf_counter()
-        options = {"shape": (1, *prior.settings.image_size)}
-        results = self._drawn(BlockDiagonal({}), {}, 1, options, observer)
+        options = {"shape": (1, *prior.settings.image_size), "kept": kept}
+        nothing = complete_operator(BlockDiagonal({}), prior)
+        asked = Measurement(nothing, {m: torch.zeros(1, 0) for m in prior.modalities})
+        passes = passes_of(self.sampler, prior, asked)
+        results = self._drawn(asked, 1, passes, options, observer)
         check_finite(results, prior.modalities, [0])
-        return NewPeople(results[:, 0], prior.modalities, self._report(started))
+        return NewPeople(results[:, 0], prior.modalities, self._report(started, passes))
 
     def _drawn(
         self,
-        operator: BlockDiagonal,
-        data: Mapping[str, Tensor],
+        asked: Measurement,
         slices: int,
+        passes: int,
         options: dict[str, Any],
         observer: Observer,
     ) -> Tensor:
-        total = self.sampler.steps * -(-self.draws * slices // self.batch_size)
+        """(D, B, M, H, W); batches that were kept are not drawn again."""
+        kept: KeptBatches | None = options["kept"]
+        parts = list(batches(self.draws * slices, self.batch_size))
+        todo = [part for part in parts if kept is None or kept.get(part) is None]
+        if len(todo) < len(parts):
+            done = len(parts) - len(todo)
+            observer.say(f"going on: {done} of {len(parts)} batches of this request were finished")
+        sizes = [len(part) for part in todo]
+        if todo:
+            options["progress"] = PassCount(observer, SAMPLING, self.sampler.steps, passes, sizes)
         options |= {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
-        options["progress"] = Count(observer, SAMPLING, total)
-        return reconstruct(self.prior.prior, operator, data, self.sampler, **options)
+        known = {m: y for m, y in asked.data.items() if y.numel()}
+        return reconstruct(self.prior.prior, asked.operator, known, self.sampler, **options)
 
     def _trusted(self, measurement: PatientMeasurement, observer: Observer) -> dict[str, Trust]:
         """Whether the prior helps, of every scan that was measured."""
@@ -210,7 +237,7 @@ class Completer:
                     found[m] = judged
         return found
 
-    def _report(self, started: float) -> dict[str, Any]:
+    def _report(self, started: float, passes: int) -> dict[str, Any]:
         prior = self.prior.prior
         return {
             "versions": versions(),
@@ -225,76 +252,10 @@ class Completer:
             "through_mm": self.through,
             "device": str(prior.device),
             "network_calls": self.sampler.steps,
+            "network_passes": passes,
             "seconds": round(time.perf_counter() - started, 2),
             "not_for_clinical_use": True,
         }
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A patient with every image of the prior.
-
-    ``draws``: (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``; ``report``: how
-    they were made, how far they agree with what was measured, and what samples that were held out
-    say.
-    """
-
-    draws: Tensor
-    measurement: PatientMeasurement
-    report: dict[str, Any]
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """In the order of the prior."""
-        return self.measurement.operator.modalities
-
-    @property
-    def images(self) -> dict[str, Array]:
-        """{modality: (Z, H, W)}: the mean of the draws, in the units that its source has.
-
-        A modality that was missing is in the prior's units: HU, SUV, or [0, 1] of MR. Row 0 is
-        anterior, column 0 the patient's right, slice 0 the lowest.
-        """
-        return self._physical[0]
-
-    @property
-    def std(self) -> dict[str, Array]:
-        """{modality: (Z, H, W)}: the standard deviation of several draws, in the same units."""
-        return self._physical[1]
-
-    @cached_property
-    def _physical(self) -> tuple[dict[str, Array], dict[str, Array]]:
-        return physical_images(self.measurement, self.draws)
-
-    def save(self, folder: str | Path, command: str = "") -> None:
-        """Write <modality>.nii.gz, <modality>_std.nii.gz, preview.png and report.json.
-
-        command: what was typed, for the report. Raises UserError where the folder holds something
-        already.
-        """
-        folder = _empty(folder)
-        write_patient(folder, self.measurement, self.images, self.std)
-        write_preview(folder, self.measurement, self.draws.mean(0))
-        _write_report(folder, self.report, command)
-
-
-@dataclass(frozen=True)
-class NewPeople:
-    """Stacks (D, M, H, W) in [0, 1] of people who do not exist, and how they were drawn."""
-
-    draws: Tensor
-    modalities: tuple[str, ...]
-    report: dict[str, Any]
-
-    def save(self, folder: str | Path, command: str = "") -> None:
-        """Write draw_000/<modality>.nii.gz and so on, preview.png and report.json.
-
-        command: what was typed, for the report. Raises UserError where the folder holds something
-        already.
-        """
-        folder = _empty(folder)
-        write_draws(folder, self.modalities, self.draws)
-        _write_report(folder, self.report, command)
 
 
 def complete(
@@ -307,6 +268,7 @@ def complete(
     seed: int = 0,
     slices: str | None = None,
     simulate: bool = False,
+    resample: bool = False,
 ) -> Completion:
     """Complete one patient.
 
@@ -322,8 +284,8 @@ def complete(
         A folder written by training, an installed prior's name, hf:OWNER/NAME, or one that is
         loaded already.
     sampler
-        NAME[:OPTION=VALUE...], as "mds:steps=50"; ``preset`` is an option of all.
-    draws, seed, slices, simulate
+        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50"; ``preset`` is an option of all.
+    draws, seed, slices, simulate, resample
         See :class:`Completer`, which has some more.
 
     Returns
@@ -346,23 +308,11 @@ def complete(
         named,
         tuple(specs),
         sampler_of(sampler),
-        name_and_options(sampler)[0],
+        sampler_name(sampler),
         draws=draws,
         seed=seed,
         slices=slices,
         simulate=simulate,
+        resample=resample,
     )
     return completer.complete(completer.measure(patient))
-
-
-def _write_report(folder: Path, report: Mapping[str, Any], command: str) -> None:
-    said = {"command": command, **report} if command else report
-    (folder / "report.json").write_text(json.dumps(said, indent=2, default=str) + "\n")
-
-
-def _empty(folder: str | Path) -> Path:
-    folder = Path(folder)
-    if not is_free(folder):
-        raise UserError(f"{folder}: holds other results already; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series, unit_of
-from any2all_data.normalise import Range
 from any2all_operators import UserError
 
-from any2all_app.completion import Completion
 from any2all_app.measurement import PatientMeasurement
+from any2all_app.report import placed
+from any2all_app.results import Completion
 
 FIRST_NUMBER = 9001
 """The first number of the series that are written: scanners don't count so far."""
@@ -62,13 +62,12 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
     """A folder for each modality that was not given as it is."""
     known, report = completion.measurement, completion.report
     results = known.in_place(completion.draws)
-    affine = next(iter(known.volumes.values())).affine.copy()
-    affine[:3, 3] += known.asked.start * affine[:3, 2]
+    affine = placed(known).affine
     mean = results.mean(0).numpy()
     for m, name in enumerate(completion.modalities):
         if known.as_given(name):
             continue
-        values = known.ranges.get(name, Range(0.0, 1.0))
+        values = known.ranges[name]
         verb = "synthesised" if known.source[name] == "missing" else "reconstructed"
         image = Derived(
             modality=name,

@@ -17,7 +17,7 @@ from any2all_data.patient import to_stack
 from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity, UserError
 
-from any2all_app.completion import NamedPrior
+from any2all_app.named_prior import NamedPrior
 from any2all_app.observer import SILENT, Observer
 from any2all_app.shared_run import share
 

@@ -29,6 +29,27 @@ def is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
+def check_output(output: Path | None) -> None:
+    """Raise UserError where results could not be written, before any work is done for them."""
+    folder = default_output().parent if output is None else output.resolve()
+    if output is not None and not is_free(folder):
+        raise UserError(f"--output {output}: holds other results already; choose another folder")
+    try:
+        parent = folder if output is None else folder.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"--output {output or folder}: {error.strerror}; choose another folder"
+        ) from None
+
+
+def default_output() -> Path:
+    """What the default folders are called, without their number, in the current folder."""
+    return Path(DEFAULT).resolve()
+
+
 @contextmanager
 def finished_folder(output: Path | None) -> Iterator[Folder]:
     """A temporary folder beside ``output`` that takes its name when the block ends without error.

@@ -46,11 +46,16 @@ def name_and_options(text: str) -> tuple[str, list[str]]:
 
 
 def sampler_of(text: str) -> Sampler:
-    """The sampler of NAME[:OPTION=VALUE...]; ``preset`` is an option of all. Raises UserError."""
-    name, options = name_and_options(text)
+    """The sampler of NAME[:OPTION=VALUE,...]; ``preset`` is an option of all. Raises UserError."""
+    name, options = name_and_options(text.replace(",", ":"))
     settings = name_values(options, f"sampler {name} option")
     preset = settings.pop("preset", None)
     return make_sampler(name, settings, preset)
+
+
+def sampler_name(text: str) -> str:
+    """NAME of NAME[:OPTION=VALUE,...]."""
+    return name_and_options(text.replace(",", ":"))[0]
 
 
 def modality_specs(text: str) -> list[ModalitySpec]:

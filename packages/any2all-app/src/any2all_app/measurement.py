@@ -14,13 +14,16 @@ from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
 from any2all_data.dicom import Series
-from any2all_data.inputs import open_patient
-from any2all_data.normalise import Range, fixed_range
+from any2all_data.inputs import Wanted, how_to_resample, open_patient
+from any2all_data.normalise import Range
+from any2all_data.own_grid import OwnGrid
 from any2all_data.patient import Volume, to_stack
+from any2all_data.patient_files import find_file
 from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserError, Zero
 from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
+from any2all_app.scales import scales
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,11 @@ class PatientMeasurement:
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
     ``built``: the operators as named on the command line;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
-    ``ranges``: {modality: the physical values that are 0 and 1} where they are known, ``units``
-    theirs; ``reference``: the DICOM series in whose space they are, where they came from DICOM.
+    ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
+    modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
+    those that have an image; ``reference``: the DICOM series in whose space they are, where they
+    came from DICOM; ``own``: the patient's own grid, to which results are brought back where the
+    images were resampled.
     """
 
     volumes: dict[str, Volume]
@@ -59,8 +65,10 @@ class PatientMeasurement:
     truth: dict[str, Tensor]
     ranges: dict[str, Range]
     units: dict[str, str]
+    clipped: dict[str, float]
     note: str
     reference: Series | None = None
+    own: OwnGrid | None = None
 
     def as_given(self, modality: str) -> bool:
         """Whether a modality's image is there and clean, so that it comes out as it went in."""
@@ -85,15 +93,28 @@ class PatientMeasurement:
         return float(np.linalg.norm(affine[:3, 2]))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a patient's files are read.
+
+    simulate: whether image files are the truth, which is measured virtually; slices: "FIRST:LAST",
+    all of them for None; seed: of simulated noise; trust_axes, resample: see
+    :func:`any2all_data.inputs.open_patient`.
+    """
+
+    simulate: bool = False
+    slices: str | None = None
+    seed: int = 0
+    trust_axes: bool = False
+    resample: bool = False
+
+
 def measure_patient(
     prior: DiffusionPrior,
     prior_name: str,
     input_: str | None,
-    specs: list[ModalitySpec],
-    simulated: bool,
-    slices: str | None,
-    seed: int,
-    trust_axes: bool = False,
+    specs: Sequence[ModalitySpec],
+    reading: Reading,
 ) -> PatientMeasurement:
     """The patient's volumes and the measurement that the specs make of them."""
     note = ""
@@ -101,14 +122,22 @@ def measure_patient(
         input_, note = _example(prior_name)
     kept = prior.settings.normalisation
     height, width = prior.settings.image_size
-    where = Path(input_) if Path(input_).is_dir() and not simulated else None
+    where = Path(input_) if Path(input_).is_dir() and not reading.simulate else None
     complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
     built = {spec.modality: build_operator(spec, height, width, where) for spec in specs}
     operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
     grid = prior.settings.training.get("grid")
-    patient = open_patient(input_, prior.modalities, kept, (height, width), grid, trust_axes)
+    size = (height, width)
+    if reading.resample and measured:
+        raise UserError(
+            f"--resample: {', '.join(measured)} is raw k-space, which is not resampled; leave "
+            "--resample out, or give an image"
+        )
+    patient = open_patient(
+        input_, prior.modalities, kept, size, grid, reading.trust_axes, reading.resample
+    )
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:
@@ -120,11 +149,12 @@ def measure_patient(
     stack = to_stack(volumes) if there else torch.zeros(0, 0, height, width)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
-            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
-            f"on {height} x {width}; resample them, or train a prior at that size"
+            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior {prior_name} "
+            f"was trained on {height} x {width}; "
+            f"{how_to_resample(input_, Wanted(prior.modalities, kept, size, grid))}"
         )
     count = _slice_count(input_, volumes, measured)
-    asked = parse_slices(slices, count)
+    asked = parse_slices(reading.slices, count)
     ids = _used(asked, measured)
     chosen = torch.tensor(ids)
     operator = operator.select(chosen)
@@ -134,7 +164,7 @@ def measure_patient(
     imaged = {m: op for m, op in operator.operators.items() if m not in measured}
     data = {m: reading.data[chosen] for m, reading in measured.items()}
     columns = [k for k, m in enumerate(prior.modalities) if m in imaged]
-    data |= simulate(BlockDiagonal(imaged), full[:, columns], seed, ids)
+    data |= simulate(BlockDiagonal(imaged), full[:, columns], reading.seed, ids)
     operator = operator.estimated(data)
     source, truth = {}, dict(images)
     for m, block in operator.operators.items():
@@ -142,18 +172,14 @@ def measure_patient(
             source[m] = "missing"
         elif m in measured:
             source[m] = "measured"
-        elif _is_image(block, images[m]) and not simulated:
+        elif _is_image(block, images[m]) and not reading.simulate:
             source[m] = "measured"
             data[m] = images[m]
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    fixed = {m: fixed_range(kept.get(m)) for m in prior.modalities}
-    ranges = {m: values for m, values in fixed.items() if values is not None}
-    units = dict.fromkeys([*volumes, *measured], "as in its source")
-    units |= {m: kept[m]["unit"] for m in ranges}
-    ranges |= {m: volume.range for m, volume in volumes.items()}
-    ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
+    ranges, units = scales(prior, volumes, measured, source)
+    clipped = {m: volumes[m].clipped(ids) for m in needed if m in volumes and m not in measured}
     return PatientMeasurement(
         volumes,
         asked,
@@ -165,8 +191,10 @@ def measure_patient(
         truth,
         ranges,
         units,
+        clipped,
         _said(note or patient.note, prior),
         patient.reference,
+        patient.own,
     )
 
 
@@ -186,8 +214,7 @@ def build_operator(
     made = make_plugin("any2all.operators", spec.operator, spec.options)
     options = {name: getattr(made, name) for name in option_fields(type(made))}
     if patient is not None:
-        names = [patient / f"{spec.modality}{end}" for end in getattr(made, "suffixes", ())]
-        path = next((name for name in names if name.exists()), None)
+        path = find_file(patient, spec.modality, getattr(made, "suffixes", ()))
         if path is not None:
             _refuse(
                 spec,
@@ -195,8 +222,8 @@ def build_operator(
                 f"applies to a simulation, but {path} is read as it was measured. Leave it out, or "
                 "simulate with --simulate",
             )
-            reading: Measured = made.read(path, height, width)
-            return Built(spec.operator, options, reading.operator, reading)
+            measured: Measured = made.read(path, height, width)
+            return Built(spec.operator, options, measured.operator, measured)
     _refuse(
         spec,
         getattr(made, "file_only", ()),

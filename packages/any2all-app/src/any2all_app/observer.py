@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class Observer:
     """Is told what is done and how much of it; this one keeps silent.
@@ -31,3 +33,29 @@ class Count:
     def __call__(self) -> None:
         self.done += 1
         self.observer.progress(self.what, self.done, self.total)
+
+
+class PassCount:
+    """Called once for each step of a sampler; tells how many passes of the network are done.
+
+    A step is of all slices of its batch, and a slice takes ``passes`` in ``steps`` steps, so the
+    count grows evenly with the time that is left.
+    """
+
+    def __init__(
+        self, observer: Observer, what: str, steps: int, passes: int, batches: Sequence[int]
+    ) -> None:
+        """batches: how many slices each batch has that is to be drawn."""
+        self.observer, self.what, self.steps, self.passes = observer, what, steps, passes
+        self.batches = batches
+        self.total = passes * sum(batches)
+        self.calls = 0
+        observer.progress(what, 0, self.total)
+
+    def __call__(self) -> None:
+        self.calls += 1
+        batch, step = divmod(self.calls, self.steps)
+        slices = (
+            sum(self.batches[:batch]) + sum(self.batches[batch : batch + 1]) * step / self.steps
+        )
+        self.observer.progress(self.what, min(round(self.passes * slices), self.total), self.total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from any2all_core.registry import GROUPS, list_plugins
 from any2all_data.cohort import covered
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.normalise import Array, Range, fixed_range
-from any2all_data.patient import write_slices, write_volume
+from any2all_data.normalise import Array, fixed_range
+from any2all_data.patient import Volume, write_slices, write_volume
 from any2all_data.sidecar import write_suv_sidecar
 from any2all_data.store import UNITS
 from any2all_operators import Measurement, UserError
@@ -54,8 +55,11 @@ def judge(
             "operator": known.built[name].name if name in known.built else "missing",
             "options": known.built[name].options if name in known.built else {},
             "source": known.source[name],
-            "unit": known.units.get(name, "normalised"),
+            "unit": known.units[name],
+            "scale": [known.ranges[name].low, known.ranges[name].high],
         }
+        if name in known.clipped:
+            entry["clipped"] = round(known.clipped[name], 6)
         if name in known.volumes and known.volumes[name].notes:
             entry["notes"] = list(known.volumes[name].notes)
         if name in known.built and (measured := known.built[name].measured):
@@ -132,20 +136,36 @@ def physical_images(
     """Mean and, of several draws, standard deviation: {modality: (Z, H, W)} in physical units.
 
     results: (D, B, M, H, W) in [0, 1]. A modality that was given clean is as it went in, without
-    the rounding and the clipping of the normalisation.
+    the rounding and the clipping of the normalisation. Where the patient's images were resampled,
+    all are brought back to the patient's own grid.
     """
-    first, whole = known.asked.start, known.in_place(results)
+    first, whole, own = known.asked.start, known.in_place(results), known.own
     mean, std = whole.mean(0), whole.std(0) if len(whole) > 1 else None
     means: dict[str, Array] = {}
     stds: dict[str, Array] = {}
     for m, name in enumerate(known.operator.modalities):
-        values = known.ranges.get(name, Range(0.0, 1.0))
+        values = known.ranges[name]
         means[name] = values.physical(mean[:, m].numpy())
         if known.as_given(name):
             means[name] = known.volumes[name].slices[first : known.asked.stop]
         if std is not None:
             stds[name] = (std[:, m] * (values.high - values.low)).numpy()
+        if own is not None:
+            affine = placed(known).affine
+            given = own.images.get(name) if known.as_given(name) else None
+            back = own.brought(means[name], affine, values.low) if given is None else given
+            means[name] = back
+            if std is not None:
+                stds[name] = own.brought(stds[name], affine, 0.0)
     return means, stds
+
+
+def placed(known: PatientMeasurement) -> Volume:
+    """A volume of the patient, whose affine is that of the slices that were asked for."""
+    like = next(iter(known.volumes.values()))
+    affine = np.array(like.affine, float)
+    affine[:3, 3] += known.asked.start * affine[:3, 2]
+    return replace(like, affine=affine)
 
 
 def write_patient(
@@ -155,12 +175,14 @@ def write_patient(
     stds: Mapping[str, Array],
 ) -> None:
     """NIfTI of what :func:`physical_images` gives. A PET in SUV has a sidecar that says so."""
-    like = next(iter(known.volumes.values()), None)
+    like = placed(known) if known.volumes else None
+    if known.own is not None:
+        like = known.own.like
     for file, image in ({**means} | {f"{name}_std": std for name, std in stds.items()}).items():
         if like is None:
             write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
         else:
-            write_volume(folder / f"{file}.nii.gz", image, like, known.asked.start)
+            write_volume(folder / f"{file}.nii.gz", image, like)
     if known.units.get("PET") == UNITS["PET"]:
         write_suv_sidecar(folder / "PET.nii.gz")
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from any2all_app.completion import Completer, Completion, NamedPrior
+from any2all_app.completion import Completer
 from any2all_app.derived_series import find_reference, write_dicom
-from any2all_app.folders import Folder, finished_folder
-from any2all_app.grammar import modality_specs, name_values
+from any2all_app.folders import check_output, default_output, finished_folder
+from any2all_app.grammar import modality_specs, sampler_name, sampler_of
+from any2all_app.kept import KeptBatches
 from any2all_app.measurement import PatientMeasurement
+from any2all_app.named_prior import NamedPrior
+from any2all_app.results import Completion
 from any2all_app.shared_run import begin, patients_in
 from any2all_app.terminal import observed
-from any2all_core.reconstruct import make_sampler
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
@@ -26,94 +31,145 @@ DEFAULT_PRIOR = "lgg"
 """For images of the user's own: it has seen real patients."""
 
 
-def run(
-    prior_name: str | None,
-    input_: str | None,
-    modalities: str | None,
-    sampler_name: str,
-    settings: list[str],
-    preset: str | None,
-    output: Path | None,
-    draws: int,
-    through: float,
-    seed: int,
-    slices: str | None,
-    simulated: bool,
-    trust_axes: bool,
-    dicom: bool,
-    dicom_from: Path | None,
-    split: str | None,
-    resume: bool,
-    batch_size: int,
-    save_memory: bool,
-    precision: str,
-    device: str,
-) -> bool:
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, by their names."""
+
+    prior: str | None
+    input: str | None
+    modalities: str | None
+    sampler: str
+    output: Path | None
+    draws: int
+    through: float
+    seed: int
+    slices: str | None
+    simulate: bool
+    trust_axes: bool
+    resample: bool
+    dicom: bool
+    dicom_from: Path | None
+    split: str | None
+    resume: bool
+    batch_size: int
+    save_memory: bool
+    precision: str
+    device: str
+
+    def completer(self) -> Completer:
+        """The prior and the sampler, as they were asked for."""
+        specs = modality_specs(self.modalities) if self.modalities else []
+        sampler = sampler_of(self.sampler)  # what is wrong with it is known before weights are read
+        name = self.prior or (DEFAULT_PRIOR if self.input else DEMO_PRIOR)
+        completer = Completer(
+            NamedPrior.load(name, self.precision, self.device),
+            tuple(specs),
+            sampler,
+            sampler_name(self.sampler),
+            draws=self.draws,
+            through=self.through,
+            seed=self.seed,
+            slices=self.slices,
+            simulate=self.simulate,
+            trust_axes=self.trust_axes,
+            batch_size=self.batch_size,
+            resample=self.resample,
+        )
+        if self.save_memory:
+            completer.prior.prior.save_memory()
+        return completer
+
+    def check(self) -> None:
+        """Raise UserError for options that do not go together."""
+        needing = ("input", "slices", "simulate", "resample")
+        given = [f"--{name}" for name in needing if getattr(self, name)]
+        if given and not self.modalities:
+            raise UserError(
+                f"{', '.join(given)}: --input, --resample, --slices and --simulate need "
+                "--modalities: say what is known of the patient, as T1=clean"
+            )
+        if self.dicom and not self.input:
+            raise UserError("--dicom needs --input, the patient whose series are written")
+        if self.dicom_from and not self.dicom:
+            raise UserError("--dicom-from goes with --dicom: give both")
+
+
+def run(request: Request) -> bool:
     """Sample one patient or many, or draw new ones; False when one of many was refused."""
-    specs = modality_specs(modalities) if modalities else []
-    if not specs and (input_ or slices or simulated):
-        raise UserError("--input, --slices and --simulate need --modalities: say what is known")
-    if (dicom and not input_) or (dicom_from and not dicom):
-        raise UserError("--dicom needs --input, and --dicom-from goes with --dicom: give both")
-    many = patients_in(input_, split) if input_ else None
-    if many is None and (split or resume):
-        raise UserError("--split and --resume are for many patients: give a cohort or their folder")
-    if many is not None and (output is None or dicom_from):
-        raise UserError("many patients need --output, and have no one --dicom-from series")
-    sampler = make_sampler(sampler_name, name_values(settings, "--set"), preset)
-    name = prior_name or (DEFAULT_PRIOR if input_ else DEMO_PRIOR)
-    completer = Completer(
-        NamedPrior.load(name, precision, device),
-        tuple(specs),
-        sampler,
-        sampler_name,
-        draws=draws,
-        through=through,
-        seed=seed,
-        slices=slices,
-        simulate=simulated,
-        trust_axes=trust_axes,
-        batch_size=batch_size,
-    )
-    if save_memory:
-        completer.prior.prior.save_memory()
-    if many is not None and output is not None:
-        return _sample_many(completer, many, output, resume, dicom)
+    request.check()
+    many = patients_in(request.input, request.split) if request.input else None
+    for option, given in (("--split", request.split), ("--resume", request.resume)):
+        if many is None and given:
+            said = "; one patient goes on without it" if option == "--resume" else ""
+            raise UserError(f"{option} is for many patients: give a cohort or their folder{said}")
+    if many is not None and request.output is None:
+        raise UserError("--input is of many patients: give --output, a folder for their results")
+    if many is not None and request.dicom_from:
+        raise UserError("--dicom-from is one series, but --input is of many patients: leave it out")
+    completer = request.completer()
+    if many is not None and request.output is not None:
+        return _sample_many(completer, many, request.output, request)
     console = Console(stderr=True)
-    if not specs:
-        with finished_folder(output) as folder, observed(console) as observer:
-            new = completer.draw(observer)
-            new.save(folder.path, _command(None))
-        console.print(f"{draws} synthetic draws in {folder.final}")
+    if not completer.known:
+        _draw(completer, request.output, console)
         return True
-    with finished_folder(output) as folder:
-        completion = _sample(completer, input_, folder, dicom, dicom_from)
-    tell(console, completion, folder.final)
-    if dicom:
-        where = folder.final / "dicom"
+    measurement = completer.measure(request.input)
+    completion, folder = _sample(completer, measurement, request, request.output)
+    tell(console, completion, folder)
+    if request.dicom:
+        where = folder / "dicom"
         console.print(f"DICOM in {where}: these files bear the patient's name", soft_wrap=True)
     return True
 
 
+def _draw(completer: Completer, output: Path | None, console: Console) -> None:
+    check_output(output)
+    kept = completer.kept(default_output() if output is None else output)
+    with observed(console) as observer, _kept_on_ctrl_c(kept, console):
+        new = completer.draw(observer, kept)
+    with finished_folder(output) as folder:
+        new.save(folder.path, _command(None))
+    kept.clear()
+    console.print(f"{completer.draws} synthetic draws in {folder.final}", soft_wrap=True)
+
+
 def _sample(
-    completer: Completer, input_: str | None, folder: Folder, dicom: bool, dicom_from: Path | None
-) -> Completion:
+    completer: Completer, measurement: PatientMeasurement, request: Request, output: Path | None
+) -> tuple[Completion, Path]:
     """Check everything that can be checked, then sample, then fill the folder."""
-    measurement = completer.measure(input_)
-    reference = find_reference(measurement, dicom_from) if dicom else None
-    with observed(Console(stderr=True)) as observer:
-        completion = completer.complete(measurement, observer)
-    completion.save(folder.path, _command(measurement))
-    if reference:
-        write_dicom(folder.path / "dicom", completion, reference)
-    return completion
+    check_output(output)
+    reference = find_reference(measurement, request.dicom_from) if request.dicom else None
+    console = Console(stderr=True)
+    kept = completer.kept(default_output() if output is None else output, measurement)
+    with observed(console) as observer, _kept_on_ctrl_c(kept, console):
+        completion = completer.complete(measurement, observer, kept)
+    with finished_folder(output) as folder:
+        completion.save(folder.path, _command(measurement))
+        if reference:
+            write_dicom(folder.path / "dicom", completion, reference)
+    kept.clear()
+    return completion, folder.final
+
+
+@contextmanager
+def _kept_on_ctrl_c(kept: KeptBatches, console: Console) -> Iterator[None]:
+    """Say of an interrupted run that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if kept.folder.exists():
+            console.print(
+                "finished batches are kept; the same command goes on from them", soft_wrap=True
+            )
+        raise
 
 
 def _sample_many(
-    completer: Completer, patients: dict[str, str], output: Path, resume: bool, dicom: bool
+    completer: Completer, patients: dict[str, str], output: Path, request: Request
 ) -> bool:
     """A folder a patient in ``output``, each whole or not there; this process' share of them."""
-    rank, processes = begin(output, completer.identity | {"dicom": dicom}, resume)
+    identity = completer.identity | {"dicom": request.dicom}
+    rank, processes = begin(output, identity, request.resume)
     console = Console(stderr=True)
     own = list(patients)[rank::processes]
     refused = 0
@@ -122,8 +178,8 @@ def _sample_many(
             console.print(escape(f"{name}: done before"), highlight=False)
             continue
         try:
-            with finished_folder(output / name) as folder:
-                completion = _sample(completer, patients[name], folder, dicom, None)
+            measurement = completer.measure(patients[name])
+            completion, _ = _sample(completer, measurement, request, output / name)
         except UserError as error:
             refused += 1
             console.print(escape(f"{name} refused: {error}"), soft_wrap=True)

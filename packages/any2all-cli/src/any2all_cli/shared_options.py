@@ -1,29 +1,65 @@
-"""Options that several commands have."""
+"""Options that several commands have, and the groups that their help shows them in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-SamplerName = Annotated[str, typer.Option(help="An installed sampler's name")]
-SamplerOptions = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change one of the sampler's options: NAME=VALUE"),
+PATIENT, PRIOR, RESULT, RUNNING = "Patient", "Prior and sampler", "Result", "Running"
+DATA, RECIPE = "Data", "Recipe"
+"""Titles of the groups."""
+
+SamplerText = Annotated[
+    str,
+    typer.Option(
+        "--sampler",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="An installed sampler, with options of its own; see any2all plugins mds",
+        rich_help_panel=PRIOR,
+    ),
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="A named setting of the sampler; paper has the constants of the paper"),
+OldOptions = Annotated[list[str] | None, typer.Option("--set", hidden=True)]
+OldPreset = Annotated[str | None, typer.Option("--preset", hidden=True)]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, metavar="N", help="Seed of all random numbers", rich_help_panel=RUNNING),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of all random numbers")]
-Precision = Annotated[str, typer.Option(help="auto, float32 or bfloat16")]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="auto, float32 or bfloat16", rich_help_panel=RUNNING),
+]
 Device = Annotated[
-    str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda:N, or auto: the GPU of this process, if it has one",
+        rich_help_panel=RUNNING,
+    ),
 ]
 TrustAxes = Annotated[
     bool,
     typer.Option(
         "--trust-axes",
         help="Read NIfTI whose form codes are both 0: x, y, z run to the right, front and top",
+        rich_help_panel=PATIENT,
     ),
 ]
+
+
+def with_old_options(sampler: str, changes: Sequence[str] | None, preset: str | None) -> str:
+    """NAME:OPTION=VALUE,... with what ``--set`` and ``--preset`` add, which say that they are old.
+
+    They are taken for one release more.
+    """
+    added = [f"preset={preset}"] if preset else []
+    added += changes or []
+    if not added:
+        return sampler
+    text = f"{sampler}{',' if '=' in sampler else ':'}{','.join(added)}"
+    typer.echo(
+        f"any2all: --set and --preset will be gone in the next release; write --sampler {text}",
+        err=True,
+    )
+    return text

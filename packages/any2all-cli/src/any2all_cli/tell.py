@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from any2all_app.completion import Completion
+from any2all_app.results import Completion
 from rich.console import Console
 from rich.markup import escape
 
@@ -26,7 +26,8 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
             text += f", zero-filled {_figures(entry['score_zero_filled'])}"
         if "scan" in entry and entry["residual_over_noise"]:
             text += f", residual {entry['residual_over_noise']:.1f} x the noise"
-        console.print(text, highlight=False, soft_wrap=True)
+        for line in (text, f"{name}: {in_units(entry)}"):
+            console.print(escape(line), highlight=False, soft_wrap=True)
         if "held_out_says" in entry:
             said = escape(f"{name}: {entry['held_out_says']}")
             console.print(said, highlight=False, soft_wrap=True)
@@ -49,6 +50,15 @@ def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> Non
         for text in said:
             line = escape(f"{patient}: {name}: {text}")
             console.print(line, highlight=False, soft_wrap=True)
+
+
+def in_units(entry: Mapping[str, Any]) -> str:
+    """The unit of an image, the values that are 0 and 1 for the prior, and how much is clipped."""
+    low, high = entry["scale"]
+    said = f"unit {entry['unit']}, scale {low:.4g} to {high:.4g}"
+    if "clipped" in entry:
+        said += f", {100 * entry['clipped']:.2g} % of its voxels outside"
+    return said
 
 
 def _figures(score: Mapping[str, float]) -> str:

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from any2all_cli.shared_options import Device, Precision, Preset, SamplerName, SamplerOptions, Seed
+from any2all_cli.shared_options import (
+    Device,
+    OldOptions,
+    OldPreset,
+    Precision,
+    SamplerText,
+    Seed,
+    with_old_options,
+)
 
 
 def fill(
@@ -17,9 +25,9 @@ def fill(
             help="Trained on those of its patients who lack nothing: folder, name, or hf:"
         ),
     ],
-    sampler: SamplerName = "mds",
-    set_: SamplerOptions = None,
-    preset: Preset = None,
+    sampler: SamplerText = "mds",
+    set_: OldOptions = None,
+    preset: OldPreset = None,
     seed: Seed = 0,
     replace: Annotated[
         bool,
@@ -37,17 +45,17 @@ def fill(
 
     Goes on where it was interrupted; patients are shared among the processes of torchrun.
     """
-    from any2all_app.completion import NamedPrior
     from any2all_app.filling import Filling
-    from any2all_app.grammar import name_values
-    from any2all_core.reconstruct import make_sampler
+    from any2all_app.grammar import sampler_name, sampler_of
+    from any2all_app.named_prior import NamedPrior
 
     from any2all_cli.fill import run
 
+    sampler = with_old_options(sampler, set_, preset)
     filling = Filling(
         NamedPrior.load(prior, precision, device),
-        make_sampler(sampler, name_values(set_ or [], "--set"), preset),
-        sampler,
+        sampler_of(sampler),
+        sampler_name(sampler),
         seed=seed,
         replace=replace,
         batch_size=batch_size,

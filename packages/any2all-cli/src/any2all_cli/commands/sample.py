@@ -8,115 +8,193 @@ from typing import Annotated
 import typer
 
 from any2all_cli.shared_options import (
+    PATIENT,
+    PRIOR,
+    RESULT,
+    RUNNING,
     Device,
+    OldOptions,
+    OldPreset,
     Precision,
-    Preset,
-    SamplerName,
-    SamplerOptions,
+    SamplerText,
     Seed,
     TrustAxes,
+    with_old_options,
 )
 
 
 def sample(
-    prior: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder written by train, an installed prior's name, or hf:OWNER/NAME of the "
-            "Hugging Face Hub [default: lgg; virtual without --input]"
-        ),
-    ] = None,
     input_: Annotated[
         str | None,
         typer.Option(
             "--input",
-            help="A patient: folder of NIfTI or DICOM, or COHORT/PATIENT; or many: COHORT, or the "
-            "folder of theirs [default: the prior's example]",
+            metavar="PATH",
+            help="One patient: a folder of NIfTI or of DICOM, or COHORT/PATIENT. Many patients: "
+            "COHORT, or the folder of their folders",
+            show_default="the prior's example",
+            rich_help_panel=PATIENT,
         ),
     ] = None,
     modalities: Annotated[
         str | None,
         typer.Option(
-            help="What is known: T1=clean,FLAIR=kspace:acceleration=4; others are missing "
-            "[default: nothing, new stacks are drawn]"
+            metavar="LIST",
+            help="What is known, as T1=clean,FLAIR=kspace. All others are missing and are drawn",
+            show_default="nothing; new people are drawn",
+            rich_help_panel=PATIENT,
         ),
     ] = None,
-    sampler: SamplerName = "mds",
-    set_: SamplerOptions = None,
-    preset: Preset = None,
-    output: Annotated[
-        Path | None, typer.Option(help="New folder for the results [default: any2all-out-N]")
-    ] = None,
-    draws: Annotated[int, typer.Option(help="Draws of each slice; mean and spread are kept")] = 1,
-    through: Annotated[
-        float,
+    resample: Annotated[
+        bool,
         typer.Option(
-            min=0, help="Mm through the slices over which what is invented goes on; 0: each apart"
+            "--resample",
+            help="Register the patient's images and resample them to the prior's grid, and bring "
+            "the result back to the patient's own grid",
+            rich_help_panel=PATIENT,
         ),
-    ] = 0.0,
-    seed: Seed = 0,
+    ] = False,
     slices: Annotated[
-        str | None, typer.Option(help="FIRST:LAST, counted from the lowest [default: all]")
+        str | None,
+        typer.Option(
+            metavar="FIRST:LAST",
+            help="Slices counted from the lowest; LAST is not included",
+            show_default="all",
+            rich_help_panel=PATIENT,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Patients of a cohort: train, val or test",
+            show_default="everybody",
+            rich_help_panel=PATIENT,
+        ),
     ] = None,
     simulate: Annotated[
         bool,
-        typer.Option("--simulate", help="Take image files as the truth, measure them virtually"),
+        typer.Option(
+            "--simulate",
+            help="Take image files as the truth, and simulate their measurement",
+            rich_help_panel=PATIENT,
+        ),
     ] = False,
     trust_axes: TrustAxes = False,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRIOR",
+            help="A folder written by train, an installed prior's name, or hf:OWNER/NAME of the "
+            "Hugging Face Hub",
+            show_default="lgg; virtual without --input",
+            rich_help_panel=PRIOR,
+        ),
+    ] = None,
+    sampler: SamplerText = "mds",
+    set_: OldOptions = None,
+    preset: OldPreset = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Draws of each slice; their mean and spread are kept",
+            rich_help_panel=PRIOR,
+        ),
+    ] = 1,
+    through: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="MM",
+            help="Correlation length of the noise across slices; 0 draws each slice independently",
+            rich_help_panel=PRIOR,
+        ),
+    ] = 0.0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="New folder for the result",
+            show_default="any2all-out-N",
+            rich_help_panel=RESULT,
+        ),
+    ] = None,
     dicom: Annotated[
         bool,
         typer.Option(
-            "--dicom", help="Write derived DICOM series, too; they bear the patient's name"
+            "--dicom",
+            help="Also write derived DICOM series; they bear the patient's name",
+            rich_help_panel=RESULT,
         ),
     ] = False,
     dicom_from: Annotated[
         Path | None,
         typer.Option(
-            help="With --dicom: the series in whose study and space they go [default: that of a "
-            "DICOM --input]"
+            metavar="FOLDER",
+            help="With --dicom: the series in whose study and space they go",
+            show_default="that of a DICOM --input",
+            rich_help_panel=RESULT,
         ),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of a cohort: train, val or test [default: everybody]")
-    ] = None,
+    seed: Seed = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Of many: go on with the run in OUTPUT")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a run over many patients in --output. One patient needs no option",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(metavar="N", help="Slices of a network call", rich_help_panel=RUNNING)
+    ] = 8,
     save_memory: Annotated[
         bool,
-        typer.Option("--save-memory", help="With mps, mmps: recompute what gradients need; slower"),
+        typer.Option(
+            "--save-memory",
+            help="With mps and mmps: recompute what gradients need, which is slower",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Fill in what a patient lacks, or draw new patients from nothing.
+    """Fill in what a patient lacks, or draw new people from nothing.
 
-    Many patients are shared among the processes of torchrun -m any2all_cli sample ...
+    A run that was interrupted goes on when the same command is given again.
+    Many patients are shared among the processes of
+    torchrun -m any2all_cli sample ...
+
+    Examples:
+
+      any2all sample --modalities T1=clean,FLAIR=kspace:acceleration=4
+      any2all sample --input p01 --modalities T1=clean --draws 8
+      any2all sample --input p01 --modalities t1=clean --resample
+      any2all sample --prior mine --sampler mds:preset=paper,steps=50
     """
-    from any2all_cli.sample import run
+    from any2all_cli.sample import Request, run
 
-    if not run(
-        prior,
-        input_,
-        modalities,
-        sampler,
-        set_ or [],
-        preset,
-        output,
-        draws,
-        through,
-        seed,
-        slices,
-        simulate,
-        trust_axes,
-        dicom,
-        dicom_from,
-        split,
-        resume,
-        batch_size,
-        save_memory,
-        precision,
-        device,
-    ):
+    request = Request(
+        prior=prior,
+        input=input_,
+        modalities=modalities,
+        sampler=with_old_options(sampler, set_, preset),
+        output=output,
+        draws=draws,
+        through=through,
+        seed=seed,
+        slices=slices,
+        simulate=simulate,
+        trust_axes=trust_axes,
+        resample=resample,
+        dicom=dicom,
+        dicom_from=dicom_from,
+        split=split,
+        resume=resume,
+        batch_size=batch_size,
+        save_memory=save_memory,
+        precision=precision,
+        device=device,
+    )
+    if not run(request):
         raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""What completing a patient gives: images in their units, their spread, and a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from any2all_data.normalise import Array
+from any2all_operators import UserError
+from torch import Tensor
+
+from any2all_app.folders import is_free
+from any2all_app.measurement import PatientMeasurement
+from any2all_app.report import physical_images, write_draws, write_patient, write_preview
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A patient with every image of the prior.
+
+    ``draws``: (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``; ``report``: how
+    they were made, how far they agree with what was measured, and what samples that were held out
+    say.
+    """
+
+    draws: Tensor
+    measurement: PatientMeasurement
+    report: dict[str, Any]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """In the order of the prior."""
+        return self.measurement.operator.modalities
+
+    @property
+    def images(self) -> dict[str, Array]:
+        """{modality: (Z, H, W)}: the mean of the draws, in the units that its source has.
+
+        A modality that was missing is in the prior's units: HU, SUV, or [0, 1] of MR. Row 0 is
+        anterior, column 0 the patient's right, slice 0 the lowest.
+        """
+        return self._physical[0]
+
+    @property
+    def std(self) -> dict[str, Array]:
+        """{modality: (Z, H, W)}: the standard deviation of several draws, in the same units."""
+        return self._physical[1]
+
+    @cached_property
+    def _physical(self) -> tuple[dict[str, Array], dict[str, Array]]:
+        return physical_images(self.measurement, self.draws)
+
+    def save(self, folder: str | Path, command: str = "") -> None:
+        """Write <modality>.nii.gz, <modality>_std.nii.gz, preview.png and report.json.
+
+        command: what was typed, for the report. Raises UserError where the folder holds something
+        already.
+        """
+        folder = _empty(folder)
+        write_patient(folder, self.measurement, self.images, self.std)
+        write_preview(folder, self.measurement, self.draws.mean(0))
+        _write_report(folder, self.report, command)
+
+
+@dataclass(frozen=True)
+class NewPeople:
+    """Stacks (D, M, H, W) in [0, 1] of people who do not exist, and how they were drawn."""
+
+    draws: Tensor
+    modalities: tuple[str, ...]
+    report: dict[str, Any]
+
+    def save(self, folder: str | Path, command: str = "") -> None:
+        """Write draw_000/<modality>.nii.gz and so on, preview.png and report.json.
+
+        command: what was typed, for the report. Raises UserError where the folder holds something
+        already.
+        """
+        folder = _empty(folder)
+        write_draws(folder, self.modalities, self.draws)
+        _write_report(folder, self.report, command)
+
+
+def _write_report(folder: Path, report: Mapping[str, Any], command: str) -> None:
+    said = {"command": command, **report} if command else report
+    (folder / "report.json").write_text(json.dumps(said, indent=2, default=str) + "\n")
+
+
+def _empty(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if not is_free(folder):
+        raise UserError(f"{folder}: holds other results already; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
