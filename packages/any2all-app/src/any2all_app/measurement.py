@@ -149,8 +149,8 @@ def measure_patient(
     stack = to_stack(volumes) if there else torch.zeros(0, 0, height, width)
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
-            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior {prior_name} "
-            f"was trained on {height} x {width}; "
+            f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
+            f"on {height} x {width} (--prior {prior_name}); "
             f"{how_to_resample(input_, Wanted(prior.modalities, kept, size, grid))}"
         )
     count = _slice_count(input_, volumes, measured)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,46 +14,102 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
-    TimeRemainingColumn,
 )
+from rich.text import Text
 
 from any2all_app.observer import Observer
 
+FIRST_LINE, LINES = 20.0, 60.0
+"""Seconds to the first line, and from one to the next, where the output is no terminal."""
 
-def progress_bar(console: Console, said: str = "{task.description}", unit: str = "") -> Progress:
-    """What is done, a bar, how many of how many, of what unit, and the time left."""
-    columns: list[ProgressColumn] = [TextColumn(said), BarColumn(), MofNCompleteColumn()]
-    columns += [TextColumn(unit)] if unit else []
-    return Progress(*columns, TimeRemainingColumn(), console=console)
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``7 min``, ``2 h 05 min``: a time that a person reads."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@dataclass
+class Pace:
+    """How fast something is done since it began: of all of it, so that slow steps count, too."""
+
+    began: float
+    first: int
+    done: int
+    total: int
+
+    def left(self, now: float) -> float | None:
+        """Seconds until the end, or None before anything is done."""
+        moved = self.done - self.first
+        if moved <= 0:
+            return None
+        return (now - self.began) / moved * (self.total - self.done)
+
+
+class TimeLeft(ProgressColumn):
+    """The time left by the pace since the beginning."""
+
+    def __init__(self, paces: dict[TaskID, Pace]) -> None:
+        super().__init__()
+        self.paces = paces
+
+    def render(self, task: Task) -> Text:
+        """``7 min left``, or how long it took."""
+        pace = self.paces.get(task.id)
+        if pace is None or task.finished:
+            return Text(duration(task.finished_time or 0.0))
+        left = pace.left(time.monotonic())
+        return Text("" if left is None else f"{duration(left)} left")
 
 
 class TerminalObserver(Observer):
-    """Sentences on the console, and one bar for each thing that is done."""
+    """Sentences on the console, and one bar for each thing that is done.
 
-    def __init__(self, console: Console, bars: Progress) -> None:
-        self.console, self.bars = console, bars
+    Where the console is no terminal, as in a log file, a line a minute stands for the bar.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._paces: dict[TaskID, Pace] = {}
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(20)]
+        columns += [MofNCompleteColumn(), TimeLeft(self._paces)]
+        self.bars = Progress(*columns, console=console)
         self._tasks: dict[str, TaskID] = {}
+        self._line_at = 0.0
 
     def say(self, text: str) -> None:
         self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+        now = time.monotonic()
         if not self._tasks:
             self.bars.start()
         if what not in self._tasks:
-            self._tasks[what] = self.bars.add_task(what, total=total)
+            self._tasks[what] = self.bars.add_task(what, total=total, completed=done)
+            self._paces[self._tasks[what]] = Pace(now, done, done, total)
+            self._line_at = now + FIRST_LINE
+        task = self._tasks[what]
+        self._paces[task].done = done
         said = f"{what} {detail}" if detail else what
-        self.bars.update(self._tasks[what], completed=done, description=said)
+        self.bars.update(task, completed=done, description=escape(said))
+        if not self.console.is_terminal and now >= self._line_at and done < total:
+            self._line_at = now + LINES
+            left = self._paces[task].left(now)
+            if left is not None:
+                self.say(f"{said}: {done} of {total}, {duration(left)} left")
 
 
 @contextmanager
 def observed(console: Console) -> Iterator[TerminalObserver]:
     """An observer whose bars are there from the first progress until the block ends."""
-    bars = progress_bar(console)
+    observer = TerminalObserver(console)
     try:
-        yield TerminalObserver(console, bars)
+        yield observer
     finally:
-        if bars.live.is_started:
-            bars.stop()
+        if observer.bars.live.is_started:
+            observer.bars.stop()

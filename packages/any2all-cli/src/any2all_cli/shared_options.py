@@ -49,17 +49,17 @@ TrustAxes = Annotated[
 
 
 def with_old_options(sampler: str, changes: Sequence[str] | None, preset: str | None) -> str:
-    """NAME:OPTION=VALUE,... with what ``--set`` and ``--preset`` add, which say that they are old.
-
-    They are taken for one release more.
-    """
+    """NAME:OPTION=VALUE,... with what ``--set`` and ``--preset`` add, which are old."""
     added = [f"preset={preset}"] if preset else []
     added += changes or []
     if not added:
         return sampler
-    text = f"{sampler}{',' if '=' in sampler else ':'}{','.join(added)}"
-    typer.echo(
-        f"any2all: --set and --preset will be gone in the next release; write --sampler {text}",
-        err=True,
-    )
-    return text
+    return f"{sampler}{',' if '=' in sampler else ':'}{','.join(added)}"
+
+
+def say_if_old(sampler: str, changes: Sequence[str] | None, preset: str | None) -> None:
+    """Say at the end of a run that ``--set`` and ``--preset`` are taken for this release only."""
+    if changes or preset:
+        typer.echo(
+            f"--set and --preset are old and will go; write --sampler {sampler} instead", err=True
+        )

@@ -13,6 +13,7 @@ from any2all_cli.shared_options import (
     Precision,
     SamplerText,
     Seed,
+    say_if_old,
     with_old_options,
 )
 
@@ -61,3 +62,4 @@ def fill(
         batch_size=batch_size,
     )
     run(url, filling)
+    say_if_old(sampler, set_, preset)

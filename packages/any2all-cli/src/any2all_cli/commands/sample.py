@@ -19,6 +19,7 @@ from any2all_cli.shared_options import (
     SamplerText,
     Seed,
     TrustAxes,
+    say_if_old,
     with_old_options,
 )
 
@@ -196,5 +197,7 @@ def sample(
         precision=precision,
         device=device,
     )
-    if not run(request):
+    whole = run(request)
+    say_if_old(request.sampler, set_, preset)
+    if not whole:
         raise typer.Exit(1)
