@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,14 @@ from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
 from any2all_app.preview import contact_sheet
 from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
+from any2all_app.training_time import step_time
 
 DRAWS, DRAW_STEPS = 8, 25
+HOURS = "hours"
+"""What a prior that was trained for some hours says of its training."""
+LONGEST = 10_000
+"""Hours."""
+TIMING = "timing a few steps"
 JUDGING = "held-out slices: the prior's own error, and copies beside its draws"
 Write = Callable[[int, dict[str, float], Image | None], None]
 
@@ -66,6 +71,9 @@ class Training:
         Whether curves and samples are written for TensorBoard, too.
     shard
         Whether the weights are shared out among the processes, too (FSDP).
+    hours
+        How long the training may take, which sets the number of steps; None leaves it to the
+        recipe.
     """
 
     data: str
@@ -79,8 +87,13 @@ class Training:
     incomplete: bool = False
     tensorboard: bool = False
     shard: bool = False
+    hours: float | None = None
 
     def __post_init__(self) -> None:
+        if self.hours is not None and not 0 < self.hours < LONGEST:
+            raise UserError(f"--hours {self.hours:g}: expected above 0, and below {LONGEST}")
+        if self.hours is not None and "steps" in self.changes:
+            raise UserError("--hours and --steps both say how many steps: give one of them")
         names = self.modalities
         if names and len(set(names)) < len(names):
             raise UserError(f"--modalities {','.join(names)}: one is given twice")
@@ -134,19 +147,23 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     )
     in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
     write = _tensorboard(output) if training.tensorboard and first else None
-    train_on(
+    hours = training.hours if training.hours is not None else _kept_hours(training, output)
+    if hours is not None:
+        settings = replace(settings, training={**settings.training, HOURS: hours})
+    train_with = functools.partial(
+        train_on,
         found.examples,
         held_out,
         settings,
-        recipe,
-        output,
         augment=functools.partial(augment, in_units=in_units),
         start_from=start,
-        resume=training.resume,
         shard=training.shard,
         precision=training.precision,
-        report=functools.partial(_report, observer, output, recipe.steps, write),
     )
+    if training.hours is not None and not training.resume:
+        recipe = _in_hours(training.hours, recipe, train_with, observer)
+    report = functools.partial(_report, observer, output, recipe.steps, write)
+    train_with(recipe, output, resume=training.resume, report=report)
     if first:
         observer.progress(JUDGING, 0, 1)
         missing = _judge(output, held_out)
@@ -164,7 +181,42 @@ def _recipe(training: Training, output: Path) -> Recipe:
     else:
         name = training.recipe or "small"
         recipe, source = read_recipe(name), f"recipe {name}"
-    return dataclasses.replace(recipe, **parse_options(Recipe, training.changes, source))
+    recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
+    if training.resume and training.hours is not None:
+        kept = _kept_hours(training, output)
+        if kept != training.hours:
+            was = "without --hours" if kept is None else f"with --hours {kept:g}"
+            raise UserError(
+                f"--hours {training.hours:g}: the run in {output} was begun {was}; leave --hours "
+                "out to go on with its number of steps"
+            )
+        recipe = replace(recipe, steps=begun(output)["recipe"].steps)
+    return recipe
+
+
+def _kept_hours(training: Training, output: Path) -> float | None:
+    """The hours that a resumed run was begun with; None where there were none."""
+    if not training.resume:
+        return None
+    hours = read_json(output / "prior.json")["training"].get(HOURS)
+    return None if hours is None else float(hours)
+
+
+def _in_hours(
+    hours: float, recipe: Recipe, train_with: Callable[..., object], observer: Observer
+) -> Recipe:
+    """The recipe with as many steps as fit; all processes take those that the first one found."""
+    from accelerate.utils import broadcast_object_list
+
+    observer.progress(TIMING, 0, 1)
+    found = step_time(lambda r, folder, report: train_with(r, folder, report=report), recipe)
+    observer.progress(TIMING, 1, 1)
+    (steps,) = broadcast_object_list([found.steps_in(hours, recipe)])
+    observer.say(
+        f"--hours {hours:g}: a step takes {found.coarse:.3g} s at half size and {found.full:.3g} s "
+        f"at full size, so there are {steps} steps; --resume keeps them"
+    )
+    return replace(recipe, steps=steps)
 
 
 def _slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
@@ -206,10 +258,10 @@ def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
 
 def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:
     floor = fit_error_floor(prior, check)
-    prior.settings = dataclasses.replace(prior.settings, error_floor=floor)
+    prior.settings = replace(prior.settings, error_floor=floor)
     found = beside_copies(prior, check) if len(prior.modalities) > 1 else {}
     training = {**prior.settings.training, "missing": found}
-    return dataclasses.replace(prior.settings, training=training)
+    return replace(prior.settings, training=training)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:

@@ -50,6 +50,14 @@ def evaluate(
     shown: Annotated[
         int, typer.Option(min=0, help="Patients whose images are in report.html, unnamed")
     ] = 3,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A report within two minutes: two slices of three patients, cheap methods first. "
+            "The same command with --resume in its place goes on to the whole study",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Slices per network call")] = 8,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
@@ -83,6 +91,7 @@ def evaluate(
         batch_size=batch_size,
         precision=precision,
         device=device,
+        quick=quick,
     )
     with observed(Console(stderr=True)) as observer:
         whole = evaluate_(asked, output, observer, resume=resume)

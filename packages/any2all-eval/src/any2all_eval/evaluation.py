@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from any2all_app.folders import write_text
 from any2all_app.grammar import sampler_of
 from any2all_app.observer import SILENT, Observer
 from any2all_app.report import versions
 from any2all_app.shared_run import begin, wait_for_all
+from any2all_app.terminal import duration
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import prior_folder
 from any2all_operators import UserError
 
-from any2all_eval.beaten import compare, told
-from any2all_eval.claims import Results, decide
-from any2all_eval.figures import curves_figure, scatter_figure, write_figures
+from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.metrics import fid
 from any2all_eval.metrics import lpips as load_lpips
-from any2all_eval.parts import Evaluator, records_in
-from any2all_eval.patients import find_people, has_all
+from any2all_eval.patients import Patient, find_people, has_all
+from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
-from any2all_eval.report import report_page
 from any2all_eval.study import Study, read_study
-from any2all_eval.tables import as_csv, latex, lines_of, markdown, safety_of
+from any2all_eval.writing import Writer, Written
 
 JUDGED = ("test", "val")
 VIRTUAL = "virtual people, simulated; no such people exist"
@@ -70,6 +66,9 @@ class Evaluation:
         Slices of one network call.
     precision, device
         As of ``DiffusionPrior.load``.
+    quick
+        Whether a report of a few slices of a few patients is enough, cheap methods first. The same
+        evaluation without it, and with ``resume``, goes on from there.
     """
 
     studies: Sequence[str]
@@ -87,6 +86,7 @@ class Evaluation:
     batch_size: int = 8
     precision: str = "auto"
     device: str = "auto"
+    quick: bool = False
 
     def __post_init__(self) -> None:
         if self.group not in JUDGED:
@@ -120,6 +120,7 @@ def evaluate(
     UserError
         Where a study, the patients or the folder can't be used; in one line.
     """
+    began = time.monotonic()
     output, group, slices = Path(output), asked.group, asked.slices
     folder = prior_folder(asked.prior)
     prior = DiffusionPrior.load(folder, asked.precision, asked.device)
@@ -164,79 +165,73 @@ def evaluate(
             f"two rows or studies would both be kept as {doubled[0]}; rename one (letters and "
             "digits tell names apart)"
         )
+    if asked.quick and not parts:
+        raise UserError("--quick: draws from nothing have no quick look; leave it out")
     if not any(has_all(path, prior) for path in named.values()):
         raise UserError(
             f"--input {asked.input}: nobody of {group} has all of {', '.join(prior.modalities)}"
         )
     rank, processes = begin(output, identity, resume)
+    facts: dict[str, Any] = {
+        "prior": {"name": Path(asked.prior).name, "sha256": identity["prior"]},
+        "who": VIRTUAL if people.virtual else "patients",
+        "prior_is_virtual": bool(prior.settings.training.get("virtual")),
+        "input": {"group": group},
+        "versions": identity["versions"],
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",
+        "left_out": {study.name: study.left_out for study in studies if study.left_out},
+        "samplers": samplers_used,
+        "not_for_clinical_use": True,
+    }
+    writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)
+    if asked.quick:
+        if rank == 0:
+            _look(evaluator, named, began, writer, observer)
+        return True
+    if rank == 0:
+        evaluator = replace(evaluator, rewrite=writer.rewrite)
     whole = evaluator.run({n: named[n] for n in list(named)[rank::processes]})
     made = {}
     if rank == 0:
         made = generate(studies, prior, people, named, slices, output, distance, observer)
     if processes > 1:
         wait_for_all()
-    if rank:
-        return whole
-    records = records_in(output, parts, list(named))
-    results = Results(studies, records)
-    lines, claims, safety = lines_of(records), decide(results), safety_of(records)
-    compared = compare(studies, lines)
-    beaten = told(compared)
-    facts: dict[str, Any] = {
-        "prior": {"name": Path(asked.prior).name, "sha256": identity["prior"]},
-        "who": VIRTUAL if people.virtual else "patients",
-        "prior_is_virtual": bool(prior.settings.training.get("virtual")),
-        "input": {"group": group, "patients": len({r["patient"] for r in records})},
-        "slices": len({(r["patient"], r["slice"]) for r in records}),
-        "versions": identity["versions"],
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",
-        "left_out": {study.name: study.left_out for study in studies if study.left_out},
-        "not_for_clinical_use": True,
-    }
-    write_text(output / "results.csv", as_csv(records))
-    report: dict[str, Any] = {
-        **facts,
-        "samplers": samplers_used,
-        "tuned_on_val": references.tuned_so_far() if references else {},
-        "results": [asdict(line) for line in lines],
-        "beaten": [{**asdict(c), "sentence": c.sentence} for c in compared if c.below],
-        "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in claims],
-        "lesions": [asdict(entry) for entry in safety],
-        "generation": {name: asdict(found) for name, found in made.items()},
-    }
-    text = json.dumps(finite(report), indent=2, allow_nan=False)
-    write_text(output / "report.json", text + "\n")
-    write_text(output / "tables.md", markdown(studies, lines, claims, safety, made, beaten))
-    write_text(output / "tables.tex", latex(studies, lines))
-    figures = {}
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        figures[f"{study.name}-curves"] = curves_figure(results, study)
-        figures[f"{study.name}-scatter"] = scatter_figure(own)
-    if records:
-        write_figures(parts, figures, output, records[0]["patient"], facts["who"])
-    pictured = list(dict.fromkeys(record["patient"] for record in records))[: asked.shown]
-    page = report_page(
-        parts, studies, facts, figures, lines, claims, safety, made, beaten, output, pictured
-    )
-    write_text(output / "report.html", page)
-    for claim in claims:
-        if claim.steps:
-            observer.say(f"{claim.text}: {claim.verdict}")
-    if lines:
-        for said in (beaten[0], *beaten[1]):
-            observer.say(said)
-    observer.say(f"report.html, results.csv, tables in {output}")
+    if rank == 0:
+        _tell(writer.write(made), output, observer)
     return whole
 
 
-def finite(value: Any) -> Any:
-    """With None for what is not a number, which JSON has no word for."""
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _look(
+    evaluator: Evaluator,
+    named: Mapping[str, str],
+    began: float,
+    writer: Writer,
+    observer: Observer,
+) -> None:
+    """A quick look at the first patients that can be judged, and what it left to the whole."""
+    patients: dict[str, Patient] = {}
+    for name, path in named.items():
+        if len(patients) < PATIENTS:
+            patient, _ = evaluator.read(name, path)
+            patients |= {name: patient} if patient else {}
+    done, total = quick_look(evaluator, patients, began, writer.rewrite)
+    _tell(writer.write({}, finished=False), evaluator.output, observer)
+    observer.say(
+        f"a quick look: {done} of {total} results of {FEW} slices each of {len(patients)} patients "
+        f"in {duration(time.monotonic() - began)}. For the whole study give the same command with "
+        "--resume in the place of --quick; nothing is done again"
+    )
+
+
+def _tell(written: Written, output: Path, observer: Observer) -> None:
+    """The claims, what is beaten, and where the report is."""
+    for claim in written.claims:
+        if claim.steps:
+            observer.say(f"{claim.text}: {claim.verdict}")
+    if written.lines:
+        for said in (written.beaten[0], *written.beaten[1]):
+            observer.say(said)
+    observer.say(f"report.html, results.csv, tables in {output}")
 
 
 def _changed(study: Study, samplers: Sequence[str], draws: int | None) -> Study:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from any2all_eval.claims import Results
-from any2all_eval.parts import PARTS, TRUTH, Part, slug
+from any2all_eval.parts import PARTS, PLACES, TRUTH, Part, slug
 from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, Line
 
@@ -33,17 +33,21 @@ def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> F
     Below each result its error. None where nothing was made of it.
     """
     study = parts[0].study
-    cells: dict[tuple[str, str], Any] = {}
+    made: dict[tuple[str, str], Any] = {}
     for part in parts:
-        path = part.path(folder).with_suffix(".npz")
-        if part.method in study.samplers and image in part.row.scored and path.exists():
-            with np.load(path) as arrays:
-                cells[part.method, part.row.name] = arrays[image].astype(np.float32)
-    if not cells:
+        if part.sampled and image in part.row.scored and (arrays := part.images(folder)):
+            made[part.method, part.row.name] = arrays
+    if not made:
         return None
     with np.load(folder / TRUTH) as kept:
-        truth = kept[image].astype(np.float32)
-    z = len(truth) // 2
+        truth, places = kept[image].astype(np.float32), kept[PLACES].tolist()
+    common = set(places).intersection(*(own.get(PLACES, places) for own in made.values()))
+    shown = sorted(common)[len(common) // 2]
+    z = places.index(shown)
+    cells = {
+        key: own[image][list(own.get(PLACES, places)).index(shown)].astype(np.float32)
+        for key, own in made.items()
+    }
     methods, rows = (list(dict.fromkeys(k[n] for k in cells)) for n in (0, 1))
     height = truth.shape[1] / truth.shape[2]
     shape = (2 * len(methods), 1 + len(rows))
@@ -57,7 +61,7 @@ def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> F
         axes[0, column].set_title(folded(row), fontsize=7)
         for k, method in enumerate(methods):
             if (method, row) in cells:
-                result = cells[method, row][z]
+                result = cells[method, row]
                 error = np.abs(result - truth[z])
                 axes[2 * k, column].imshow(result, cmap="gray", vmin=0, vmax=1)
                 axes[2 * k + 1, column].imshow(error, cmap="inferno", vmin=0, vmax=ERROR)

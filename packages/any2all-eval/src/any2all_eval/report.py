@@ -20,7 +20,7 @@ from PIL import Image
 from any2all_eval.claims import Claim, said
 from any2all_eval.generation import Generation
 from any2all_eval.lesions import SHOWS_LESIONS
-from any2all_eval.parts import PARTS, TRUTH, Part
+from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
 from any2all_eval.patients import evenly
 from any2all_eval.study import Study
 from any2all_eval.tables import (
@@ -63,6 +63,7 @@ def report_page(
         f"<p>{facts['input']['patients']} in the group {text(facts['input']['group'])}: "
         f"{text(facts['who'])}; {facts['slices']} slices. Prior {text(facts['prior']['name'])} "
         f"({facts['prior']['sha256'][:8]}){trained}. Research software: not for clinical use.</p>",
+        f"<p><b>{text(facts['unfinished'])}</b></p>" if facts["unfinished"] else "",
         beaten_list(*beaten) if lines else "",
         "<h2>Is it safe to look at?</h2>",
         agreement_table(lines),
@@ -108,30 +109,36 @@ def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[st
         folder = output / PARTS / patient
         if not (folder / TRUTH).exists():
             continue
+        made = {part: arrays for part in parts if (arrays := part.images(folder))}
         with np.load(folder / TRUTH) as truth:
-            names = [n for n in truth.files if n not in ("head", "lesion", "places")]
-            some = evenly(len(truth["places"]), SLICES)
+            names = [n for n in truth.files if n not in ("head", "lesion", PLACES)]
+            places = truth[PLACES].tolist()
+            some = shown_of(places, list(made.values()))
             entry: dict[str, Any] = {
-                "places": truth["places"][some].tolist(),
+                "places": [places[b] for b in some],
                 "truth": {name: pngs(truth[name][some]) for name in names},
                 "results": {},
             }
-        for part in parts:
-            path = part.path(folder).with_suffix(".npz")
-            if not path.exists():
-                continue
+        for part, arrays in made.items():
             rows = entry["results"].setdefault(part.study.name, {})
-            with np.load(path) as arrays:
-                for name in arrays.files:
-                    image = name.removesuffix("_std")
-                    of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
-                    method = of_row.setdefault(part.method, {})
-                    is_std = name != image
-                    method["std" if is_std else "mean"] = pngs(
-                        arrays[name][some] * (10 if is_std else 1)
-                    )
+            own = list(arrays.pop(PLACES, places))
+            chosen = [own.index(place) for place in entry["places"]]
+            for name, images_ in arrays.items():
+                image = name.removesuffix("_std")
+                of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
+                method = of_row.setdefault(part.method, {})
+                is_std = name != image
+                scale = 10 if is_std else 1
+                method["std" if is_std else "mean"] = pngs(images_[chosen] * scale)
         found[f"number {number}"] = entry
     return found
+
+
+def shown_of(places: Sequence[int], results: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Which of a patient's slices, by their place among these, are shown: all results have them."""
+    common = set(places).intersection(*(arrays.get(PLACES, places) for arrays in results))
+    there = [b for b, place in enumerate(places) if place in common]
+    return [there[k] for k in evenly(len(there), SLICES)]
 
 
 def pngs(stack: NDArray[Any]) -> list[str]:

@@ -1,0 +1,68 @@
+"""How many steps of a recipe fit into some hours on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from any2all_core.recipe import Recipe
+from any2all_core.training import Progress, Stopped
+from any2all_operators import UserError
+
+TRIAL = 12
+"""Steps that are timed, of which the first of each size are not counted."""
+SHARE = 0.95
+"""Of the hours that are planned for; the rest is for pictures of draws and the judging."""
+VALIDATE_EVERY = 250
+"""Steps, as of any2all_core.training.train."""
+
+Train = Callable[[Recipe, Path, Callable[[Progress], None]], object]
+"""Trains by a recipe into a folder, and reports each step."""
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a step at half size, of one at full size, and of a validation."""
+
+    coarse: float
+    full: float
+    validation: float
+
+    def mean(self, recipe: Recipe) -> float:
+        """Of a step of the whole training, with its share of the validations."""
+        step = recipe.coarse * self.coarse + (1 - recipe.coarse) * self.full
+        return step + self.validation / VALIDATE_EVERY
+
+    def steps_in(self, hours: float, recipe: Recipe) -> int:
+        """How many steps fit. Raises UserError where they end before the rate has risen."""
+        steps = int(SHARE * hours * 3600 / self.mean(recipe))
+        if steps <= recipe.warmup:
+            least = (recipe.warmup + 1) * self.mean(recipe) / SHARE / 3600
+            raise UserError(
+                f"--hours {hours:g}: has room for {steps} steps of {self.mean(recipe):.2g} s, and "
+                f"the learning rate rises for {recipe.warmup}; give at least {least:.2g}, or a "
+                "smaller --recipe"
+            )
+        return steps
+
+
+def step_time(train: Train, recipe: Recipe) -> StepTime:
+    """Time a few steps of both sizes; what they train is thrown away."""
+    reported = [time.perf_counter()]
+    with tempfile.TemporaryDirectory() as folder:
+        trial = replace(recipe, steps=TRIAL)
+        try:
+            train(trial, Path(folder), lambda _: reported.append(time.perf_counter()))
+        except Stopped:
+            raise KeyboardInterrupt from None
+    seconds = [later - earlier for earlier, later in pairwise(reported)]
+    begins = sum(step < recipe.coarse * TRIAL for step in range(TRIAL))
+    coarse, full = seconds[1:begins], seconds[begins + 1 : -1]
+    at_full = statistics.median(full or coarse)
+    at_half = statistics.median(coarse or full)
+    return StepTime(at_half, at_full, max(seconds[-1] - at_full, 0.0))

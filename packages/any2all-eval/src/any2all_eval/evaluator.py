@@ -1,0 +1,285 @@
+"""What one process does of studies: the parts of its patients."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from any2all_app.folders import write_text
+from any2all_app.grammar import sampler_of
+from any2all_app.measurement import build_operator
+from any2all_app.observer import SILENT, Observer
+from any2all_core.prior import DiffusionPrior
+from any2all_core.reconstruct import complete, reconstruct, simulate
+from any2all_core.sampler import passes_of
+from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
+from torch import Tensor
+
+from any2all_eval.lesions import SHOWS_LESIONS, spots
+from any2all_eval.metrics import Perceptual, scores, through_plane
+from any2all_eval.parts import (
+    PARTS,
+    PLACES,
+    RESIDUAL,
+    SECONDS,
+    Part,
+    is_residual,
+    keep_truth,
+    of_slices,
+    seed_of,
+    write_npz,
+)
+from any2all_eval.patients import Patient, read_patient, units
+from any2all_eval.references import References
+from any2all_eval.study import Row, Study
+from any2all_eval.uncertainty import uncertainty
+
+EVALUATING = "evaluating, parts"
+COST = {"CG-SENSE": 1, "L1-wavelet": 50, "total variation": 50}
+"""Passes of the network that are worth the tuning of a reference; others are tuned for nothing."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What a method made of a row: {modality: (B, H, W)} in [0, 1].
+
+    std: of several draws; residual: {modality: RMS of y − A x over the noise's, one a slice}.
+    """
+
+    mean: dict[str, Tensor]
+    std: dict[str, Tensor]
+    residual: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What one process does of studies."""
+
+    studies: Sequence[Study]
+    prior: DiffusionPrior
+    references: References | None
+    output: Path
+    slices: int | None
+    batch_size: int
+    perceptual: Perceptual | None
+    observer: Observer = SILENT
+    rewrite: Callable[[], None] = lambda: None
+    _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
+
+    def run(self, patients: Mapping[str, str]) -> bool:
+        """Every part of these patients, {name: path}, that is not there yet, cheap ones first.
+
+        ``rewrite`` is called as parts finish. False when somebody was refused.
+        """
+        whole = True
+        parts = sorted(self.parts(), key=self.cost)
+        done, total = 0, len(patients) * len(parts)
+        for name, path in patients.items():
+            folder = self.output / PARTS / name
+            left = [part for part in parts if not part.path(folder).exists()]
+            done += len(parts) - len(left)
+            if left:
+                patient, refused = self.read(name, path)
+                whole = whole and not refused
+                if patient is None:
+                    done += len(left)
+                    left = []
+                else:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    keep_truth(folder, patient, self.prior.modalities)
+            for part in left:
+                self.observer.progress(EVALUATING, done, total)
+                assert patient
+                self.do(part, patient, folder)
+                done += 1
+                self.rewrite()
+            if total:
+                self.observer.progress(EVALUATING, done, total)
+        return whole
+
+    def read(self, name: str, path: str) -> tuple[Patient | None, bool]:
+        """A patient with everything that is judged, or None; and whether the files were refused."""
+        try:
+            patient = read_patient(path, self.prior, name, seed_of(name), self.slices)
+        except UserError as error:
+            self.observer.say(f"{name} refused: {error}")
+            return None, True
+        if patient is None or not patient.places:
+            self.observer.say(f"{name}: left out; it lacks a modality or shows no head")
+            return None, False
+        return patient, False
+
+    def cost(self, part: Part) -> int:
+        """Passes of the network a slice; of references 0, or as many as their tuning is worth."""
+        if not part.sampled:
+            return COST.get(part.method, 0)
+        blocks = self.operator(part.row).operators
+        size = self.prior.settings.image_size
+        image = torch.zeros(1, *size)
+        data = {m: block.forward(image) for m, block in blocks.items()}
+        asked = Measurement(BlockDiagonal(blocks), data)
+        return part.study.draws * passes_of(sampler_of(part.method), self.prior, asked)
+
+    def parts(self) -> list[Part]:
+        """Of each patient: the rows in which something is known, by samplers and references."""
+        found = []
+        for study in self.studies:
+            for row in study.rows:
+                if row.known:
+                    others = (
+                        self.references.methods(row, self.operator(row)) if self.references else ()
+                    )
+                    found += [Part(study, row, m) for m in (*study.samplers, *others)]
+        return found
+
+    def operator(self, row: Row) -> BlockDiagonal:
+        """What a row measures, with every modality of the prior."""
+        if row.inputs not in self._operators:
+            size = self.prior.settings.image_size
+            blocks = {s.modality: build_operator(s, *size).operator for s in row.known}
+            self._operators[row.inputs] = complete(BlockDiagonal(blocks), self.prior)
+        return self._operators[row.inputs]
+
+    def do(self, part: Part, patient: Patient, folder: Path, few: bool = False) -> None:
+        """What a part makes of a patient's slices: images and records, each file whole.
+
+        few: these are a few of the slices, and the part has yet to be done. Slices of which that
+        was done before are taken from there.
+        """
+        solved, seconds = self._of_few(part, patient, folder) or self._solved(part, patient)
+        kind = np.float32 if few else np.float16
+        arrays = {m: u.numpy().astype(kind) for m, u in solved.mean.items()}
+        arrays |= {f"{m}_std": u.numpy().astype(kind) for m, u in solved.std.items()}
+        path = part.path(folder, few)
+        if few:
+            arrays |= {f"{m}{RESIDUAL}": np.array(r) for m, r in solved.residual.items()}
+            arrays |= {PLACES: np.array(patient.places), SECONDS: np.array(seconds)}
+        write_npz(path.with_suffix(".npz"), arrays)
+        records = list(self._records(part, patient, solved, seconds))
+        write_text(path, json.dumps(records) + "\n")  # NaN and all, for Python alone
+        if not few:
+            for left in (part.path(folder, few=True), part.path(folder, True).with_suffix(".npz")):
+                left.unlink(missing_ok=True)
+
+    def _of_few(self, part: Part, patient: Patient, folder: Path) -> tuple[Solved, float] | None:
+        """What was made of a few slices before, and is made of the others now; None without it."""
+        path = part.path(folder, few=True).with_suffix(".npz")
+        if not path.exists():
+            return None
+        with np.load(path) as arrays:
+            before = {name: arrays[name] for name in arrays.files}
+        places, seconds = before.pop(PLACES).tolist(), float(before.pop(SECONDS))
+        if not set(places) <= set(patient.places):
+            return None
+        rest = [b for b, place in enumerate(patient.places) if place not in places]
+        if rest:
+            found, of_rest = self._solved(part, of_slices(patient, rest))
+            seconds = (seconds * len(places) + of_rest * len(rest)) / len(patient.places)
+        else:
+            found = Solved({}, {}, {})
+        order = [*places, *(patient.places[b] for b in rest)]
+        back = torch.tensor([order.index(place) for place in patient.places])
+
+        def joined(name: str, other: Tensor | None) -> Tensor:
+            one = torch.from_numpy(before[name])
+            return (one if other is None else torch.cat([one, other.to(one)]))[back]
+
+        mean = {m: joined(m, found.mean.get(m)) for m in part.row.scored if m in before}
+        std = {m: joined(f"{m}_std", found.std.get(m)) for m in mean if f"{m}_std" in before}
+        residual = {}
+        for name in before:
+            if is_residual(name):
+                m = name.removesuffix(RESIDUAL)
+                other = torch.tensor(found.residual[m]) if rest else None
+                residual[m] = joined(name, other).tolist()
+        return Solved(mean, std, residual), seconds
+
+    def _solved(self, part: Part, patient: Patient) -> tuple[Solved, float]:
+        """What a part makes of a patient, and the seconds a slice."""
+        row, operator = part.row, self.operator(part.row)
+        data = simulate(operator, patient.stack, patient.seed, patient.places)
+        operator = operator.estimated(data)
+        if not part.sampled and self.references:
+            self.references.prepare(part.method, row, operator)
+        started = time.perf_counter()
+        if part.sampled:
+            solved = self._sampled(part, patient, operator, data)
+        else:
+            assert self.references
+            images = self.references.solve(part.method, patient, row, operator, data)
+            solved = Solved(images, {}, {})
+        return solved, (time.perf_counter() - started) / len(patient.stack)
+
+    def _sampled(self, part: Part, patient: Patient, operator: BlockDiagonal, data: Data) -> Solved:
+        known = {m: b for m, b in operator.operators.items() if not isinstance(b, Zero)}
+        results = reconstruct(
+            self.prior,
+            BlockDiagonal(known),
+            {m: data[m] for m in known},
+            sampler_of(part.method),
+            slice_ids=patient.places,
+            seed=patient.seed,
+            draws=part.study.draws,
+            batch_size=self.batch_size,
+        )
+        mean = results.mean(0)
+        place = {m: self.prior.modalities.index(m) for m in part.row.scored}
+        std = {m: results[:, :, k].std(0) for m, k in place.items() if len(results) > 1}
+        return Solved(
+            {m: mean[:, k] for m, k in place.items()}, std, agreement(operator, data, mean)
+        )
+
+    def _records(
+        self, part: Part, patient: Patient, solved: Solved, seconds: float
+    ) -> Iterator[dict[str, Any]]:
+        physical = units(self.prior)
+        for m, image in solved.mean.items():
+            truth = patient.stack[:, self.prior.modalities.index(m)]
+            width, unit = physical.get(m, (None, "of [0, 1]"))
+            found = scores(image, truth, patient.head, patient.lesion, width, self.perceptual)
+            if m in solved.std:
+                draws, std = part.study.draws, solved.std[m]
+                found |= uncertainty(image, std, truth, patient.head, draws)
+            steps = through_plane(image, truth, patient.head, patient.places)
+            counted = None
+            if m == SHOWS_LESIONS and patient.lesion is not None:
+                counted = spots(
+                    image.clamp(0, 1), truth, patient.lesion, patient.head, patient.pixel
+                )
+            for b, place in enumerate(patient.places):
+                record: dict[str, Any] = {
+                    "patient": patient.name,
+                    "slice": place,
+                    "study": part.study.name,
+                    "row": part.row.name,
+                    "method": part.method,
+                    "image": m,
+                    "unit": unit,
+                    "seconds": seconds,
+                }
+                record |= {name: values[b] for name, values in found.items()}
+                if b in steps:
+                    record["through_plane"] = steps[b]
+                if m in solved.residual:
+                    record["residual"] = solved.residual[m][b]
+                if counted is not None:
+                    record |= asdict(counted[b])
+                yield record
+
+
+def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
+    """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
+    residuals = Measurement(operator, data).near(stack).residual(stack)
+    found = {}
+    for m, norm in residuals.items():
+        block = operator.operators[m]
+        if block.noise_std:
+            size = block.data_size(data[m])
+            found[m] = (norm / size**0.5 / block.noise_std).tolist()
+    return found

@@ -1,0 +1,85 @@
+"""A quick look: a few slices of a few patients, the cheap methods first, within a time.
+
+What it does is kept beside the whole parts, in full precision: the whole study takes it over and
+does the other slices only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from any2all_core.prior import DiffusionPrior
+
+from any2all_eval.evaluator import COST, EVALUATING, Evaluator
+from any2all_eval.parts import PARTS, TRUTH, Part, keep_truth, of_slices
+from any2all_eval.patients import Patient, evenly
+
+FEW, PATIENTS = 2, 3
+"""Slices of a patient, and patients, that a quick look takes."""
+WITHIN = 75.0
+"""Seconds from the beginning in which parts are begun that will, as expected, be done in time."""
+TUNING = 12.0
+"""Seconds that a reference is expected to take which has to be tuned, before one of it is done."""
+
+
+@dataclass
+class Pace:
+    """Seconds that a pass of the network of a slice takes, and each reference that was done."""
+
+    a_pass: float
+    references: dict[str, float] = field(default_factory=dict)
+
+    def expected(self, part: Part, passes: int) -> float:
+        """Seconds that a part of FEW slices will take."""
+        if part.sampled:
+            return FEW * passes * self.a_pass
+        return self.references.get(part.method, TUNING if part.method in COST else 0.0)
+
+
+def quick_look(
+    evaluator: Evaluator,
+    patients: Mapping[str, Patient],
+    began: float,
+    rewrite: Callable[[], None],
+) -> tuple[int, int]:
+    """Do parts of a few slices as long as there is time; how many are done, of how many.
+
+    began: ``time.monotonic()`` of the run's beginning; rewrite: is called as parts finish.
+    """
+    chosen = {n: of_slices(p, evenly(len(p.places), FEW)) for n, p in patients.items()}
+    for name, patient in chosen.items():
+        folder = evaluator.output / PARTS / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / TRUTH).exists():
+            keep_truth(folder, patient, evaluator.prior.modalities)
+    parts = sorted(evaluator.parts(), key=evaluator.cost)
+    pace = Pace(seconds_a_pass(evaluator.prior, next(iter(chosen.values()))))
+    done, total = 0, len(parts) * len(chosen)
+    for part, name in ((part, name) for part in parts for name in chosen):
+        folder = evaluator.output / PARTS / name
+        if part.there(folder) is None:
+            started = time.monotonic()
+            if started + pace.expected(part, evaluator.cost(part)) > began + WITHIN:
+                continue
+            evaluator.do(part, chosen[name], folder, few=True)
+            if not part.sampled:
+                pace.references[part.method] = time.monotonic() - started
+            rewrite()
+        done += 1
+        evaluator.observer.progress(EVALUATING, done, total)
+    return done, total
+
+
+def seconds_a_pass(prior: DiffusionPrior, patient: Patient) -> float:
+    """Of the network for one slice, measured."""
+    x_t = torch.zeros(patient.stack.shape).to(prior.device)
+    seconds = 0.0
+    for _ in range(2):  # the first pass is slower
+        started = time.monotonic()
+        with torch.no_grad():
+            prior.denoise(x_t, prior.schedule.steps // 2)
+        seconds = time.monotonic() - started
+    return seconds / len(x_t)
