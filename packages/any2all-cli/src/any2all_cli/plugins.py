@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import textwrap
 from typing import Any
 
 from any2all_core.check import check_sampler
-from any2all_core.options import option_fields, type_name
+from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, make_sampler
 from any2all_core.registry import GROUPS, Plugin, list_plugins, make_plugin
@@ -75,8 +76,13 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
     about = doc.split("\n\n")[0].replace("\n", " ")
     if plugin.group == "any2all.commands":
         return {"about": about, "options": {}}
+    meanings = option_meanings(loaded)
     options = {
-        option: {"type": type_name(kind), "default": default}
+        option: {
+            "type": type_name(kind),
+            "default": default,
+            **({"meaning": meanings[option]} if option in meanings else {}),
+        }
         for option, (kind, default) in option_fields(loaded).items()
     }
     named = getattr(loaded, "presets", {}) if plugin.group == "any2all.samplers" else {}
@@ -117,8 +123,11 @@ def _print_described(rows: list[dict[str, Any]]) -> None:
         print(f"  {row['group']}, from {row['distribution']} {row['version']}")
         for option, entry in row["options"].items():
             print(f"  {option}={entry['default']}  ({entry['type']})")
+            if "meaning" in entry:
+                print(textwrap.indent(textwrap.fill(entry["meaning"], 72), "      "))
         for preset, values in row.get("presets", {}).items():
-            print(f"  --preset {preset}: " + ", ".join(f"{k}={v}" for k, v in values.items()))
+            listed = ", ".join(f"{option}={value}" for option, value in values.items())
+            print(f"  preset={preset}  ({listed})")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from any2all_operators import UserError
+from any2all_operators import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -27,6 +27,20 @@ def option_fields(cls: type[Any]) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def option_meanings(cls: type[Any]) -> dict[str, str]:
+    """What options mean and which values they take: {name: text}.
+
+    It is the text in a field's type, as ``sigma: Annotated[float, "Width in pixels; above 0"]``.
+    Options without one are not in it.
+    """
+    meanings = {}
+    for name, kind in typing.get_type_hints(cls, include_extras=True).items():
+        texts = [text for text in getattr(kind, "__metadata__", ()) if isinstance(text, str)]
+        if texts:
+            meanings[name] = texts[0]
+    return meanings
+
+
 def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[str, Any]:
     """Turn {name: text} into {name: value} by the types of the fields of ``cls``.
 
@@ -40,7 +54,10 @@ def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[st
     values: dict[str, Any] = {}
     for name, text in texts.items():
         if name not in known:
-            raise UserError(f"{owner} has no option {name!r}; its options: {_listing(known)}")
+            raise UserError(
+                f"{owner} has no option {name!r}; its options: {_listing(known)}"
+                f"{did_you_mean(name, known)}"
+            )
         try:
             values[name] = _convert(text, known[name][0])
         except ValueError:

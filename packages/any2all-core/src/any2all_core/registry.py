@@ -14,7 +14,7 @@ from importlib.metadata import (
 )
 from typing import Any
 
-from any2all_operators import UserError
+from any2all_operators import UserError, did_you_mean
 
 from any2all_core.options import parse_options
 
@@ -122,7 +122,8 @@ def find_plugin(group: str, name: str) -> Plugin:
     if not matches:
         names = ", ".join(plugin.name for plugin in plugins) or "none"
         raise UserError(
-            f"unknown {kind} {name!r}; installed: {names}. "
+            f"unknown {kind} {name!r}; installed: {names}"
+            f"{did_you_mean(name, [plugin.name for plugin in plugins]) or '.'} "
             f"A package adds one through the entry-point group {group}"
         )
     if len(matches) > 1:

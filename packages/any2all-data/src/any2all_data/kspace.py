@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -42,17 +42,28 @@ class KSpace:
     held out say. A simulated phase is estimated from the data, too.
     """
 
-    acceleration: int = 4
-    coils: int = 8
-    acs_lines: int = 8
-    noise_std: float | Literal["auto"] = "auto"
-    mask: Literal["equispaced", "random", "poisson"] = "equispaced"
-    offset: int = 0
-    partial_fourier: float = 1.0
-    phase: Phase = "auto"
-    turn: Literal[0, 90, 180, 270] = 0
-    mirror: bool = False
-    zoom: float = 1.0
+    acceleration: Annotated[int, "Simulated: one of so many lines is sampled; from 1 on"] = 4
+    coils: Annotated[int, "Simulated: coils around the head; from 1 on"] = 8
+    acs_lines: Annotated[int, "Simulated: lines in the centre that are all sampled"] = 8
+    noise_std: Annotated[
+        float | Literal["auto"],
+        "Standard deviation of the noise of one real component, in [0, 1] units; at least 0",
+    ] = "auto"
+    mask: Annotated[
+        Literal["equispaced", "random", "poisson"], "Simulated: which samples are taken"
+    ] = "equispaced"
+    offset: Annotated[int, "Simulated: lines by which the equispaced ones are moved"] = 0
+    partial_fourier: Annotated[
+        float, "Simulated: share of the lines beyond which none is sampled; above 0.5 to 1"
+    ] = 1.0
+    phase: Annotated[Phase, "Phase of the image; auto: none simulated, or as found"] = "auto"
+    turn: Annotated[
+        Literal[0, 90, 180, 270], "Measured: degrees counter-clockwise to the prior's orientation"
+    ] = 0
+    mirror: Annotated[bool, "Measured: left and right are exchanged"] = False
+    zoom: Annotated[
+        float, "Measured: the longer field of view over that of the prior; 0.1 to 10"
+    ] = 1.0
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     simulation_only: ClassVar[tuple[str, ...]] = (
         *("acceleration", "coils", "acs_lines", "mask", "offset", "partial_fourier"),

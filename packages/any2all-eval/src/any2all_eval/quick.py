@@ -55,7 +55,7 @@ def quick_look(
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / TRUTH).exists():
             keep_truth(folder, patient, evaluator.prior.modalities)
-    parts = sorted(evaluator.parts(), key=evaluator.cost)
+    parts = in_order(evaluator)
     pace = Pace(seconds_a_pass(evaluator.prior, next(iter(chosen.values()))))
     done, total = 0, len(parts) * len(chosen)
     for part, name in ((part, name) for part in parts for name in chosen):
@@ -71,6 +71,28 @@ def quick_look(
         done += 1
         evaluator.observer.progress(EVALUATING, done, total)
     return done, total
+
+
+def in_order(evaluator: Evaluator) -> list[Part]:
+    """What is done first: the cheap methods of every study's first and last row, then of the others.
+
+    Cheap is what costs no more than the cheapest sampler of the same row, so that a sampler soon
+    stands beside its references. The rest comes last, by its cost.
+    """
+    parts = evaluator.parts()
+    costs = [evaluator.cost(part) for part in parts]
+    cheapest: dict[tuple[str, str], int] = {}
+    for part, cost in zip(parts, costs, strict=True):
+        if part.sampled:
+            key = (part.study.name, part.row.name)
+            cheapest[key] = min(cost, cheapest.get(key, cost))
+
+    def place(k: int) -> tuple[bool, bool, int, int]:
+        part, rows = parts[k], parts[k].study.rows
+        dear = costs[k] > cheapest.get((part.study.name, part.row.name), 0)
+        return dear, part.row.name not in (rows[0].name, rows[-1].name), costs[k], k
+
+    return [parts[k] for k in sorted(range(len(parts)), key=place)]
 
 
 def seconds_a_pass(prior: DiffusionPrior, patient: Patient) -> float:

@@ -109,17 +109,17 @@ def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[st
         folder = output / PARTS / patient
         if not (folder / TRUTH).exists():
             continue
-        made = {part: arrays for part in parts if (arrays := part.images(folder))}
+        made = [(part, arrays) for part in parts if (arrays := part.images(folder))]
         with np.load(folder / TRUTH) as truth:
             names = [n for n in truth.files if n not in ("head", "lesion", PLACES)]
             places = truth[PLACES].tolist()
-            some = shown_of(places, list(made.values()))
+            some = shown_of(places, [arrays for _, arrays in made])
             entry: dict[str, Any] = {
                 "places": [places[b] for b in some],
                 "truth": {name: pngs(truth[name][some]) for name in names},
                 "results": {},
             }
-        for part, arrays in made.items():
+        for part, arrays in made:
             rows = entry["results"].setdefault(part.study.name, {})
             own = list(arrays.pop(PLACES, places))
             chosen = [own.index(place) for place in entry["places"]]

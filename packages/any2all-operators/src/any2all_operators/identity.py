@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from any2all_operators.operator import Operator, check_noise_std
 class Identity(Operator):
     """A clean image, or with noise_std > 0 a noisy one: y = x + n."""
 
-    noise_std: float = 0.0
+    noise_std: Annotated[float, "Standard deviation of the noise in [0, 1]; at least 0"] = 0.0
 
     def __post_init__(self) -> None:
         check_noise_std(self.noise_std)

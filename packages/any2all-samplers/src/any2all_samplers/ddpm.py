@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -24,8 +25,10 @@ class DDPM:
     Source: Ho, Jain & Abbeel 2020, eq. 6–7, over a thinned-out schedule (Nichol & Dhariwal 2021).
     """
 
-    steps: int = 250
-    spacing: Spacing = "uniform"
+    steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 250
+    spacing: Annotated[
+        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+    ] = "uniform"
 
     @torch.no_grad()
     def __call__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -32,8 +33,10 @@ class MCS:
     known. One draw has √2 times the error of the mean of many: the price of a right spread.
     """
 
-    steps: int = 20
-    spacing: Spacing = "sigma"
+    steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 20
+    spacing: Annotated[
+        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+    ] = "sigma"
 
     @torch.no_grad()
     def __call__(

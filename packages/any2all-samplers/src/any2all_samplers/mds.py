@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -50,12 +50,20 @@ class MDS:
     Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
     """
 
-    steps: int = 20
-    start: float | Literal["auto"] = "auto"
-    average: float = 0.25
-    eta: float = 1.0
-    weight: Literal["noise"] | float = "noise"
-    spacing: Spacing = "sigma"
+    steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 20
+    start: Annotated[
+        float | Literal["auto"], "σ below which the steps lie close; above 0, auto: 1.5 or 20"
+    ] = "auto"
+    average: Annotated[
+        float, "Share of the step before in each step, below σ = 1.5; 0 to less than 1"
+    ] = 0.25
+    eta: Annotated[float, "Share of fresh noise in each step; 0 to 1"] = 1.0
+    weight: Annotated[
+        Literal["noise"] | float, "Weight of noisy data: by its noise, or a number above 0"
+    ] = "noise"
+    spacing: Annotated[
+        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+    ] = "sigma"
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"steps": 150, "average": 0.0, "eta": 0.85, "weight": 5.0, "spacing": "uniform"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -22,7 +22,7 @@ class Mean:
     first.
     """
 
-    steps: int = 1
+    steps: Annotated[int, "Network calls; 1 alone"] = 1
 
     random: ClassVar[bool] = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -53,9 +54,13 @@ class MMPS:
     arXiv 2405.13712, sec. 4.2.
     """
 
-    steps: int = 25
-    iterations: int = 5
-    spacing: Spacing = "sigma"
+    steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 25
+    iterations: Annotated[
+        int, "Conjugate gradients of a step, a backward pass each; at least 1"
+    ] = 5
+    spacing: Annotated[
+        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+    ] = "sigma"
 
     def __post_init__(self) -> None:
         if self.iterations < 1:

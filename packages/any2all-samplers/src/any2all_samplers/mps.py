@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from any2all_core import Conditioning, Noise, Prior
@@ -42,9 +42,11 @@ class MPS:
     Source: arXiv 2602.08249; Chung 2023, *Diffusion posterior sampling*, alg. 1.
     """
 
-    steps: int = 100
-    zeta: float = 1.0
-    spacing: Spacing = "uniform"
+    steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 100
+    zeta: Annotated[float, "Step along the gradient of the misfit; at least 0"] = 1.0
+    spacing: Annotated[
+        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+    ] = "uniform"
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"steps": 1000}}
 
