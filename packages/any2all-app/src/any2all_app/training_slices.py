@@ -10,6 +10,7 @@ from typing import Any
 from any2all_core.examples import Examples, InMemory
 from any2all_core.prior import PriorSettings
 from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_data.modality_names import known_name
 from any2all_data.normalise import MR_NORMALISATION
 from any2all_data.store import CohortSlices, CohortStore, Entry
 from any2all_operators import UserError
@@ -44,7 +45,8 @@ def of_folders(
         if len(patients) < 2:
             raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
-    names = wanted or find_modalities(patients)
+    there = find_modalities(patients)
+    names = _meant(wanted, there, f"the patients of {data} have") or there
     advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
@@ -66,11 +68,8 @@ def of_cohort(
     on as they are, and not as a prior has filled them.
     """
     store = CohortStore.open(data)
-    names = wanted or store.settings.modalities
-    if not set(names) <= set(store.settings.modalities):
-        raise UserError(
-            f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
-        )
+    there = store.settings.modalities
+    names = _meant(wanted, there, "the cohort has") or there
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
     patients, held_out = store.having(names, "train"), store.having(names, "val")
@@ -114,6 +113,16 @@ def of_cohort(
         }
     settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
     return TrainingSlices(examples, check, settings)
+
+
+def _meant(
+    wanted: tuple[str, ...] | None, there: Sequence[str], who: str
+) -> tuple[str, ...] | None:
+    """The modalities that are meant by the names given, in any case and by their aliases."""
+    try:
+        return tuple(known_name(name, there, who) for name in wanted) if wanted else None
+    except UserError as error:
+        raise UserError(f"--modalities {','.join(wanted or ())}: {error}") from None
 
 
 def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:

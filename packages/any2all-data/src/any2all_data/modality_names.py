@@ -36,10 +36,11 @@ def rule_modalities() -> tuple[str, ...]:
     return tuple(dict.fromkeys(rule.modality for rule in read_rules() if rule.modality))
 
 
-def known_name(given: str, modalities: Sequence[str]) -> str:
+def known_name(given: str, modalities: Sequence[str], whose: str = "this prior knows") -> str:
     """Which of these modalities is meant by a name.
 
     The name itself comes first, then in any case, then as an alias (``t1w``, ``t1ce``, ``T2*``).
+    whose: whose modalities they are, for the message.
 
     Raises UserError that lists the modalities where it is none of them, or several.
     """
@@ -53,7 +54,7 @@ def known_name(given: str, modalities: Sequence[str]) -> str:
     if meant:
         raise UserError(f"modality {given} may be {' or '.join(meant)}; name one of them")
     raise UserError(
-        f"unknown modality {given}; this prior knows {', '.join(modalities)}"
+        f"unknown modality {given}; {whose} {', '.join(modalities)}"
         f"{did_you_mean(given, modalities)}"
     )
 

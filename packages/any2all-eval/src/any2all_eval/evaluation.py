@@ -217,9 +217,9 @@ def _look(
     done, total = quick_look(evaluator, patients, began, writer.rewrite)
     _tell(writer.write({}, finished=False), evaluator.output, observer)
     observer.say(
-        f"a quick look: {done} of {total} results, {FEW} slices of each of {len(patients)} patients, "
-        f"in {duration(time.monotonic() - began)}. For the whole study give the same command with "
-        "--resume in the place of --quick; nothing is done again"
+        f"a quick look in {duration(time.monotonic() - began)}: {done} of {total} results, of "
+        f"{FEW} slices each; patients: {len(patients)}. For the whole study give the same command "
+        "with --resume in the place of --quick; nothing is done again"
     )
 
 

@@ -74,7 +74,7 @@ def quick_look(
 
 
 def in_order(evaluator: Evaluator) -> list[Part]:
-    """What is done first: the cheap methods of every study's first and last row, then of the others.
+    """The parts: cheap ones of the first and last row of a study, of its other rows, dear ones.
 
     Cheap is what costs no more than the cheapest sampler of the same row, so that a sampler soon
     stands beside its references. The rest comes last, by its cost.

@@ -74,12 +74,16 @@ def prepare(
     """Make a training-ready cohort of scans."""
     from any2all_app.grammar import modality_names, slice_size
     from any2all_app.preparing import Preparing
+    from any2all_data.modality_names import by_rules
     from any2all_data.stacking import Preparation
 
     from any2all_cli.prepare import run, spacing_of
 
+    names = modality_names(modalities) if modalities else None
+    if rules is None:  # the built-in ones, which have a name for each alias
+        names, reference = names and tuple(map(by_rules, names)), by_rules(reference)
     preparing = Preparing(
-        modalities=modality_names(modalities) if modalities else None,
+        modalities=names,
         rules=rules,
         spacing=spacing_of(spacing),
         size=slice_size(size, "--size"),

@@ -7,80 +7,151 @@ from typing import Annotated
 
 import typer
 
-from any2all_cli.shared_options import Precision
+from any2all_cli.shared_options import DATA, RECIPE, RUNNING, Precision
 
 
 def train(
     data: Annotated[
         str,
         typer.Option(
-            help="Cohort made by prepare, or folder of patients: DATA/<patient>/<modality>.nii.gz"
+            metavar="PATH",
+            help="Cohort made by prepare, or a folder of <patient>/<modality>.nii.gz",
+            rich_help_panel=DATA,
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="The prior and its checkpoints", rich_help_panel=RUNNING
+        ),
+    ],
     validation: Annotated[
         Path | None,
-        typer.Option(help="Folder of held-out patients [default: a tenth of DATA]"),
+        typer.Option(
+            metavar="FOLDER",
+            help="Held-out patients, where --data is a folder",
+            show_default="a tenth of --data",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     modalities: Annotated[
         str | None,
-        typer.Option(help="Comma-separated, in order [default: all that every patient has]"),
-    ] = None,
-    recipe: Annotated[
-        str | None,
         typer.Option(
-            help="small (two cores), paper, or a TOML file like theirs [default: small; of a run "
-            "that is resumed its own]"
+            metavar="LIST",
+            help="Modalities in order, as T1,FLAIR",
+            show_default="all that every patient has",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
-    ] = None,
-    start_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Prior to begin with, of some of these modalities or other ones besides: a folder "
-            "written by train, or an installed one"
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
-    precision: Precision = "auto",
     incomplete: Annotated[
         bool,
         typer.Option(
             "--incomplete",
             help="Also train on patients who lack modalities; with levels=shared, once any2all "
             "fill has drawn what they lack",
+            rich_help_panel=DATA,
         ),
     ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="small (two cores), paper, or a TOML file like theirs",
+            show_default="small; of a run that is resumed its own",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            help="How long it may take; the number of steps follows from the time of a step",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="How many steps; as --set steps=N",
+            show_default="the recipe's",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change one entry of the recipe; may be repeated",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRIOR",
+            help="Prior to begin with, of some of these modalities or of others besides: a folder "
+            "written by train, or an installed one",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --output", rich_help_panel=RUNNING),
+    ] = False,
+    precision: Precision = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write curves and samples for TensorBoard")
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Also write curves and samples for TensorBoard",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
     shard: Annotated[
         bool,
-        typer.Option("--shard", help="Share the weights out among the processes, too (FSDP)"),
+        typer.Option(
+            "--shard",
+            help="Share the weights out among the processes, too (FSDP)",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
 ) -> None:
     """Train a prior on stacks of co-registered images.
 
-    With accelerate launch -m any2all_cli train ..., or torchrun, on several processes.
+    Several processes are started by
+    accelerate launch -m any2all_cli train ... or by torchrun.
+
+    Examples:
+
+      any2all train --data cohort --output runs/mine --hours 8
+      any2all train --data cohort --output runs/mine --resume
+      any2all train --data cohort --output runs/two --set channels=32+64
     """
     from any2all_app.grammar import name_values
     from any2all_app.training import Training
+    from any2all_operators import UserError
 
     from any2all_cli.train import run
 
+    changes = name_values(set_ or [], "--set")
+    if steps is not None:
+        if "steps" in changes:
+            raise UserError("--steps and --set steps= say the same: give one of them")
+        changes["steps"] = str(steps)
     training = Training(
         data=data,
         validation=validation,
         modalities=tuple(modalities.split(",")) if modalities else None,
         recipe=recipe,
-        changes=name_values(set_ or [], "--set"),
+        changes=changes,
         start_from=start_from,
         resume=resume,
         precision=precision,
         incomplete=incomplete,
         tensorboard=tensorboard,
         shard=shard,
+        hours=hours,
     )
     run(training, output)
