@@ -19,7 +19,7 @@ from any2all_eval.patients import Patient, evenly
 
 FEW, PATIENTS = 2, 3
 """Slices of a patient, and patients, that a quick look takes."""
-WITHIN = 75.0
+WITHIN = 70.0
 """Seconds from the beginning in which parts are begun that will, as expected, be done in time."""
 TUNING = 12.0
 """Seconds that a reference is expected to take which has to be tuned, before one of it is done."""

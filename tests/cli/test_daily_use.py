@@ -1,0 +1,224 @@
+"""What a user meets first: names, units, other grids, help, and errors that blame what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from any2all_core.prior import read_json
+from any2all_core.testing import phantom, tiny_prior
+from builders.cohorts import TINY_RUN
+from builders.command_line import Run
+from builders.patients import write_patient
+
+FEW = ("--sampler", "mds:steps=2", "--seed", 1)
+GRID = {"spacing": [1.5, 1.5, 4.0], "reference": "T1", "bias_correct": False}
+FINE = np.diag([1.0, 1.0, 2.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def placed_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior that says the grid it was trained at, and CT in HU."""
+    folder = tmp_path_factory.mktemp("placed") / "prior"
+    hu = {"low": -1000.0, "high": 1000.0, "unit": "HU"}
+    tiny_prior(
+        modalities=("T1", "FLAIR", "CT"), normalisation={"CT": hu}, training={"grid": GRID}
+    ).save(folder)
+    return folder
+
+
+def fine_patient(folder: Path) -> Path:
+    """T1 and FLAIR of 1 x 1 x 2 mm, named as BraTS does, on one grid that is not the prior's."""
+    folder.mkdir(parents=True)
+    for k, name in enumerate(("t1", "flair")):
+        image = nib.Nifti1Image(phantom(size=48, depth=12, seed=k), FINE)
+        nib.save(image, folder / f"BraTS_001_{name}.nii.gz")
+    return folder
+
+
+def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
+    any2all: Run, placed_prior: Path, tmp_path: Path
+) -> None:
+    patient = fine_patient(tmp_path / "scans/p01")
+    asked = ("sample", "--prior", placed_prior, "--input", patient, *FEW)
+    refused = any2all(*asked, "--modalities", "t1=clean", "--output", "out")
+    assert refused.returncode == 2
+    assert "slices of 48 x 48, but the prior was trained on 32 x 32" in refused.stderr
+    assert "add --resample" in refused.stderr
+    line = f"any2all prepare {tmp_path}/scans {tmp_path}/scans-cohort --size 32,32"
+    assert f"{line} --spacing 1.5,1.5,4" in refused.stderr
+    done = any2all(*asked, "--modalities", "t1=clean,Flair=kspace", "--resample", "--output", "o")
+    assert done.returncode == 0, done.stderr
+    source = nib.load(patient / "BraTS_001_t1.nii.gz")
+    for name in ("T1", "FLAIR", "CT"):
+        image = nib.load(tmp_path / f"o/{name}.nii.gz")
+        assert image.shape == source.shape
+        np.testing.assert_allclose(image.affine, source.affine)
+    np.testing.assert_array_equal(
+        nib.load(tmp_path / "o/T1.nii.gz").get_fdata(), source.get_fdata()
+    )
+    assert "T1: read from BraTS_001_t1.nii.gz" in done.stderr
+    assert "results are on the grid of this image" in done.stderr
+
+
+def test_every_modality_says_its_unit_scale_and_what_is_clipped(
+    any2all: Run, placed_prior: Path, tmp_path: Path
+) -> None:
+    patient = tmp_path / "p"
+    patient.mkdir()
+    affine = np.diag([-1.5, -1.5, 4.0, 1.0])
+    ct = np.where(phantom() > 0, 40.0, -1000.0).astype(np.float32)
+    ct[16, 10:26, 1] = 1500.0
+    images = {"T1": phantom(), "FLAIR": phantom(seed=1), "CT": ct}
+    for name, image in images.items():
+        nib.save(nib.Nifti1Image(image, affine), patient / f"{name}.nii.gz")
+    asked = ("sample", "--prior", placed_prior, "--input", patient, *FEW)
+    known = ("--modalities", "T1=clean,CT=clean")
+    reports = {}
+    for way in ("with", "without"):  # a file of FLAIR, which is missing
+        done = any2all(*asked, *known, "--output", way)
+        assert done.returncode == 0, done.stderr
+        reports[way] = json.loads((tmp_path / way / "report.json").read_text())["modalities"]
+        assert "FLAIR: unit normalised, scale 0 to 1\n" in done.stderr
+        assert "CT: unit HU, scale -1000 to 1000, 0.39 % of its voxels outside\n" in done.stderr
+        assert re.search(
+            r"T1: unit as in its source, scale 0 to 1\d\d\.\d, [\d.]+ % of", done.stderr
+        )
+        (patient / "FLAIR.nii.gz").unlink(missing_ok=True)
+    np.testing.assert_array_equal(
+        *(nib.load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
+    )
+    for way in reports:
+        entry = reports[way]["FLAIR"]
+        assert (entry["unit"], entry["scale"]) == ("normalised", [0.0, 1.0])
+        assert "clipped" not in entry
+        assert reports[way]["CT"]["clipped"] == pytest.approx(16 / ct.size, abs=1e-6)
+    assert "score" in reports["with"]["FLAIR"]
+
+
+MISTAKES = {
+    "modality": (["--modalities", "flare=clean"], "did you mean FLAIR?"),
+    "operator": (["--modalities", "T1=clear"], "did you mean clean?"),
+    "option": (["--modalities", "T1=clean", "--sampler", "mds:step=3"], "did you mean steps?"),
+    "sampler": (["--modalities", "T1=clean", "--sampler", "mdss"], "did you mean mds?"),
+    "two names": (["--modalities", "T1=clean,t1w=clean"], "T1 is given twice"),
+    "batch": (["--modalities", "T1=clean", "--batch-size", "0"], "--batch-size 0: expected"),
+    "draws": (
+        ["--modalities", "T1=clean", "--draws", "2", "--sampler", "mean"],
+        "--draws 2: mean has one answer",
+    ),
+    "resume": (["--modalities", "T1=clean", "--resume"], "--resume is for many patients"),
+    "split": (["--modalities", "T1=clean", "--split", "val"], "--split is for many patients"),
+    "no grid": (["--modalities", "T1=clean", "--resample"], "--resample: this prior does not say"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_errors_blame_what_is_wrong(
+    any2all: Run, prior_folder: Path, patient: Path, case: str
+) -> None:
+    arguments, said = MISTAKES[case]
+    done = any2all("sample", "--prior", prior_folder, "--input", patient, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_old_and_new_options_of_a_sampler_ask_the_same(
+    any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
+) -> None:
+    asked = ("sample", "--prior", prior_folder, "--input", patient, "--modalities", "T1=clean")
+    old = any2all(*asked, "--preset", "paper", "--set", "steps=2", "--output", "old")
+    new = any2all(*asked, "--sampler", "mds:preset=paper,steps=2", "--output", "new")
+    assert (old.returncode, new.returncode) == (0, 0), old.stderr + new.stderr
+    assert old.stderr.strip().endswith("write --sampler mds:preset=paper,steps=2 instead")
+    samplers = [json.loads((tmp_path / f"{w}/report.json").read_text()) for w in ("old", "new")]
+    assert samplers[0]["sampler"] == samplers[1]["sampler"]
+    assert samplers[0]["sampler"]["eta"] == 0.85
+
+
+def test_a_bids_subject_is_one_patient_and_a_data_set_is_many(
+    any2all: Run, prior_folder: Path, tmp_path: Path
+) -> None:
+    for k in (1, 2):
+        anat = write_patient(tmp_path / f"bids/sub-0{k}/anat", seed=k)
+        (anat / "T1.nii.gz").rename(anat / f"sub-0{k}_T1w.nii.gz")
+        for name in ("FLAIR", "T1Gd"):
+            (anat / f"{name}.nii.gz").unlink()
+    (tmp_path / "bids/dataset_description.json").write_text("{}")
+    asked = ("sample", "--prior", prior_folder, "--modalities", "T1=clean", *FEW)
+    one = any2all(*asked, "--input", "bids/sub-01", "--output", "one")
+    assert one.returncode == 0, one.stderr
+    assert (tmp_path / "one/FLAIR.nii.gz").exists()
+    many = any2all(*asked, "--input", "bids", "--output", "many")
+    assert many.returncode == 0, many.stderr
+    assert {p.name for p in (tmp_path / "many").iterdir()} == {"run.json", "sub-01", "sub-02"}
+
+
+@pytest.mark.parametrize("command", ["sample", "train"])
+def test_help_fits_80_columns_with_groups_and_whole_examples(
+    any2all: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = any2all(command, "--help").stdout
+    assert max(map(len, said.splitlines())) <= 80
+    assert "…" not in said, "nothing is cut"
+    groups = {"sample": ("Patient", "Prior and sampler", "Result"), "train": ("Data", "Recipe")}
+    assert all(f"─ {group} ─" in said for group in groups[command])
+    assert re.search(r"any2all (sample|train) --\S+ \S+", said)
+    if command == "train":
+        assert re.search(r"\*  --data", said)
+    else:
+        assert "lgg; virtual without" in said, "a default that depends is said"
+
+
+def test_options_tell_what_they_mean_and_take(any2all: Run) -> None:
+    for name in ("mds", "mmps", "mps", "mcs", "ddpm", "mean", "kspace", "clean"):
+        (entry,) = json.loads(any2all("plugins", name, "--json").stdout)
+        assert entry["options"]
+        assert all(option.get("meaning") for option in entry["options"].values()), name
+    said = any2all("plugins", "mds").stdout
+    assert "eta=1.0  (float)\n      Share of fresh noise in each step; 0 to 1\n" in said
+    assert "preset=paper" in said
+
+
+def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
+    any2all: Run, tmp_path: Path
+) -> None:
+    for k in range(3):
+        write_patient(tmp_path / f"data/p{k}", seed=k)
+    # the tiny network, whose number of steps is left open
+    tiny = [part for part in TINY_RUN if not str(part).startswith("steps=")]
+    asked = ("train", "--data", "data", "--modalities", "t1,Flair", *_pairs(tiny))
+    hours = 3 / 3600
+    done = any2all(*asked, "--output", "run", "--hours", hours)
+    assert done.returncode == 0, done.stderr
+    (said,) = re.findall(r"so there are (\d+) steps; --resume keeps them", done.stderr)
+    kept = read_json(tmp_path / "run/prior.json")
+    assert kept["modalities"] == ["T1", "FLAIR"]
+    assert kept["training"]["recipe"]["steps"] == int(said) > 2
+    assert kept["training"]["hours"] == pytest.approx(hours)
+    again = any2all(*asked, "--output", "run", "--hours", hours, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "so there are" not in again.stderr
+    other = any2all(*asked, "--output", "run", "--hours", 1, "--resume")
+    assert other.returncode == 2
+    assert "was begun with --hours 0.000833" in other.stderr
+    for extra, why in (
+        (["--hours", 1, "--steps", 5], "--hours and --steps both say how many steps"),
+        (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= say the same"),
+        (["--hours", 0], "--hours 0: expected above 0"),
+        (["--hours", 1e-7], "give at least"),
+    ):
+        refused = any2all(*asked, "--output", "other", *extra)
+        assert refused.returncode == 2
+        assert why in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def _pairs(options: list[str]) -> list[str]:
+    return [part for option in options if option != "--set" for part in ("--set", option)]
