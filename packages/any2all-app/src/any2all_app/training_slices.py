@@ -10,8 +10,10 @@ from typing import Any
 from any2all_core.examples import Examples, InMemory
 from any2all_core.prior import PriorSettings
 from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_data.grid import common_spacing
 from any2all_data.modality_names import known_name
 from any2all_data.normalise import MR_NORMALISATION
+from any2all_data.patient import modality_path
 from any2all_data.store import CohortSlices, CohortStore, Entry
 from any2all_operators import UserError
 from torch import Tensor
@@ -51,7 +53,11 @@ def of_folders(
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
     kept = {name: MR_NORMALISATION for name in names}
-    settings = PriorSettings(names, _size(slices), normalisation=kept)
+    spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
+    made_of: dict[str, Any] = {}
+    if spacing is not None:
+        made_of["grid"] = {"spacing": spacing, "reference": names[0], "bias_correct": False}
+    settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
     return TrainingSlices(InMemory(slices), check, settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+ALIKE = 0.01
+"""Of a voxel's side, by which those of two images may differ and count as alike."""
 MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
 """Of NIfTI's units of length; one that is not given counts as mm."""
 
@@ -35,6 +38,30 @@ class VoxelGrid:
     def coarsest(self) -> float:
         """mm of a voxel's longest side."""
         return max(self.spacing)
+
+
+def common_spacing(paths: Sequence[Path | None]) -> tuple[float, float, float] | None:
+    """mm of the voxels (x, y, z) along AXES, where those of all NIfTI files are alike.
+
+    None where they differ by more than ALIKE, or a file's axes are not told.
+    """
+    spacings = []
+    for path in paths:
+        try:
+            image: Any = nib.load(path) if path is not None else None
+            ornt = nib.io_orientation(image.affine)
+            unit = MM.get(image.header.get_xyzt_units()[0], 1.0)
+            sides = np.linalg.norm(image.affine[:3, :3], axis=0) * unit
+            along = np.zeros(3)
+            along[ornt[:, 0].astype(int)] = sides
+        except Exception:  # whatever a damaged header sets off in nibabel
+            return None
+        spacings.append(along)
+    all_ = np.array(spacings)
+    if not len(all_) or (np.abs(all_ / all_[0] - 1) > ALIKE).any():
+        return None
+    x, y, z = (round(float(step), 4) for step in all_[0])
+    return x, y, z
 
 
 def nifti_grid(path: Path) -> VoxelGrid | None:
