@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 PATIENT, PRIOR, RESULT, RUNNING = "Patient", "Prior and sampler", "Result", "Running"
-DATA, RECIPE = "Data", "Recipe"
+DATA, RECIPE, GRID, COHORT = "Data", "Recipe", "Grid and registration", "Cohort"
 """Titles of the groups."""
 
 SamplerText = Annotated[

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+WHAT, WHOM, MEASURED, RUNNING = "What is evaluated", "On whom", "What is measured", "Running"
+"""Titles of the groups of options."""
+
 
 def evaluate(
     studies: Annotated[
@@ -21,34 +24,83 @@ def evaluate(
         typer.Option(
             "--input",
             help="A cohort, or a folder with the folders train, val and test of patients",
+            metavar="PATH",
+            rich_help_panel=WHAT,
         ),
     ],
-    output: Annotated[Path, typer.Option(help="New folder for the results")],
+    output: Annotated[
+        Path,
+        typer.Option(help="New folder for the results", metavar="FOLDER", rich_help_panel=RUNNING),
+    ],
     prior: Annotated[
-        str, typer.Option(help="Folder written by train, an installed prior's name, or hf:...")
+        str,
+        typer.Option(
+            help="Folder written by train, an installed prior's name, or hf:...",
+            metavar="PRIOR",
+            rich_help_panel=WHAT,
+        ),
     ] = "lgg",
     sampler: Annotated[
         list[str] | None,
-        typer.Option(help="NAME[:OPTION=VALUE...] instead of the studies' own; may be repeated"),
+        typer.Option(
+            help="NAME[:OPTION=VALUE,...] instead of the studies' own samplers; may be repeated",
+            metavar="SAMPLER",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Mean of so many [default: the studies' own]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Mean of so many",
+            show_default="the studies' own",
+            metavar="N",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
-    group: Annotated[str, typer.Option(help="test, or val to tune on")] = "test",
-    patients: Annotated[int | None, typer.Option(min=1, help="The first so many")] = None,
+    group: Annotated[
+        str, typer.Option(help="test, or val to tune on", metavar="NAME", rich_help_panel=WHOM)
+    ] = "test",
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="The first so many", metavar="N", rich_help_panel=WHOM)
+    ] = None,
     slices: Annotated[
-        int | None, typer.Option(min=1, help="Of each patient, evenly spread [default: all]")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Of each patient, evenly spread",
+            show_default="all",
+            metavar="N",
+            rich_help_panel=WHOM,
+        ),
     ] = None,
-    references: Annotated[bool, typer.Option(help="Also what does without the prior")] = True,
+    references: Annotated[
+        bool, typer.Option(help="Also what does without the prior", rich_help_panel=MEASURED)
+    ] = True,
     lpips: Annotated[
-        bool, typer.Option("--lpips", help="Also LPIPS, whose network torchvision fetches")
+        bool,
+        typer.Option(
+            "--lpips",
+            help="Also LPIPS, whose network torchvision fetches",
+            rich_help_panel=MEASURED,
+        ),
     ] = False,
     inception: Annotated[
         Path | None,
-        typer.Option(help="Also FID of generation: torch-fidelity's pt_inception-2015-12-05 file"),
+        typer.Option(
+            help="Also FID of generation, by this file of torch-fidelity's Inception weights",
+            metavar="FILE",
+            rich_help_panel=MEASURED,
+        ),
     ] = None,
     shown: Annotated[
-        int, typer.Option(min=0, help="Patients whose images are in report.html, unnamed")
+        int,
+        typer.Option(
+            min=0,
+            help="Patients whose images are in report.html, unnamed",
+            metavar="N",
+            rich_help_panel=MEASURED,
+        ),
     ] = 3,
     quick: Annotated[
         bool,
@@ -56,13 +108,26 @@ def evaluate(
             "--quick",
             help="A report within two minutes: two slices of three patients, cheap methods first. "
             "The same command with --resume in its place goes on to the whole study",
+            rich_help_panel=RUNNING,
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in OUTPUT")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Slices per network call")] = 8,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUTPUT", rich_help_panel=RUNNING)
+    ] = False,
+    batch_size: Annotated[
+        int,
+        typer.Option(min=1, help="Slices per network call", metavar="N", rich_help_panel=RUNNING),
+    ] = 8,
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 or bfloat16", metavar="NAME", rich_help_panel=RUNNING)
+    ] = "auto",
     device: Annotated[
-        str, typer.Option(help="cpu, cuda:N, or auto: the GPU of this process, if it has one")
+        str,
+        typer.Option(
+            help="cpu, cuda:N, or auto: the GPU of this process, if it has one",
+            metavar="NAME",
+            rich_help_panel=RUNNING,
+        ),
     ] = "auto",
 ) -> None:
     """Measure what a prior and samplers do, with references, statistics and a report.

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from any2all_cli.shared_options import (
+    PRIOR,
+    RUNNING,
     Device,
     OldOptions,
     OldPreset,
@@ -23,7 +25,9 @@ def fill(
     prior: Annotated[
         str,
         typer.Option(
-            help="Trained on those of its patients who lack nothing: folder, name, or hf:"
+            help="Trained on those of its patients who lack nothing: folder, name, or hf:",
+            metavar="PRIOR",
+            rich_help_panel=PRIOR,
         ),
     ],
     sampler: SamplerText = "mds",
@@ -36,9 +40,12 @@ def fill(
             "--replace",
             help="Draw anew what another prior, sampler or seed has drawn; not while it is "
             "trained on",
+            rich_help_panel=RUNNING,
         ),
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Slices per network call")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(help="Slices per network call", metavar="N", rich_help_panel=RUNNING)
+    ] = 32,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:

@@ -16,14 +16,14 @@ def import_(
     output: Annotated[Path, typer.Option(help="New folder for the prior")],
     modalities: Annotated[str, typer.Option(help="Comma-separated, in the order of its channels")],
     image_size: Annotated[
-        str | None, typer.Option(help="Rows,columns [default: as the source says]")
+        str | None, typer.Option(help="Rows,columns", show_default="as the source says")
     ] = None,
     prediction: Annotated[
         str | None,
-        typer.Option(help="epsilon, v or sample [default: as the source says, or epsilon]"),
+        typer.Option(help="epsilon, v or sample", show_default="as the source says, or epsilon"),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="cosine or linear [default: as the source says]")
+        str | None, typer.Option(help="cosine or linear", show_default="as the source says")
     ] = None,
     diffusion_steps: Annotated[int, typer.Option(min=2, help="T of its training")] = 1000,
     set_: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 def plugins(
     name: Annotated[
-        str | None, typer.Argument(help="Tell the options of this one [default: list all]")
+        str | None, typer.Argument(help="Tell the options of this one", show_default="list all")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
     check: Annotated[
