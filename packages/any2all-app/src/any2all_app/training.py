@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core.checkpoint import BEST, begun, prepare_output
+from any2all_core.loop import Progress
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, PriorSettings, read_json, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
-from any2all_core.training import Progress
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.augment import augment

@@ -8,7 +8,7 @@ from pathlib import Path
 from any2all_app.terminal import observed
 from any2all_app.training import Training, train
 from any2all_core.checkpoint import BEST
-from any2all_core.training import Stopped
+from any2all_core.loop import Stopped
 from any2all_core.weights import engine
 from rich.console import Console
 
