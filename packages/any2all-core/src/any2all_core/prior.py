@@ -270,9 +270,9 @@ class BundledPrior:
     example_note: str = ""
 
 
-def weights_hash(folder: str | Path) -> str:
+def weights_hash(folder: str | Path, name: str = WEIGHTS) -> str:
     """SHA-256 of the weight file, which names a prior in reports."""
-    with (Path(folder) / WEIGHTS).open("rb") as file:
+    with (Path(folder) / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
