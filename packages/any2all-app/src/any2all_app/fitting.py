@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from any2all_core.checkpoint import prepare_output
-from any2all_core.fitted import GROUP, make_method
+from any2all_core.checkpoint import identity_of, prepare_output
+from any2all_core.fitted import GROUP, make_method, method_of
 from any2all_core.fitting import fit as fit_on
 from any2all_core.loop import Progress
-from any2all_core.method import MethodSettings
+from any2all_core.method import Method, MethodSettings
 from any2all_core.objective import validation_slices
+from any2all_core.options import parse_options
 from any2all_core.registry import find_plugin
 from any2all_data.augment import augment
 from any2all_data.normalise import fixed_range
@@ -33,7 +35,7 @@ class Fitting:
     Parameters
     ----------
     method
-        NAME[:OPTION=VALUE...] of an installed method.
+        NAME[:OPTION=VALUE...] of an installed method; None is that of the resumed run.
     data, validation, modalities, resume, precision, incomplete
         As of :class:`any2all_app.Training`, so that both are trained on the same slices.
     recipe
@@ -42,7 +44,7 @@ class Fitting:
         {name: value as text} of the method's options, beside those in ``method``.
     """
 
-    method: str
+    method: str | None
     data: str
     validation: Path | None = None
     modalities: tuple[str, ...] | None = None
@@ -71,13 +73,7 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
     output = Path(output)
     if share()[1] > 1:
         raise UserError("--method: a method is trained by one process; start it without torchrun")
-    name, texts = name_and_options(fitting.method)
-    options = name_values(texts, f"method {name} option")
-    if twice := set(options) & set(fitting.changes):
-        raise UserError(f"method {name}: {', '.join(sorted(twice))} is given twice")
-    plugin = find_plugin(GROUP, name)
-    preset = fitting.recipe or (RECIPE if RECIPE in plugin.load().presets else None)
-    method = make_method(name, {**options, **fitting.changes}, preset)
+    name, method = _method(fitting, output)
     prepare_output(output, fitting.resume)
     asked = Training(
         fitting.data, fitting.validation, fitting.modalities, incomplete=fitting.incomplete
@@ -96,7 +92,7 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
     )
     in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
     fit_on(
-        plugin.qualified,
+        name,
         method,
         found.examples,
         held_out,
@@ -108,6 +104,30 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
         report=functools.partial(_report, observer, method.steps),
     )
     return output
+
+
+def _method(fitting: Fitting, output: Path) -> tuple[str, Method]:
+    """What is trained, and its qualified name; of a run that is resumed its own, as changed."""
+    asked, texts = name_and_options(fitting.method) if fitting.method is not None else ("", [])
+    options = name_values(texts, f"method {asked} option")
+    if twice := set(options) & set(fitting.changes):
+        raise UserError(f"method {asked}: {', '.join(sorted(twice))} is given twice")
+    options |= fitting.changes
+    if not fitting.resume:
+        plugin = find_plugin(GROUP, asked)
+        preset = fitting.recipe or (RECIPE if RECIPE in plugin.load().presets else None)
+        return plugin.qualified, make_method(plugin.qualified, options, preset)
+    was = identity_of(output)
+    if "method" not in was:
+        raise UserError(f"--method {asked}: the run in {output} is that of a prior; leave it out")
+    name = str(was["method"])
+    if fitting.method is not None and find_plugin(GROUP, asked).qualified != name:
+        raise UserError(f"--method {asked}: the run in {output} is of {name}; leave --method out")
+    if fitting.recipe is not None:
+        raise UserError("--recipe: a run is resumed with its own; leave it out")
+    begun = method_of(name, was["recipe"])
+    changed = parse_options(type(begun), options, f"method {name}")
+    return name, dataclasses.replace(begun, **changed)
 
 
 def _report(observer: Observer, steps: int, progress: Progress) -> None:

@@ -60,11 +60,20 @@ def begun(output: Path) -> dict[str, Any]:
 
     Raises UserError where there is no checkpoint, or one that can't be read.
     """
+    path, identity = output / CHECKPOINT, identity_of(output)
+    try:
+        return identity | {"recipe": Recipe(**{**FORMER, **identity["recipe"]})}
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
+
+
+def identity_of(output: Path) -> dict[str, Any]:
+    """What the run in ``output``, of a prior or a method, was begun with. Raises UserError."""
     path = _checkpoint_in(output)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        identity = dict(state["identity"])
-        return identity | {"recipe": Recipe(**{**FORMER, **identity["recipe"]})}
+        return dict(state["identity"])
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None

@@ -82,6 +82,11 @@ class FittedMethod:
                 f"method {self.name} reconstructs {', '.join(targets)}, asked was {target}; train "
                 f"one with target={target}, or take a prior"
             )
+        if not self.method.takes(operator):
+            raise UserError(
+                f"method {self.name} is not made for a {type(operator).__name__} of {target}; take "
+                "a prior"
+            )
         images, there = self._given(given, available)
         scan = Scan(data.to(self.device), operator.to(self.device), self._place(target))
         guides = Guides(images, there)
@@ -125,7 +130,7 @@ class FittedMethod:
             for key in ("modalities", "image_size"):
                 said[key] = tuple(said[key])
             settings = MethodSettings(**said)
-            method = _of_options(name, options)
+            method = method_of(name, options)
             network = method.build(settings)
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
@@ -204,6 +209,20 @@ class Answers:
         """Whether two seeds give two answers."""
         return self.fitted.method.random
 
+    def can(
+        self, clean: Sequence[str], scans: Mapping[str, Operator], wanted: Sequence[str]
+    ) -> bool:
+        """Whether it answers with the images ``wanted``, of clean ones and of scans."""
+        method = self.fitted.method
+        if not scans:
+            return ("synthesis" if clean else "generation") in method.abilities
+        return (
+            set(scans) <= set(method.targets())
+            and len(scans) == 1
+            and all(method.takes(operator) for operator in scans.values())
+            and set(wanted) <= set(self.fitted.answered([*clean, *scans]))
+        )
+
     def __call__(
         self, measurement: Measurement, noise: Noise, progress: Step | None = None
     ) -> Tensor:
@@ -264,7 +283,7 @@ def make_method(name: str, options: Mapping[str, str], preset: str | None = None
     return method
 
 
-def _of_options(name: str, options: Mapping[str, Any]) -> Method:
+def method_of(name: str, options: Mapping[str, Any]) -> Method:
     """A method as it was kept: JSON has lists where it has tuples."""
     try:
         plugin = find_plugin(GROUP, name)

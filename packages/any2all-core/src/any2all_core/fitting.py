@@ -157,5 +157,5 @@ def _clipped(optimizer: torch.optim.Optimizer, largest: float) -> float:
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
     for kept, new in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(new, 1 - decay)
-    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(new)
+    for held, seen in zip(average.buffers(), network.buffers(), strict=True):
+        held.copy_(seen)

@@ -62,8 +62,8 @@ class Question:
     @cached_property
     def noise(self) -> Noise:
         """N(0, 1) like the truth, fresh in each call."""
-        shape = tuple(self.truth.shape[1:])
-        return Noise(self.generators, shape, self.truth.device)
+        count, height, width = self.truth.shape[1:]
+        return Noise(self.generators, (count, height, width), self.truth.device)
 
     def uniform(self) -> Tensor:
         """A number of U[0, 1) for each example, (B,), fresh in each call."""
@@ -150,6 +150,10 @@ class Method(ABC):
     def scan_in_training(self, settings: MethodSettings, target: str) -> Operator:
         """A scan of ``target`` like those it is trained on, by which it is judged."""
         raise NotImplementedError
+
+    def takes(self, operator: Operator) -> bool:
+        """Whether :meth:`recover` is made for scans of this kind; here for all."""
+        return True
 
     @property
     def calls(self) -> int:

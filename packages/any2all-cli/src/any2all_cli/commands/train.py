@@ -79,7 +79,7 @@ def train(
     """
     from any2all_app.grammar import name_values
 
-    if method is not None:
+    if method is not None or (resume and (output / "method.json").is_file()):
         from any2all_app.fitting import Fitting
         from any2all_operators import UserError
 
