@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -192,20 +193,23 @@ class Guides:
 
 
 def proper_subsets(
-    present: Tensor, generators: Sequence[torch.Generator], nothing: bool = False
+    present: Tensor,
+    generators: Sequence[torch.Generator],
+    nothing: bool = False,
+    most_missing: int | None = None,
 ) -> Tensor:
     """Uniform over the subsets of what is present, (B, M), but all and none of it.
 
-    nothing: whether none of it is drawn, too, with probability NOTHING_GIVEN. Of a patient with one
-    image nothing is given.
+    nothing: whether none of it is drawn, too, with probability NOTHING_GIVEN; ``most_missing``: of
+    what is present. Of a patient with one image nothing is given.
     """
     chosen = torch.zeros_like(present)
     for b, g in enumerate(generators):
         there = present[b].nonzero().flatten().tolist()
         empty = bool(torch.rand(1, generator=g) < NOTHING_GIVEN) and nothing
-        count = 2 ** len(there) - 2
-        code = int(torch.randint(1, max(count, 1) + 1, (1,), generator=g))
-        if count > 0 and not empty:
-            for k, m in enumerate(there):
-                chosen[b, m] = bool(code >> k & 1)
+        draw = float(torch.rand(1, generator=g, dtype=torch.float64))
+        most = len(there) - 1 if most_missing is None else min(most_missing, len(there) - 1)
+        sets = [s for n in range(1, most + 1) for s in combinations(there, len(there) - n)]
+        if sets and not empty:
+            chosen[b, list(sets[int(draw * len(sets))])] = True
     return chosen
