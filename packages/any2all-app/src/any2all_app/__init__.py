@@ -1,7 +1,15 @@
 """What the ``any2all`` command does, as functions: complete a patient, train, fill a cohort."""
 
-from any2all_app.completion import Completer, Completion, NamedPrior, NewPeople, complete
+from any2all_app.completion import (
+    Completer,
+    Completion,
+    NamedMethod,
+    NamedPrior,
+    NewPeople,
+    complete,
+)
 from any2all_app.filling import Filling, fill
+from any2all_app.fitting import Fitting, fit
 from any2all_app.observer import Observer
 from any2all_app.preparing import Preparing, find_patients, prepare, prepare_virtual
 from any2all_app.training import Training, train
@@ -12,6 +20,8 @@ __all__ = [
     "Completer",
     "Completion",
     "Filling",
+    "Fitting",
+    "NamedMethod",
     "NamedPrior",
     "NewPeople",
     "Observer",
@@ -20,6 +30,7 @@ __all__ = [
     "complete",
     "fill",
     "find_patients",
+    "fit",
     "prepare",
     "prepare_virtual",
     "train",

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
+from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import prior_folder, reconstruct
-from any2all_core.sampler import Sampler
+from any2all_core.reconstruct import prior_folder, solve
+from any2all_core.sampler import Sampled, Sampler, Solver
 from any2all_data.normalise import Array
 from any2all_operators import BlockDiagonal, UserError
 from torch import Tensor
 
 from any2all_app.copies import copy_is_nearer
 from any2all_app.folders import is_free
-from any2all_app.grammar import ModalitySpec, modality_specs, name_and_options, sampler_of
+from any2all_app.grammar import (
+    ModalitySpec,
+    modality_specs,
+    name_and_options,
+    name_values,
+    sampler_of,
+)
 from any2all_app.measurement import PatientMeasurement, measure_patient
 from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.report import (
@@ -53,18 +61,38 @@ class NamedPrior:
 
 
 @dataclass(frozen=True)
+class NamedMethod:
+    """A trained method that answers about ``modalities``, what it was called, and its SHA-256."""
+
+    name: str
+    prior: Answers
+    sha256: str
+
+    @staticmethod
+    def load(text: str, known: Sequence[ModalitySpec], device: str = "auto") -> NamedMethod:
+        """FOLDER[:dc=true], asked about what it can give of a patient of whom this is known."""
+        name, texts = name_and_options(text)
+        options = parse_options(Answers, name_values(texts, "method option"), f"method {name}")
+        fitted = FittedMethod.load(name, device)
+        modalities = fitted.answered([s.modality for s in known]) or fitted.modalities
+        return NamedMethod(
+            name, Answers(fitted, modalities, **options), weights_hash(name, WEIGHTS)
+        )
+
+
+@dataclass(frozen=True)
 class Completer:
     """How patients are completed.
 
     Parameters
     ----------
     prior
-        The prior, with its name.
+        The prior, or the trained method, with its name.
     known
         What is known of a patient, one spec a modality; all others of the prior are missing.
         Nothing at all draws new people.
     sampler, sampler_name
-        How it is drawn, and what reports call that.
+        How it is drawn, and what reports call that; None for a method, which answers by itself.
     draws
         Draws of each slice. Their mean is the result, and their standard deviation its spread.
     through
@@ -82,10 +110,10 @@ class Completer:
         Slices of one network call.
     """
 
-    prior: NamedPrior
+    prior: NamedPrior | NamedMethod
     known: tuple[ModalitySpec, ...]
-    sampler: Sampler
-    sampler_name: str
+    sampler: Sampler | None = None
+    sampler_name: str = ""
     draws: int = 1
     through: float = 0.0
     seed: int = 0
@@ -108,7 +136,7 @@ class Completer:
         return {
             "prior": self.prior.sha256,
             "modalities": [f"{s.modality}={s.operator}:{s.options}" for s in self.known],
-            "sampler": {"name": self.sampler_name, **vars(self.sampler)},
+            "sampler": self._sampler,
             "seed": self.seed,
             "draws": self.draws,
             "through_mm": self.through,
@@ -190,21 +218,38 @@ class Completer:
         options: dict[str, Any],
         observer: Observer,
     ) -> Tensor:
-        total = self.sampler.steps * -(-self.draws * slices // self.batch_size)
+        total = self._solver.steps * -(-self.draws * slices // self.batch_size)
         options |= {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
         options["progress"] = Count(observer, SAMPLING, total)
-        return reconstruct(self.prior.prior, operator, data, self.sampler, **options)
+        return solve(self._solver, operator, data, **options)
+
+    @property
+    def _solver(self) -> Solver:
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return prior
+        assert self.sampler is not None, "a prior needs a sampler"
+        return Sampled(prior, self.sampler)
+
+    @property
+    def _sampler(self) -> dict[str, Any]:
+        """What reports say of how it is drawn."""
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return {"name": prior.fitted.name, "dc": prior.dc}
+        return {"name": self.sampler_name, **vars(self.sampler)}
 
     def _trusted(self, measurement: PatientMeasurement, observer: Observer) -> dict[str, Trust]:
-        """Whether the prior helps, of every scan that was measured."""
-        found = {}
+        """Whether the prior helps, of every scan that was measured; a method is not asked."""
+        found: dict[str, Trust] = {}
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return found
         for m, source in measurement.source.items():
             if source == "measured" and scan_of(measurement.operator.operators[m]) is not None:
                 what = f"{m}: holding samples out, to see whether the prior helps"
                 observer.progress(what, 0, 1)
-                judged = trust(
-                    self.prior.prior, measurement.operator, measurement.data, m, self.seed
-                )
+                judged = trust(prior, measurement.operator, measurement.data, m, self.seed)
                 observer.progress(what, 1, 1)
                 if judged is not None:
                     found[m] = judged
@@ -219,12 +264,12 @@ class Completer:
                 "sha256": self.prior.sha256,
                 "virtual": bool(prior.settings.training.get("virtual")),
             },
-            "sampler": {"name": self.sampler_name, **vars(self.sampler)},
+            "sampler": self._sampler,
             "seed": self.seed,
             "draws": self.draws,
             "through_mm": self.through,
             "device": str(prior.device),
-            "network_calls": self.sampler.steps,
+            "network_calls": self._solver.steps,
             "seconds": round(time.perf_counter() - started, 2),
             "not_for_clinical_use": True,
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from any2all_core.fitted import Answers
 from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
@@ -21,6 +22,9 @@ from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserE
 from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
+
+Trained = DiffusionPrior | Answers
+"""What fills in a patient, and says how its images are scaled."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class PatientMeasurement:
 
 
 def measure_patient(
-    prior: DiffusionPrior,
+    prior: Trained,
     prior_name: str,
     input_: str | None,
     specs: list[ModalitySpec],
@@ -170,8 +174,9 @@ def measure_patient(
     )
 
 
-def _said(note: str, prior: DiffusionPrior) -> str:
-    trained = "prior trained on virtual people" if prior.settings.training.get("virtual") else ""
+def _said(note: str, prior: Trained) -> str:
+    what = "method" if isinstance(prior, Answers) else "prior"
+    trained = f"{what} trained on virtual people" if prior.settings.training.get("virtual") else ""
     return "; ".join(part for part in (note, trained) if part)
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from any2all_app.completion import Completer, Completion, NamedPrior
+from any2all_app.completion import Completer, Completion, NamedMethod, NamedPrior
 from any2all_app.derived_series import find_reference, write_dicom
 from any2all_app.folders import Folder, finished_folder
 from any2all_app.grammar import modality_specs, name_values
@@ -48,6 +48,7 @@ def run(
     save_memory: bool,
     precision: str,
     device: str,
+    method: str | None,
 ) -> bool:
     """Sample one patient or many, or draw new ones; False when one of many was refused."""
     specs = modality_specs(modalities) if modalities else []
@@ -61,11 +62,22 @@ def run(
     if many is not None and (output is None or dicom_from):
         raise UserError("many patients need --output, and have no one --dicom-from series")
     sampler = make_sampler(sampler_name, name_values(settings, "--set"), preset)
+    if method is not None:
+        other = {
+            "--prior": prior_name, "--sampler": sampler_name != "mds", "--set": settings,
+            "--preset": preset, "--save-memory": save_memory, "--precision": precision != "auto",
+        }  # fmt: skip
+        if named := [option for option, value in other.items() if value]:
+            raise UserError(f"--method and {', '.join(named)}: a method answers by itself")
+        if specs and not input_:
+            raise UserError("--method has no example patient; give --input FOLDER")
     name = prior_name or (DEFAULT_PRIOR if input_ else DEMO_PRIOR)
     completer = Completer(
-        NamedPrior.load(name, precision, device),
+        NamedMethod.load(method, specs, device)
+        if method is not None
+        else NamedPrior.load(name, precision, device),
         tuple(specs),
-        sampler,
+        None if method is not None else sampler,
         sampler_name,
         draws=draws,
         through=through,
@@ -75,7 +87,7 @@ def run(
         trust_axes=trust_axes,
         batch_size=batch_size,
     )
-    if save_memory:
+    if save_memory and isinstance(completer.prior, NamedPrior):
         completer.prior.prior.save_memory()
     if many is not None and output is not None:
         return _sample_many(completer, many, output, resume, dicom)

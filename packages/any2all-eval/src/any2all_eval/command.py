@@ -25,8 +25,16 @@ def evaluate(
     ],
     output: Annotated[Path, typer.Option(help="New folder for the results")],
     prior: Annotated[
-        str, typer.Option(help="Folder written by train, an installed prior's name, or hf:...")
-    ] = "lgg",
+        str | None,
+        typer.Option(
+            help="Folder written by train, an installed prior's name, or hf:... [default: lgg; "
+            "none beside --method]"
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a folder written by train --method; may be repeated"),
+    ] = None,
     sampler: Annotated[
         list[str] | None,
         typer.Option(help="NAME[:OPTION=VALUE...] instead of the studies' own; may be repeated"),
@@ -71,6 +79,7 @@ def evaluate(
         studies=studies,
         input=input_,
         prior=prior,
+        methods=method or [],
         samplers=sampler or [],
         draws=draws,
         group=group,

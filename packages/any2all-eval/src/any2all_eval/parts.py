@@ -24,11 +24,9 @@ from typing import Any
 
 import numpy as np
 from any2all_app.folders import write_text
-from any2all_app.grammar import sampler_of
-from any2all_app.measurement import build_operator
+from any2all_app.measurement import Trained, build_operator
 from any2all_app.observer import SILENT, Observer
-from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import complete, reconstruct, simulate
+from any2all_core.reconstruct import complete, simulate, solve
 from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
@@ -36,6 +34,7 @@ from any2all_eval.lesions import SHOWS_LESIONS, spots
 from any2all_eval.metrics import Perceptual, scores, through_plane
 from any2all_eval.patients import Patient, read_patient, units
 from any2all_eval.references import References
+from any2all_eval.solvers import Solvers
 from any2all_eval.study import Row, Study
 from any2all_eval.uncertainty import uncertainty
 
@@ -73,7 +72,7 @@ class Evaluator:
     """What one process does of studies."""
 
     studies: Sequence[Study]
-    prior: DiffusionPrior
+    solvers: Solvers
     references: References | None
     output: Path
     slices: int | None
@@ -81,6 +80,11 @@ class Evaluator:
     perceptual: Perceptual | None
     observer: Observer = SILENT
     _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
+
+    @property
+    def prior(self) -> Trained:
+        """What says which images there are, and how they are scaled."""
+        return self.solvers.frame
 
     def run(self, patients: Mapping[str, str]) -> bool:
         """Every part of these patients, {name: path}, that is not there yet.
@@ -128,7 +132,10 @@ class Evaluator:
                     others = (
                         self.references.methods(row, self.operator(row)) if self.references else ()
                     )
-                    found += [Part(study, row, m) for m in (*study.samplers, *others)]
+                    able = (
+                        s for s in study.samplers if self.solvers.can(s, row, self.operator(row))
+                    )
+                    found += [Part(study, row, m) for m in (*able, *others)]
         return found
 
     def operator(self, row: Row) -> BlockDiagonal:
@@ -161,15 +168,15 @@ class Evaluator:
         write_text(path, json.dumps(records) + "\n")  # NaN and all, for Python alone
 
     def _sampled(self, part: Part, patient: Patient, operator: BlockDiagonal, data: Data) -> Solved:
+        solver = self.solvers(part.method)
         known = {m: b for m, b in operator.operators.items() if not isinstance(b, Zero)}
-        results = reconstruct(
-            self.prior,
+        results = solve(
+            solver,
             BlockDiagonal(known),
             {m: data[m] for m in known},
-            sampler_of(part.method),
             slice_ids=patient.places,
             seed=patient.seed,
-            draws=part.study.draws,
+            draws=part.study.draws if solver.random else 1,
             batch_size=self.batch_size,
         )
         mean = results.mean(0)

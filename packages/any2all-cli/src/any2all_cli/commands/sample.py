@@ -26,6 +26,13 @@ def sample(
             "Hugging Face Hub [default: lgg; virtual without --input]"
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of a prior and a sampler: FOLDER[:dc=true] written by train --method; dc "
+            "makes a reconstruction agree with its scan by one exact step"
+        ),
+    ] = None,
     input_: Annotated[
         str | None,
         typer.Option(
@@ -118,5 +125,6 @@ def sample(
         save_memory,
         precision,
         device,
+        method,
     ):
         raise typer.Exit(1)

@@ -17,7 +17,16 @@ def train(
             help="Cohort made by prepare, or folder of patients: DATA/<patient>/<modality>.nii.gz"
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the prior and its checkpoints")],
+    output: Annotated[
+        Path, typer.Option(help="Folder for the prior, or the method, and its checkpoints")
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Train this instead of a prior: NAME[:OPTION=VALUE...] of an installed method; "
+            "any2all plugins lists them"
+        ),
+    ] = None,
     validation: Annotated[
         Path | None,
         typer.Option(help="Folder of held-out patients [default: a tenth of DATA]"),
@@ -34,7 +43,10 @@ def train(
         ),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one of the recipe: NAME=VALUE")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change one of the recipe, or of the method's options: NAME=VALUE"
+        ),
     ] = None,
     start_from: Annotated[
         str | None,
@@ -61,11 +73,34 @@ def train(
         typer.Option("--shard", help="Share the weights out among the processes, too (FSDP)"),
     ] = False,
 ) -> None:
-    """Train a prior on stacks of co-registered images.
+    """Train a prior, or with --method a method of one task, on stacks of co-registered images.
 
     With accelerate launch -m any2all_cli train ..., or torchrun, on several processes.
     """
     from any2all_app.grammar import name_values
+
+    if method is not None or (resume and (output / "method.json").is_file()):
+        from any2all_app.fitting import Fitting
+        from any2all_operators import UserError
+
+        from any2all_cli.train import run_method
+
+        refused = {"--start-from": start_from, "--tensorboard": tensorboard, "--shard": shard}
+        if named := [option for option, value in refused.items() if value]:
+            raise UserError(f"--method and {', '.join(named)}: these are for priors; leave it out")
+        fitting = Fitting(
+            method=method,
+            data=data,
+            validation=validation,
+            modalities=tuple(modalities.split(",")) if modalities else None,
+            recipe=recipe,
+            changes=name_values(set_ or [], "--set"),
+            resume=resume,
+            precision=precision,
+            incomplete=incomplete,
+        )
+        run_method(fitting, output)
+        return
     from any2all_app.training import Training
 
     from any2all_cli.train import run
