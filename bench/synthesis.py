@@ -25,10 +25,11 @@ from pathlib import Path
 
 import torch
 from any2all_core import DiffusionPrior, load_prior, reconstruct
+from any2all_core.loop import Progress
 from any2all_core.options import parse_options
 from any2all_core.prior import PriorSettings
 from any2all_core.recipe import Recipe
-from any2all_core.training import Progress, train
+from any2all_core.training import train
 from any2all_data.augment import augment
 from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.store import CohortSlices, CohortStore

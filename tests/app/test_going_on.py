@@ -17,7 +17,7 @@ from any2all_app.terminal import Pace, duration
 from any2all_core import DiffusionPrior
 from any2all_core.prior import Times
 from any2all_core.reconstruct import complete, reconstruct
-from any2all_core.sampler import passes_of
+from any2all_core.sampler import Sampled, passes_of
 from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_operators import BlockDiagonal, Identity, Measurement
 from builders.command_line import Run
@@ -181,7 +181,7 @@ def test_a_sampler_says_how_many_passes_it_takes(text: str, levels: str) -> None
     data = {"T1": image, "FLAIR": torch.zeros(1, 0), "T1Gd": torch.zeros(1, 0)}
     asked = Measurement(complete(BlockDiagonal({"T1": Identity()}), prior), data)
     reconstruct(prior, asked.operator, {"T1": image}, sampler)
-    assert passes_of(sampler, prior, asked) == prior.passes
+    assert passes_of(Sampled(prior, sampler), asked) == prior.passes
 
 
 def test_the_time_left_is_of_the_whole_pace() -> None:

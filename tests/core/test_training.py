@@ -21,13 +21,14 @@ import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings
 from any2all_core.examples import InMemory, places
+from any2all_core.loop import Progress, Stopped, learning_rate
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import Prediction, choose_dtype
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.testing import MODALITIES, TINY_RECIPE, patient_stack
-from any2all_core.training import Progress, Stopped, at_half_size, learning_rate, train
+from any2all_core.training import at_half_size, train
 from any2all_operators import UserError
 
 SETTINGS = PriorSettings(modalities=MODALITIES, image_size=(32, 32))

@@ -1,9 +1,11 @@
 """What the ``any2all`` command does, as functions: complete a patient, train, fill a cohort."""
 
-from any2all_app.completion import Completer, complete
+from any2all_app.completion import Completer
 from any2all_app.filling import Filling, fill
-from any2all_app.named_prior import NamedPrior
+from any2all_app.fitting import Fitting, fit
+from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import Observer
+from any2all_app.one_call import complete
 from any2all_app.preparing import Preparing, find_patients, prepare, prepare_virtual
 from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
@@ -14,6 +16,8 @@ __all__ = [
     "Completer",
     "Completion",
     "Filling",
+    "Fitting",
+    "NamedMethod",
     "NamedPrior",
     "NewPeople",
     "Observer",
@@ -22,6 +26,7 @@ __all__ = [
     "complete",
     "fill",
     "find_patients",
+    "fit",
     "prepare",
     "prepare_virtual",
     "train",

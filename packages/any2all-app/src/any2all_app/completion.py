@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from any2all_core.reconstruct import batches, reconstruct
+from any2all_core.fitted import Answers
+from any2all_core.reconstruct import batches, solve
 from any2all_core.reconstruct import complete as complete_operator
-from any2all_core.sampler import Sampler, passes_of
+from any2all_core.sampler import Sampled, Sampler, Solver, passes_of
 from any2all_data.modality_names import known_name
 from any2all_operators import BlockDiagonal, Measurement, UserError
 from torch import Tensor
 
 from any2all_app.copies import copy_is_nearer
-from any2all_app.grammar import ModalitySpec, modality_specs, sampler_name, sampler_of
+from any2all_app.grammar import ModalitySpec
 from any2all_app.kept import KeptBatches, fingerprint
 from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
-from any2all_app.named_prior import NamedPrior
+from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import SILENT, Observer, PassCount
 from any2all_app.report import check_finite, judge, versions
 from any2all_app.results import Completion, NewPeople
@@ -36,12 +36,12 @@ class Completer:
     Parameters
     ----------
     prior
-        The prior, with its name.
+        The prior, or the trained method, with its name.
     known
         What is known of a patient, one spec a modality; all others of the prior are missing.
         Nothing at all draws new people.
     sampler, sampler_name
-        How it is drawn, and what reports call that.
+        How it is drawn, and what reports call that; None for a method, which answers by itself.
     draws
         Draws of each slice. Their mean is the result, and their standard deviation its spread.
     through
@@ -62,10 +62,10 @@ class Completer:
         results brought back to the patient's own grid.
     """
 
-    prior: NamedPrior
+    prior: NamedPrior | NamedMethod
     known: tuple[ModalitySpec, ...]
-    sampler: Sampler
-    sampler_name: str
+    sampler: Sampler | None = None
+    sampler_name: str = ""
     draws: int = 1
     through: float = 0.0
     seed: int = 0
@@ -84,10 +84,10 @@ class Completer:
         for option, count in (("--draws", self.draws), ("--batch-size", self.batch_size)):
             if count < 1:
                 raise UserError(f"{option} {count}: expected at least 1")
-        if self.draws > 1 and not getattr(self.sampler, "random", True):
+        if self.draws > 1 and not self._solver.random:
             raise UserError(
-                f"--draws {self.draws}: {self.sampler_name} has one answer, whatever the seed; ask "
-                "for one, or take another --sampler"
+                f"--draws {self.draws}: {self.sampler_name or self.prior.name} has one answer, "
+                "whatever the seed; ask for one, or take another --sampler"
             )
         if self.through and not self.known:
             raise UserError("--through is for a patient's slices; give --modalities")
@@ -98,7 +98,7 @@ class Completer:
         return {
             "prior": self.prior.sha256,
             "modalities": [f"{s.modality}={s.operator}:{s.options}" for s in self.known],
-            "sampler": {"name": self.sampler_name, **vars(self.sampler)},
+            "sampler": self._sampler,
             "seed": self.seed,
             "draws": self.draws,
             "through_mm": self.through,
@@ -137,7 +137,7 @@ class Completer:
         prior = self.prior.prior
         request = self.identity | {
             "batch_size": self.batch_size,
-            "precision": str(prior.unet.dtype),
+            "precision": None if isinstance(prior, Answers) else str(prior.unet.dtype),
             "device": prior.device.type,
             "versions": versions(),
         }
@@ -170,7 +170,7 @@ class Completer:
         if self.through:
             options["through"] = self.through / measurement.slice_distance
         asked = Measurement(measurement.operator, measurement.data)
-        passes = passes_of(self.sampler, prior, asked)
+        passes = passes_of(self._solver, asked)
         results = self._drawn(asked, len(measurement.slice_ids), passes, options, observer)
         for m, found in trusted.items():
             images = results[:, :, prior.modalities.index(m)]
@@ -195,7 +195,7 @@ class Completer:
         options = {"shape": (1, *prior.settings.image_size), "kept": kept}
         nothing = complete_operator(BlockDiagonal({}), prior)
         asked = Measurement(nothing, {m: torch.zeros(1, 0) for m in prior.modalities})
-        passes = passes_of(self.sampler, prior, asked)
+        passes = passes_of(self._solver, asked)
         results = self._drawn(asked, 1, passes, options, observer)
         check_finite(results, prior.modalities, [0])
         return NewPeople(results[:, 0], prior.modalities, self._report(started, passes))
@@ -217,21 +217,38 @@ class Completer:
             observer.say(f"going on: {done} of {len(parts)} batches of this request were finished")
         sizes = [len(part) for part in todo]
         if todo:
-            options["progress"] = PassCount(observer, SAMPLING, self.sampler.steps, passes, sizes)
+            options["progress"] = PassCount(observer, SAMPLING, self._solver.steps, passes, sizes)
         options |= {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
         known = {m: y for m, y in asked.data.items() if y.numel()}
-        return reconstruct(self.prior.prior, asked.operator, known, self.sampler, **options)
+        return solve(self._solver, asked.operator, known, **options)
+
+    @property
+    def _solver(self) -> Solver:
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return prior
+        assert self.sampler is not None, "a prior needs a sampler"
+        return Sampled(prior, self.sampler)
+
+    @property
+    def _sampler(self) -> dict[str, Any]:
+        """What reports say of how it is drawn."""
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return {"name": prior.fitted.name, "dc": prior.dc}
+        return {"name": self.sampler_name, **vars(self.sampler)}
 
     def _trusted(self, measurement: PatientMeasurement, observer: Observer) -> dict[str, Trust]:
-        """Whether the prior helps, of every scan that was measured."""
-        found = {}
+        """Whether the prior helps, of every scan that was measured; a method is not asked."""
+        found: dict[str, Trust] = {}
+        prior = self.prior.prior
+        if isinstance(prior, Answers):
+            return found
         for m, source in measurement.source.items():
             if source == "measured" and scan_of(measurement.operator.operators[m]) is not None:
                 what = f"{m}: holding samples out, to see whether the prior helps"
                 observer.progress(what, 0, 1)
-                judged = trust(
-                    self.prior.prior, measurement.operator, measurement.data, m, self.seed
-                )
+                judged = trust(prior, measurement.operator, measurement.data, m, self.seed)
                 observer.progress(what, 1, 1)
                 if judged is not None:
                     found[m] = judged
@@ -246,73 +263,13 @@ class Completer:
                 "sha256": self.prior.sha256,
                 "virtual": bool(prior.settings.training.get("virtual")),
             },
-            "sampler": {"name": self.sampler_name, **vars(self.sampler)},
+            "sampler": self._sampler,
             "seed": self.seed,
             "draws": self.draws,
             "through_mm": self.through,
             "device": str(prior.device),
-            "network_calls": self.sampler.steps,
+            "network_calls": self._solver.steps,
             "network_passes": passes,
             "seconds": round(time.perf_counter() - started, 2),
             "not_for_clinical_use": True,
         }
-
-
-def complete(
-    patient: str | Path | None,
-    known: Mapping[str, str],
-    prior: str | Path | NamedPrior = "lgg",
-    sampler: str = "mds",
-    *,
-    draws: int = 1,
-    seed: int = 0,
-    slices: str | None = None,
-    simulate: bool = False,
-    resample: bool = False,
-) -> Completion:
-    """Complete one patient.
-
-    Parameters
-    ----------
-    patient
-        A folder of <modality>.nii.gz, raw k-space or DICOM, or COHORT/PATIENT; None is the prior's
-        own example.
-    known
-        {modality: operator}, as {"T1": "clean", "FLAIR": "kspace:acceleration=4"}. All other
-        modalities of the prior are missing and are drawn.
-    prior
-        A folder written by training, an installed prior's name, hf:OWNER/NAME, or one that is
-        loaded already.
-    sampler
-        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50"; ``preset`` is an option of all.
-    draws, seed, slices, simulate, resample
-        See :class:`Completer`, which has some more.
-
-    Returns
-    -------
-    Completion
-        Images, their spread, and a report.
-
-    Raises
-    ------
-    UserError
-        In one line, what was given, what was expected, and what to do.
-
-    References
-    ----------
-    arXiv 2602.08249
-    """
-    named = prior if isinstance(prior, NamedPrior) else NamedPrior.load(prior)
-    specs = modality_specs(",".join(f"{m}={operator}" for m, operator in known.items()))
-    completer = Completer(
-        named,
-        tuple(specs),
-        sampler_of(sampler),
-        sampler_name(sampler),
-        draws=draws,
-        seed=seed,
-        slices=slices,
-        simulate=simulate,
-        resample=resample,
-    )
-    return completer.complete(completer.measure(patient))

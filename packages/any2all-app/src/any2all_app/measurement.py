@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from any2all_core.fitted import Answers
 from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
@@ -24,6 +25,9 @@ from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
 from any2all_app.scales import scales
+
+Trained = DiffusionPrior | Answers
+"""What fills in a patient, and says how its images are scaled."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Reading:
 
 
 def measure_patient(
-    prior: DiffusionPrior,
+    prior: Trained,
     prior_name: str,
     input_: str | None,
     specs: Sequence[ModalitySpec],
@@ -178,7 +182,7 @@ def measure_patient(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    ranges, units = scales(prior, volumes, measured, source)
+    ranges, units = scales(prior.modalities, kept, volumes, measured, source)
     clipped = {m: volumes[m].clipped(ids) for m in needed if m in volumes and m not in measured}
     return PatientMeasurement(
         volumes,
@@ -198,8 +202,9 @@ def measure_patient(
     )
 
 
-def _said(note: str, prior: DiffusionPrior) -> str:
-    trained = "prior trained on virtual people" if prior.settings.training.get("virtual") else ""
+def _said(note: str, prior: Trained) -> str:
+    what = "method" if isinstance(prior, Answers) else "prior"
+    trained = f"{what} trained on virtual people" if prior.settings.training.get("virtual") else ""
     return "; ".join(part for part in (note, trained) if part)
 
 

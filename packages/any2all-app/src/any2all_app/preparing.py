@@ -11,7 +11,7 @@ from pathlib import Path
 
 from any2all_data.masks import find_masks
 from any2all_data.people import Remark
-from any2all_data.prepare import ALWAYS_NOTED, Outcome, Plan, VirtualPlan, prepare_all
+from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.salt import find_salt, keep_salt
@@ -278,8 +278,8 @@ def _prepared(
     for outcome in found:
         outcomes.append(outcome)
         done()
-        for said in _findings(outcome):
-            observer.say(f"{outcome.patient} {said}")
+        if outcome.status == "refused":
+            observer.say(f"{outcome.patient} refused: {outcome.reason}")
     return sorted(outcomes, key=lambda outcome: outcome.patient)
 
 
@@ -293,16 +293,6 @@ def _settle(
     if preparing.split == "auto":
         _balance(store, outcomes, before)
     store.fit()
-
-
-def _findings(outcome: Outcome) -> list[str]:
-    """Why a patient was refused, or what was mended, assumed or left out of it."""
-    if outcome.status == "refused":
-        return [f"refused: {outcome.reason}"]
-    if outcome.status == "unchanged" or outcome.entry is None:
-        return []
-    left_out = [f"{name} left out: {why}" for name, why in outcome.entry.left_out.items()]
-    return left_out + [note for note in outcome.entry.notes if note not in ALWAYS_NOTED]
 
 
 def _found(sources: list[Source], rules: list[Rule]) -> tuple[str, ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from any2all_core.prior import DiffusionPrior
 from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import Volume
 from any2all_operators import Measured
@@ -16,7 +16,8 @@ share of full scale."""
 
 
 def scales(
-    prior: DiffusionPrior,
+    modalities: Sequence[str],
+    normalisation: Mapping[str, Mapping[str, Any]],
     volumes: Mapping[str, Volume],
     measured: Mapping[str, Measured],
     source: Mapping[str, str],
@@ -27,8 +28,8 @@ def scales(
     of that file is known to the sampler, its scale neither.
     """
     ranges, units = {}, {}
-    for m in prior.modalities:
-        kept = prior.settings.normalisation.get(m)
+    for m in modalities:
+        kept = normalisation.get(m)
         fixed = fixed_range(kept)
         ranges[m], units[m] = fixed or Range(0.0, 1.0), FULL_SCALE
         if kept is not None and fixed is not None:

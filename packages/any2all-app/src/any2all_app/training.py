@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core.checkpoint import BEST, begun, prepare_output
+from any2all_core.loop import Progress
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, PriorSettings, read_json, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
-from any2all_core.training import Progress
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.augment import augment
@@ -139,7 +139,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     first = engine().is_main_process
     if first:
         prepare_output(output, training.resume)
-    found = _slices(training, recipe.levels == "separate", observer)
+    found = training_slices(training, recipe.levels == "separate", observer)
     settings, held_out = found.settings, validation_slices(found.held_out)
     observer.say(
         f"trained on {len(found.examples)} slices, validated on {len(held_out)} of other patients; "
@@ -219,7 +219,8 @@ def _in_hours(
     return replace(recipe, steps=steps)
 
 
-def _slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
+def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
+    """Of its data; ``native``: whether gaps are trained on as they are."""
     if is_cohort(training.data):
         return of_cohort(training.data, training.modalities, training.incomplete, native, observer)
     return of_folders(training.data, training.validation, training.modalities, observer)

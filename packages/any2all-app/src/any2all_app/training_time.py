@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from any2all_core.loop import Progress, Stopped
 from any2all_core.recipe import Recipe
-from any2all_core.training import Progress, Stopped
 from any2all_operators import UserError
 
 TRIAL = 12

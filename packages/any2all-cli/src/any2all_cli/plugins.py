@@ -8,6 +8,8 @@ import textwrap
 from typing import Any
 
 from any2all_core.check import check_sampler
+from any2all_core.check_method import check_method
+from any2all_core.fitted import make_method
 from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, make_sampler
@@ -18,6 +20,8 @@ from rich.table import Table
 
 CHECK_SIZE = (64, 64)
 
+PRESET = ("any2all.samplers", "any2all.methods")
+"""The groups whose plugins may have settings with a name."""
 LEVELS = {
     "separate": "a noise level for each modality",
     "shared": "one noise level for all modalities",
@@ -85,8 +89,11 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
         }
         for option, (kind, default) in option_fields(loaded).items()
     }
-    named = getattr(loaded, "presets", {}) if plugin.group == "any2all.samplers" else {}
-    return {"about": about, "options": options, "presets": named}
+    named = getattr(loaded, "presets", {}) if plugin.group in PRESET else {}
+    found = {"about": about, "options": options, "presets": named}
+    if plugin.group == "any2all.methods":
+        found["abilities"] = sorted(loaded.abilities)
+    return found
 
 
 def _check(plugin: Plugin) -> str:
@@ -100,6 +107,10 @@ def _check(plugin: Plugin) -> str:
             check_sampler(make_sampler(plugin.qualified))
             for preset in getattr(plugin.load(), "presets", {}):
                 make_sampler(plugin.qualified, preset=preset)
+        elif plugin.group == "any2all.methods":
+            for preset in plugin.load().presets:
+                make_method(plugin.qualified, {}, preset)
+            check_method(plugin.qualified, make_method(plugin.qualified, {}))
         elif plugin.group == "any2all.networks":
             network = plugin.load()
             if not (hasattr(network, "build") and hasattr(network, "read")):
@@ -121,6 +132,8 @@ def _print_described(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         print(f"{row['name']}: {row['about']}")
         print(f"  {row['group']}, from {row['distribution']} {row['version']}")
+        if "abilities" in row:
+            print(f"  made for {' and '.join(row['abilities'])}")
         for option, entry in row["options"].items():
             print(f"  {option}={entry['default']}  ({entry['type']})")
             if "meaning" in entry:

@@ -15,7 +15,7 @@ from any2all_app.folders import check_output, default_output, finished_folder
 from any2all_app.grammar import modality_specs, sampler_name, sampler_of
 from any2all_app.kept import KeptBatches
 from any2all_app.measurement import PatientMeasurement
-from any2all_app.named_prior import NamedPrior
+from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.results import Completion
 from any2all_app.shared_run import begin, patients_in
 from any2all_app.terminal import observed
@@ -55,16 +55,24 @@ class Request:
     save_memory: bool
     precision: str
     device: str
+    method: str | None
 
     def completer(self) -> Completer:
-        """The prior and the sampler, as they were asked for."""
+        """The prior and the sampler, or the method, as they were asked for."""
         specs = modality_specs(self.modalities) if self.modalities else []
         sampler = sampler_of(self.sampler)  # what is wrong with it is known before weights are read
-        name = self.prior or (DEFAULT_PRIOR if self.input else DEMO_PRIOR)
-        completer = Completer(
-            NamedPrior.load(name, self.precision, self.device),
+        prior: NamedPrior | NamedMethod
+        if self.method is not None:
+            prior = NamedMethod.load(self.method, specs, self.device)
+        else:
+            name = self.prior or (DEFAULT_PRIOR if self.input else DEMO_PRIOR)
+            prior = NamedPrior.load(name, self.precision, self.device)
+            if self.save_memory:
+                prior.prior.save_memory()
+        return Completer(
+            prior,
             tuple(specs),
-            sampler,
+            None if self.method is not None else sampler,
             sampler_name(self.sampler),
             draws=self.draws,
             through=self.through,
@@ -75,9 +83,6 @@ class Request:
             batch_size=self.batch_size,
             resample=self.resample,
         )
-        if self.save_memory:
-            completer.prior.prior.save_memory()
-        return completer
 
     def check(self) -> None:
         """Raise UserError for options that do not go together."""
@@ -88,6 +93,17 @@ class Request:
                 f"{', '.join(given)}: --input, --resample, --slices and --simulate need "
                 "--modalities: say what is known of the patient, as T1=clean"
             )
+        if self.method is not None:
+            other = {
+                "--prior": self.prior,
+                "--sampler": self.sampler != "mds",
+                "--save-memory": self.save_memory,
+                "--precision": self.precision != "auto",
+            }
+            if named := [option for option, value in other.items() if value]:
+                raise UserError(f"--method and {', '.join(named)}: a method answers by itself")
+            if self.modalities and not self.input:
+                raise UserError("--method has no example patient; give --input FOLDER")
         if self.dicom and not self.input:
             raise UserError("--dicom needs --input, the patient whose series are written")
         if self.dicom_from and not self.dicom:

@@ -1,31 +1,44 @@
 """The diffusion prior, its training, the plugin registry, and reconstruct()."""
 
 from any2all_core.check import check_sampler
+from any2all_core.check_method import check_method
 from any2all_core.conditioning import Conditioning
+from any2all_core.fitted import Answers, FittedMethod
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
+from any2all_core.method import Guides, Method, MethodSettings, Question, Scan
 from any2all_core.noise import Noise
 from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
-from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate
-from any2all_core.sampler import Sampler
+from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate, solve
+from any2all_core.sampler import Sampler, Solver
 from any2all_core.schedule import Schedule
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answers",
     "BundledPrior",
     "Conditioning",
     "DiffusionPrior",
+    "FittedMethod",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "Guides",
+    "Method",
+    "MethodSettings",
     "Noise",
     "Posterior",
     "Prior",
     "PriorSettings",
+    "Question",
     "Sampler",
+    "Scan",
     "Schedule",
+    "Solver",
+    "check_method",
     "check_sampler",
     "load_prior",
     "make_sampler",
     "reconstruct",
     "simulate",
+    "solve",
 ]

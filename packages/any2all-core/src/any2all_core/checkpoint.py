@@ -1,4 +1,4 @@
-"""The folder of a training run: checkpoints, and the prior that it is at any time."""
+"""The folder of a training run: checkpoints, and the prior or method that it is at any time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from any2all_operators import UserError
@@ -60,14 +60,33 @@ def begun(output: Path) -> dict[str, Any]:
 
     Raises UserError where there is no checkpoint, or one that can't be read.
     """
-    path = _checkpoint_in(output)
+    path, identity = output / CHECKPOINT, identity_of(output)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        identity = dict(state["identity"])
         return identity | {"recipe": Recipe(**{**FORMER, **identity["recipe"]})}
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
+
+
+def identity_of(output: Path) -> dict[str, Any]:
+    """What the run in ``output``, of a prior or a method, was begun with. Raises UserError."""
+    path = _checkpoint_in(output)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return dict(state["identity"])
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
+
+
+class Model(Protocol):
+    """What a run is at any time: a prior, or a method."""
+
+    SETTINGS: ClassVar[str]
+    """The file of its folder that says what it is, written last."""
+    settings: Any
+
+    def save(self, folder: str | Path) -> None: ...
 
 
 def restore(
@@ -76,7 +95,16 @@ def restore(
     prior: DiffusionPrior,
     ema: DiffusionPrior,
 ) -> tuple[int, dict[str, Any]]:
-    """Load the checkpoint's weights; the step it was made at, and the optimizer's state.
+    """Load the checkpoint's weights; the step it was made at, and the optimizer's state."""
+    step, state = read_checkpoint(output, identity)
+    prior.load_state_dict(state["prior"])
+    ema.load_state_dict(state["ema"])
+    ema.settings = replace(ema.settings, training=state["training"])
+    return step, state["optimizer"]
+
+
+def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The step that a checkpoint was made at, and all of it, if its run is that of ``identity``.
 
     The parts of a batch may be others (processes, ``accumulate``), the whole being as large.
     The number of steps may be changed, and only until the learning rate has begun to fall:
@@ -105,22 +133,19 @@ def restore(
             f"{path}: at step {step} its learning rate falls towards its end at {was['steps']}; "
             "resume with that number of steps, or train it on in a new folder with --start-from"
         )
-    prior.load_state_dict(state["prior"])
-    ema.load_state_dict(state["ema"])
-    ema.settings = replace(ema.settings, training=state["training"])
-    return step, state["optimizer"]
+    return step, state
 
 
 def save_checkpoint(
     output: Path,
     identity: Mapping[str, Any],
     state: Mapping[str, Any],
-    ema: DiffusionPrior,
+    ema: Model,
     entry: Mapping[str, Any],
 ) -> None:
-    """Replace the checkpoint in one rename; then the prior folder's files, each in one rename.
+    """Replace the checkpoint in one rename; then the model's files, each in one rename.
 
-    state: as :meth:`Weights.state` gives it, of whom ``ema`` is the averaged prior.
+    state: weights and optimizers; ``ema``: the model of the averaged weights.
     """
     state = {"identity": dict(identity), "training": dict(ema.settings.training), **state}
     temporary = output / (CHECKPOINT + ".part")
@@ -147,12 +172,12 @@ def save_checkpoint(
         ) from None
 
 
-def keep_best(output: Path, ema: DiffusionPrior) -> None:
-    """Make ``output/best`` this prior, if it was validated and its loss is the least so far."""
+def keep_best(output: Path, ema: Model) -> None:
+    """Make ``output/best`` this model, if it was validated and its loss is the least so far."""
     figure = ema.settings.training.get("validation_loss")
     if figure is None:
         return
-    path = output / BEST / "prior.json"
+    path = output / BEST / ema.SETTINGS
     if path.exists():
         kept = json.loads(path.read_text())["training"].get("validation_loss", math.inf)
         if kept <= figure:
@@ -161,10 +186,10 @@ def keep_best(output: Path, ema: DiffusionPrior) -> None:
     export(output / BEST, ema)
 
 
-def export(output: Path, ema: DiffusionPrior) -> None:
-    """Make ``output`` a prior folder of the averaged weights; what it says of them comes last."""
-    folder = output / "prior.part"
+def export(output: Path, ema: Model) -> None:
+    """Make ``output`` a folder of the averaged weights; what it says of them comes last."""
+    folder = output / f"{Path(ema.SETTINGS).stem}.part"
     ema.save(folder)
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == "prior.json"):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == ema.SETTINGS):
         os.replace(path, output / path.name)
     shutil.rmtree(folder)

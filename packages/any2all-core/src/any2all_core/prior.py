@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -90,6 +90,8 @@ class DiffusionPrior(nn.Module):
     mean. Source of a level for each part: Multi-domain diffusion, arXiv 2309.14394; Chen 2024,
     *Diffusion forcing*, arXiv 2407.01392.
     """
+
+    SETTINGS: ClassVar[str] = "prior.json"
 
     def __init__(
         self, unet: Any, settings: PriorSettings, config: Mapping[str, Any] | None = None
@@ -268,9 +270,9 @@ class BundledPrior:
     example_note: str = ""
 
 
-def weights_hash(folder: str | Path) -> str:
+def weights_hash(folder: str | Path, name: str = WEIGHTS) -> str:
     """SHA-256 of the weight file, which names a prior in reports."""
-    with (Path(folder) / WEIGHTS).open("rb") as file:
+    with (Path(folder) / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from any2all_core.noise import Noise, generator
 from any2all_core.prior import BundledPrior, DiffusionPrior, Prior
 from any2all_core.registry import find_plugin, make_plugin
-from any2all_core.sampler import Sampler
+from any2all_core.sampler import Sampled, Sampler, Solver
 
 HUB = "hf:"
 
@@ -85,7 +85,14 @@ def make_sampler(
     return sampler
 
 
-def complete(operator: BlockDiagonal, prior: Prior) -> BlockDiagonal:
+class Knowing(Protocol):
+    """A prior, a method or a solver: what knows some modalities."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+
+
+def complete(operator: BlockDiagonal, prior: Knowing) -> BlockDiagonal:
     """The operator with every modality of the prior, in its order; absent ones are missing."""
     unknown = set(operator.modalities) - set(prior.modalities)
     if unknown:
@@ -133,10 +140,44 @@ def reconstruct(
             f"{draws} draws: {type(draw).__name__.lower()} has one answer, whatever the seed; ask "
             "for one, or take another sampler"
         )
+    return solve(
+        Sampled(prior, draw),
+        operator,
+        data,
+        shape=shape,
+        slice_ids=slice_ids,
+        seed=seed,
+        draws=draws,
+        through=through,
+        batch_size=batch_size,
+        progress=progress,
+        kept=kept,
+    )
+
+
+def solve(
+    solver: Solver,
+    operator: BlockDiagonal,
+    data: Mapping[str, Array],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    slice_ids: Sequence[int] | None = None,
+    seed: int = 0,
+    draws: int = 1,
+    through: float = 0.0,
+    batch_size: int = 8,
+    progress: Callable[[], None] | None = None,
+    kept: Kept | None = None,
+) -> Tensor:
+    """What any solver answers, (draws, B, M, H, W) on the [0, 1] scale; see :func:`reconstruct`."""
+    if draws > 1 and not solver.random:
+        raise UserError(
+            f"{draws} draws: the answer is the same, whatever the seed; ask for one draw"
+        )
     stray = set(data) - set(operator.modalities)
     if stray:
         raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")
-    operator = complete(operator, prior)
+    operator = complete(operator, solver)
     given = {name: as_tensor(y, name) for name, y in data.items()}
     for name, block in operator.operators.items():
         if name not in given and not isinstance(block, Zero):
@@ -144,7 +185,7 @@ def reconstruct(
     for name, y in given.items():
         operator.operators[name].check(y, name)
     slices, height, width = shape or infer_shape(operator, given)
-    for name in prior.modalities:
+    for name in solver.modalities:
         given.setdefault(name, torch.zeros(slices, 0))
     for name, y in given.items():
         if len(y) != slices:
@@ -153,21 +194,21 @@ def reconstruct(
             )
     ids = range(slices) if slice_ids is None else slice_ids
     operator = operator.estimated(given)
-    device = getattr(prior, "device", torch.device("cpu"))
+    device = solver.device
     operator = operator.to(device)
     given = {m: y.to(device) for m, y in given.items()}
-    results = torch.empty(draws, slices, len(prior.modalities), height, width)
+    results = torch.empty(draws, slices, len(solver.modalities), height, width)
     for places in batches(draws * slices, batch_size):
         target = results.view(-1, *results.shape[2:])[places.start : places.stop]
         if kept is not None and (finished := kept.get(places)) is not None:
             target.copy_(finished)
             continue
         entries = [(ids[place % slices], place // slices) for place in places]
-        shape = (len(prior.modalities), height, width)
+        shape = (len(solver.modalities), height, width)
         noise = Noise.of_slices(seed, entries, shape, device, through)
         index = torch.tensor([place % slices for place in places]).to(device)
         part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
-        stack = draw(prior, part, noise, progress)
+        stack = solver(part, noise, progress)
         target.copy_(project_onto_data(part, stack))
         if kept is not None:
             kept.put(places, target)

@@ -20,7 +20,7 @@ from any2all_core.options import parse_options
 
 GROUPS = (
     *("any2all.operators", "any2all.samplers", "any2all.priors", "any2all.networks"),
-    "any2all.commands",
+    *("any2all.methods", "any2all.commands"),
 )
 
 

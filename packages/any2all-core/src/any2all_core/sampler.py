@@ -1,10 +1,12 @@
-"""What a sampler is."""
+"""What a sampler is, and what answers a measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from any2all_operators import Measurement
 from torch import Tensor
 
@@ -12,6 +14,28 @@ from any2all_core.noise import Noise
 from any2all_core.prior import Prior
 
 Step = Callable[[], None]
+
+
+class Solver(Protocol):
+    """What answers a measurement: a prior with a sampler, or a method trained for the task.
+
+    ``steps``: network calls of an answer; ``random``: whether it depends on the noise.
+    """
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def random(self) -> bool: ...
+
+    def __call__(
+        self, measurement: Measurement, noise: Noise, progress: Step | None = None
+    ) -> Tensor:
+        """(B, M, H, W) in [0, 1]; noise and progress as of :class:`Sampler`."""
+        ...
 
 
 class Sampler(Protocol):
@@ -36,7 +60,40 @@ class Sampler(Protocol):
     ) -> Tensor: ...
 
 
-def passes_of(sampler: Sampler, prior: Prior, measurement: Measurement) -> int:
-    """The passes of the network, forward and backward, that a sampler takes for one slice."""
-    own = getattr(sampler, "passes", None)
-    return int(own(prior, measurement)) if own is not None else sampler.steps
+@dataclass(frozen=True)
+class Sampled:
+    """A prior with a sampler, as a solver."""
+
+    prior: Prior
+    sampler: Sampler
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.prior.modalities
+
+    @property
+    def device(self) -> torch.device:
+        return getattr(self.prior, "device", torch.device("cpu"))
+
+    @property
+    def steps(self) -> int:
+        return self.sampler.steps
+
+    @property
+    def random(self) -> bool:
+        return bool(getattr(self.sampler, "random", True))
+
+    def passes(self, measurement: Measurement) -> int:
+        """As the sampler says, or a forward pass a step."""
+        own = getattr(self.sampler, "passes", None)
+        return self.steps if own is None else int(own(self.prior, measurement))
+
+    def __call__(
+        self, measurement: Measurement, noise: Noise, progress: Step | None = None
+    ) -> Tensor:
+        return self.sampler(self.prior, measurement, noise, progress)
+
+
+def passes_of(solver: Solver, measurement: Measurement) -> int:
+    """The passes of the network, forward and backward, that a solver takes for one slice."""
+    return solver.passes(measurement) if isinstance(solver, Sampled) else solver.steps

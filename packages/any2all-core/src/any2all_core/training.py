@@ -5,13 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import math
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -27,7 +22,18 @@ from any2all_core.checkpoint import (
     restore,
     save_checkpoint,
 )
-from any2all_core.examples import Examples, ahead, places
+from any2all_core.examples import Examples, places
+from any2all_core.loop import (
+    Augment,
+    Loop,
+    Meter,
+    Progress,
+    Taken,
+    averaging,
+    learning_rate,
+    onto,
+    read_examples,
+)
 from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior, divided
 from any2all_core.noise import generator
@@ -37,32 +43,7 @@ from any2all_core.questions import JOINT, draw_times
 from any2all_core.recipe import Recipe
 from any2all_core.weights import Weights, engine
 
-Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 Ask = Callable[[Sequence[torch.Generator], Tensor], tuple[Tensor, Tensor]]
-GPU_AHEAD = 4
-"""Batches that are made while a GPU is at work, each by a thread of its own."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What :func:`train` tells its caller after each step.
-
-    With ``validation`` also ``prior``: the average, where and in the precision that it computes.
-    """
-
-    step: int
-    loss: float
-    images_per_second: float
-    validation: dict[str, float] | None = None
-    prior: DiffusionPrior | None = None
-
-
-class Stopped(Exception):
-    """The process was asked to end, by ``signal``; the run is saved at ``step``."""
-
-    def __init__(self, step: int, signal_: signal.Signals) -> None:
-        super().__init__(f"{signal_.name}: stopped at step {step}")
-        self.step, self.signal = step, signal_
 
 
 def train(
@@ -144,6 +125,7 @@ def train(
         "start_from": was.get("start_from") if start_from is None else _name(start_from),
     }
     start, kept = restore(output, identity, prior, ema) if resume else (0, None)
+    earlier = float(ema.settings.training.get("seconds", 0.0)) if resume else 0.0
     origin = ema.settings.training.get("start_from") if resume else None
     if start_from is not None:
         origin = dict(start_from.settings.training)
@@ -172,77 +154,57 @@ def train(
     def question(step: int) -> tuple[Tensor, ...]:
         """This process' examples of a step: x_0 and noise, (b, M, H, W), t and asked, (b, M)."""
         everyone = places(len(examples), batch, step, recipe.seed)
-        x_0 = examples.read(everyone[rank * share : (rank + 1) * share])
         random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
-        absent = x_0.isnan().all((2, 3))
-        x_0 = _onto(device, x_0).masked_fill(_onto(device, absent)[:, :, None, None], 0.0)
-        if augment is not None:
-            x_0 = augment(x_0, random)
+        chosen = everyone[rank * share : (rank + 1) * share]
+        x_0, absent = read_examples(examples, chosen, random, augment, device)
         if step < recipe.coarse * recipe.steps:
             x_0 = at_half_size(x_0, divided(recipe))
         t, lossy = ask(random, absent)
         noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
-        return 2 * x_0 - 1, *(_onto(device, each) for each in (noise, t, lossy))
+        return 2 * x_0 - 1, *(onto(device, each) for each in (noise, t, lossy))
 
-    def save(step: int, figures: dict[str, float]) -> None:
-        entry = {"step": step, "loss": round(sum(losses) / len(losses), 5) if losses else None}
-        entry |= {"images_per_second": round(rate, 2), **figures}
+    def take(step: int, asked: tuple[Tensor, ...], ending: Callable[[], bool]) -> Taken:
+        total = torch.zeros((), device=device)
+        parts = (each.split(recipe.batch_size) for each in asked)
+        for x, z, time_, lossy in zip(*parts, strict=True):
+            level = alpha_bar[time_]
+            out = weights.predict(noised(x, z, level), time_)
+            value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
+            (value / recipe.accumulate).backward()
+            total += value.detach() / recipe.accumulate
+            weights.hand_over()
+        norm = weights.clip(recipe.clip_norm)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * learning_rate(recipe, step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        weights.stepped(averaging(recipe.ema, step))
+        # a GPU is waited for once a step, here; and there is one word between the processes,
+        # which stop, or fail, together
+        word = torch.stack([total, norm, torch.full_like(total, float(ending()))])
+        if processes > 1:
+            word = accelerator.reduce(word, "mean")
+        mean, length, stop = word.cpu().tolist()
+        return Taken(mean, length, bool(stop))
+
+    def judge() -> tuple[dict[str, float], DiffusionPrior]:
+        judged = copy.deepcopy(weights.ema()).to(device, dtype)
+        return validate(judged, validation), judged
+
+    def save(step: int, figures: dict[str, float], meter: Meter) -> None:
         made = {"steps": step, **figures, "recipe": asdict(recipe), "processes": processes}
+        made |= {"images": step * batch, "seconds": round(earlier + meter.seconds, 1)}
         if origin is not None:
             made["start_from"] = origin
         ema.settings = replace(settings, training={**settings.training, **made})
         state = weights.state(optimizer)
         if accelerator.is_main_process:
+            entry = {"step": step, **meter.entry, **figures}
             save_checkpoint(output, identity | {"step": step}, state, ema, entry)
-        losses.clear()
 
-    clock, seconds, rate = time.perf_counter(), 0.0, 0.0
-    losses: list[float] = []
-    steps = range(start, recipe.steps)
-    workers = GPU_AHEAD if device.type == "cuda" else 1
-    with _terminated() as ending, closing(ahead(question, steps, workers)) as questions:
-        for step, asked in zip(steps, questions, strict=True):
-            total = torch.zeros((), device=device)
-            parts = (each.split(recipe.batch_size) for each in asked)
-            for x, z, time_, lossy in zip(*parts, strict=True):
-                level = alpha_bar[time_]
-                out = weights.predict(noised(x, z, level), time_)
-                value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
-                (value / recipe.accumulate).backward()
-                total += value.detach() / recipe.accumulate
-                weights.hand_over()
-            norm = weights.clip(recipe.clip_norm)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * learning_rate(recipe, step)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            weights.stepped(min(recipe.ema, (1 + step) / (10 + step)))
-            # a GPU is waited for once a step, here; and there is one word between the processes,
-            # which stop, or fail, together
-            word = torch.stack([total, norm, torch.full_like(total, float(ending.is_set()))])
-            if processes > 1:
-                word = accelerator.reduce(word, "mean")
-            mean, length, stop = word.cpu().tolist()
-            losses.append(mean)
-            if not math.isfinite(mean + length):
-                raise UserError(
-                    f"step {step}: the loss is {mean}, its gradient {length}; {output} "
-                    "keeps the last checkpoint, if any; train again with a lower learning_rate"
-                )
-            seconds += time.perf_counter() - clock
-            rate = (step + 1 - start) * batch / seconds
-            done, figures = step + 1, None
-            last = done == recipe.steps
-            if last or done % validate_every == 0:
-                judged = copy.deepcopy(weights.ema()).to(device, dtype)
-                figures = validate(judged, validation)
-            if last or stop or figures or done % checkpoint_every == 0:
-                save(done, figures or {})
-            if stop:
-                raise Stopped(done, ending.signal)
-            if accelerator.is_main_process:
-                report(Progress(done, mean, rate, figures, judged if figures else None))
-            clock = time.perf_counter()
+    loop = Loop(output, question, take, judge, save, batch, checkpoint_every, validate_every)
+    tell = report if accelerator.is_main_process else lambda _: None
+    loop.run(range(start, recipe.steps), device, tell)
     accelerator.wait_for_everyone()
     return weights.ema()
 
@@ -257,59 +219,6 @@ def at_half_size(x_0: Tensor, unit: int) -> Tensor:
     missing = [-n % unit for n in half.shape[2:]]
     rows, columns = ((n // 2, n - n // 2) for n in missing)
     return F.pad(half, (*columns, *rows))
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """The share of the full rate at a step: linear warm-up, plateau, linear decay to zero."""
-    rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
-    tail = recipe.decay * recipe.steps
-    fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
-    return min(rise, fall)
-
-
-class _Ending:
-    """Whether a signal has asked the process to end, and which one."""
-
-    def __init__(self) -> None:
-        self.signal = signal.SIGTERM
-        self.asked = threading.Event()
-
-    def take(self, number: int, frame: object) -> None:
-        """The handler of the signals; after it Ctrl-C ends the process at once."""
-        self.signal = signal.Signals(number)
-        self.asked.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def is_set(self) -> bool:
-        return self.asked.is_set()
-
-
-@contextmanager
-def _terminated() -> Iterator[_Ending]:
-    """What SIGTERM and SIGINT tell, in place of ending the process at once.
-
-    SIGINT stays ignored where it is, as in what a shell runs in its background.
-    """
-    ending = _Ending()
-    if threading.current_thread() is not threading.main_thread():
-        yield ending
-        return
-    taken = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        taken.append(signal.SIGINT)
-    before = {number: signal.signal(number, ending.take) for number in taken}
-    try:
-        yield ending
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _onto(device: torch.device, tensor: Tensor) -> Tensor:
-    """On the device, without waiting for what a GPU is at."""
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def _name(prior: DiffusionPrior) -> str:

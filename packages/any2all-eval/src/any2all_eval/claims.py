@@ -168,12 +168,29 @@ def _each(results: Results, study: Study, better: Row, worse: Row) -> Iterator[S
             yield from results.step(study, image, "psnr", *cells)
 
 
+def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
+    """The first sampler of a study against each method trained for its task, row by row."""
+
+    def steps(results: Results) -> Iterator[Step]:
+        for study in results.studies:
+            own = [s for s in study.samplers if s not in study.methods]
+            for row, method in itertools.product(study.rows, study.methods if own else ()):
+                for image in row.scored:
+                    if (image in row.measured) == measured:
+                        cells = (row.name, own[0]), (row.name, method)
+                        yield from results.step(study, image, "psnr", *cells)
+
+    return steps
+
+
 CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
     "quality grows with every added modality": quality_grows,
     "the first clean modality gains most": first_gains_most,
     "MDS beats MPS in PSNR for reconstruction": samplers_compared("mds", "mps", "psnr", True),
     "MPS beats MDS in PSNR for synthesis": samplers_compared("mps", "mds", "psnr", False),
     "MPS has the better perceptual score": samplers_compared("mps", "mds", "lpips", None, -1.0),
+    "a prior beats methods trained for synthesis": beside_methods(False),
+    "a prior beats methods trained for reconstruction": beside_methods(True),
     "mixed inputs gain with each measurement": measurements_gain,
     "more modalities matter more than cleaner ones": more_than_cleaner,
 }

@@ -33,13 +33,22 @@ def evaluate(
         typer.Option(help="New folder for the results", metavar="FOLDER", rich_help_panel=RUNNING),
     ],
     prior: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Folder written by train, an installed prior's name, or hf:...",
+            help="Folder written by train, an installed prior's name, or hf:OWNER/NAME",
             metavar="PRIOR",
+            show_default="lgg; none beside --method",
             rich_help_panel=WHAT,
         ),
-    ] = "lgg",
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also a folder written by train --method; may be repeated",
+            metavar="FOLDER",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     sampler: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,6 +153,7 @@ def evaluate(
         studies=studies,
         input=input_,
         prior=prior,
+        methods=method or [],
         samplers=sampler or [],
         draws=draws,
         group=group,

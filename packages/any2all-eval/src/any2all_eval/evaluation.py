@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from any2all_app.grammar import sampler_of
 from any2all_app.observer import SILENT, Observer
 from any2all_app.report import versions
 from any2all_app.shared_run import begin, wait_for_all
@@ -27,10 +26,12 @@ from any2all_eval.metrics import lpips as load_lpips
 from any2all_eval.patients import Patient, find_people, has_all
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
+from any2all_eval.solvers import Solvers
 from any2all_eval.study import Study, read_study
 from any2all_eval.writing import Writer, Written
 
 JUDGED = ("test", "val")
+DEFAULT_PRIOR = "lgg"
 VIRTUAL = "virtual people, simulated; no such people exist"
 
 
@@ -45,7 +46,10 @@ class Evaluation:
     input
         A cohort, or a folder with the folders train, val and test of patients.
     prior
-        A folder, an installed prior's name, or hf:OWNER/NAME.
+        A folder, an installed prior's name, or hf:OWNER/NAME; None is ``lgg``, or nothing beside
+        methods.
+    methods
+        Folders of trained methods, beside the samplers; without a prior, instead of them.
     samplers
         NAME[:OPTION=VALUE...] instead of the studies' own.
     draws
@@ -73,7 +77,8 @@ class Evaluation:
 
     studies: Sequence[str]
     input: str
-    prior: str = "lgg"
+    prior: str | None = None
+    methods: Sequence[str] = ()
     samplers: Sequence[str] = ()
     draws: int | None = None
     group: str = "test"
@@ -122,14 +127,18 @@ def evaluate(
     """
     began = time.monotonic()
     output, group, slices = Path(output), asked.group, asked.slices
-    folder = prior_folder(asked.prior)
-    prior = DiffusionPrior.load(folder, asked.precision, asked.device)
+    name = asked.prior or (None if asked.methods else DEFAULT_PRIOR)
+    folder = None if name is None else prior_folder(name)
+    sha256 = None if folder is None else weights_hash(folder)
+    loaded = None if folder is None else DiffusionPrior.load(folder, asked.precision, asked.device)
+    solvers = Solvers.load(loaded, asked.methods, asked.device)
+    prior = solvers.frame
     studies = [
-        _changed(read_study(name, prior.modalities), asked.samplers, asked.draws)
-        for name in asked.studies
+        solvers.of(_changed(read_study(study, prior.modalities), asked.samplers, asked.draws))
+        for study in asked.studies
     ]
     texts = {text for study in studies for text in study.samplers}
-    samplers_used = {text: vars(sampler_of(text)) for text in sorted(texts)}
+    samplers_used = {text: solvers.said(text) for text in sorted(texts)}
     people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
     check(studies, people, group)
@@ -142,7 +151,7 @@ def evaluate(
     distance = None if asked.inception is None else fid(asked.inception)
     identity = {
         "studies": [asdict(study) for study in studies],
-        "prior": weights_hash(folder),
+        "prior": sha256,
         "input": asked.input,
         "group": group,
         "people": {g: sorted(members) for g, members in people.groups.items()},
@@ -150,13 +159,13 @@ def evaluate(
         "slices": slices,
         "references": asked.references,
         "lpips": perceptual is not None,
-        "precision": str(prior.unet.dtype),
+        "precision": None if loaded is None else str(loaded.unet.dtype),
         "batch_size": asked.batch_size,
         "versions": versions(),
     }
     references = References(prior, people, output / "tuned.json") if asked.references else None
     evaluator = Evaluator(
-        studies, prior, references, output, slices, asked.batch_size, perceptual, observer
+        studies, solvers, references, output, slices, asked.batch_size, perceptual, observer
     )
     parts = evaluator.parts()
     doubled = [p for p, n in Counter(part.path(Path()).name for part in parts).items() if n > 1]
@@ -173,7 +182,7 @@ def evaluate(
         )
     rank, processes = begin(output, identity, resume)
     facts: dict[str, Any] = {
-        "prior": {"name": Path(asked.prior).name, "sha256": identity["prior"]},
+        "prior": {"name": "none" if name is None else Path(name).name, "sha256": sha256},
         "who": VIRTUAL if people.virtual else "patients",
         "prior_is_virtual": bool(prior.settings.training.get("virtual")),
         "input": {"group": group},
@@ -193,7 +202,7 @@ def evaluate(
     whole = evaluator.run({n: named[n] for n in list(named)[rank::processes]})
     made = {}
     if rank == 0:
-        made = generate(studies, prior, people, named, slices, output, distance, observer)
+        made = generate(studies, solvers, people, named, slices, output, distance, observer)
     if processes > 1:
         wait_for_all()
     if rank == 0:

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_app.folders import write_text
-from any2all_app.grammar import sampler_of
-from any2all_app.measurement import build_operator
+from any2all_app.measurement import Trained, build_operator
 from any2all_app.observer import SILENT, Observer
-from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import complete, reconstruct, simulate
+from any2all_core.reconstruct import complete, simulate, solve
 from any2all_core.sampler import passes_of
 from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
@@ -37,6 +35,7 @@ from any2all_eval.parts import (
 )
 from any2all_eval.patients import Patient, read_patient, units
 from any2all_eval.references import References
+from any2all_eval.solvers import Solvers
 from any2all_eval.study import Row, Study
 from any2all_eval.uncertainty import uncertainty
 
@@ -62,7 +61,7 @@ class Evaluator:
     """What one process does of studies."""
 
     studies: Sequence[Study]
-    prior: DiffusionPrior
+    solvers: Solvers
     references: References | None
     output: Path
     slices: int | None
@@ -71,6 +70,11 @@ class Evaluator:
     observer: Observer = SILENT
     rewrite: Callable[[], None] = lambda: None
     _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
+
+    @property
+    def prior(self) -> Trained:
+        """What says which images there are, and how they are scaled."""
+        return self.solvers.frame
 
     def run(self, patients: Mapping[str, str]) -> bool:
         """Every part of these patients, {name: path}, that is not there yet, cheap ones first.
@@ -124,7 +128,9 @@ class Evaluator:
         image = torch.zeros(1, *size)
         data = {m: block.forward(image) for m, block in blocks.items()}
         asked = Measurement(BlockDiagonal(blocks), data)
-        return part.study.draws * passes_of(sampler_of(part.method), self.prior, asked)
+        solver = self.solvers(part.method)
+        draws = part.study.draws if solver.random else 1
+        return draws * passes_of(solver, asked)
 
     def parts(self) -> list[Part]:
         """Of each patient: the rows in which something is known, by samplers and references."""
@@ -135,7 +141,10 @@ class Evaluator:
                     others = (
                         self.references.methods(row, self.operator(row)) if self.references else ()
                     )
-                    found += [Part(study, row, m) for m in (*study.samplers, *others)]
+                    able = (
+                        s for s in study.samplers if self.solvers.can(s, row, self.operator(row))
+                    )
+                    found += [Part(study, row, m) for m in (*able, *others)]
         return found
 
     def operator(self, row: Row) -> BlockDiagonal:
@@ -217,15 +226,15 @@ class Evaluator:
         return solved, (time.perf_counter() - started) / len(patient.stack)
 
     def _sampled(self, part: Part, patient: Patient, operator: BlockDiagonal, data: Data) -> Solved:
+        solver = self.solvers(part.method)
         known = {m: b for m, b in operator.operators.items() if not isinstance(b, Zero)}
-        results = reconstruct(
-            self.prior,
+        results = solve(
+            solver,
             BlockDiagonal(known),
             {m: data[m] for m in known},
-            sampler_of(part.method),
             slice_ids=patient.places,
             seed=patient.seed,
-            draws=part.study.draws,
+            draws=part.study.draws if solver.random else 1,
             batch_size=self.batch_size,
         )
         mean = results.mean(0)

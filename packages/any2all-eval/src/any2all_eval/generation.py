@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_app.grammar import sampler_of
+from any2all_app.measurement import Trained
 from any2all_app.observer import SILENT, Count, Observer
 from any2all_app.preview import contact_sheet
-from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import reconstruct
+from any2all_core.reconstruct import solve
+from any2all_core.sampler import Solver
 from any2all_operators import BlockDiagonal, UserError
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,6 +28,7 @@ from any2all_eval.frechet import Axes, features, frechet
 from any2all_eval.metrics import FID
 from any2all_eval.parts import slug, write_npz
 from any2all_eval.patients import People, evenly, read_patient
+from any2all_eval.solvers import Solvers
 from any2all_eval.study import Study
 
 DRAWS = "draws"
@@ -79,7 +80,7 @@ def check(studies: Sequence[Study], people: People, group: str) -> None:
 
 def generate(
     studies: Sequence[Study],
-    prior: DiffusionPrior,
+    solvers: Solvers,
     people: People,
     held_out: Mapping[str, str],
     slices: int | None,
@@ -93,11 +94,12 @@ def generate(
     in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
     """
     found = {}
+    prior = solvers.frame
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
         for row in study.rows:
-            if not row.known:
+            if not row.known and solvers.can(sampler, row, BlockDiagonal({})):
                 folder = output / DRAWS / study.name / slug(sampler)
-                draws = drawn(prior, sampler, study.draws, folder, observer)
+                draws = drawn(solvers(sampler), prior, study.draws, folder, observer)
                 sheet = contact_sheet(draws[:BATCH], prior.modalities)
                 sheet.save(folder / "sheet.png", optimize=True)
                 name = f"{study.name}: {row.name} ({sampler})"
@@ -107,29 +109,27 @@ def generate(
     return found
 
 
-def drawn(
-    prior: DiffusionPrior, sampler: str, count: int, folder: Path, observer: Observer
-) -> Tensor:
+def drawn(solver: Solver, prior: Trained, count: int, folder: Path, observer: Observer) -> Tensor:
     """(count, M, H, W) from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, *prior.settings.image_size)
-    algorithm = sampler_of(sampler)
     paths = {first: folder / f"{first:05d}.npz" for first in range(0, count, BATCH)}
     left = {first: path for first, path in paths.items() if not path.exists()}
-    called = Count(observer, "drawing, network calls", algorithm.steps * len(left))
+    called = Count(observer, "drawing, network calls", solver.steps * len(left))
     for first, path in left.items():
-        made = reconstruct(
-            prior,
+        number = min(BATCH, count - first)
+        made = solve(
+            solver,
             BlockDiagonal({}),
             {},
-            algorithm,
             shape=shape,
-            draws=min(BATCH, count - first),
+            draws=number if solver.random else 1,
             batch_size=BATCH,
             seed=first,
             progress=called,
         )
-        write_npz(path, {"draws": made[:, 0].half().numpy()})
+        # whoever has one answer only gives it each time
+        write_npz(path, {"draws": made[:, 0].expand(number, -1, -1, -1).half().numpy()})
     stacks = []
     for path in paths.values():
         with np.load(path) as kept:
@@ -199,7 +199,7 @@ def nearest(stacks: Tensor, train: Tensor) -> Tensor:
 
 
 def stacks_of(
-    people: Mapping[str, str], prior: DiffusionPrior, slices: int | None = None
+    people: Mapping[str, str], prior: Trained, slices: int | None = None
 ) -> Iterator[Tensor]:
     """The slices (B, M, H, W) of each of {name: path} who has every modality."""
     for name, path in people.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_core.prior import DiffusionPrior
+from any2all_app.measurement import Trained
 from any2all_data.cohort import covered, find_patients
 from any2all_data.inputs import open_patient
 from any2all_data.nifti import load_nifti
@@ -81,7 +81,7 @@ def find_people(input_: str, group: str = "test") -> People:
 
 
 def read_patient(
-    path: str, prior: DiffusionPrior, name: str, seed: int, slices: int | None = None
+    path: str, prior: Trained, name: str, seed: int, slices: int | None = None
 ) -> Patient | None:
     """A patient with every modality of the prior, None where one is missing.
 
@@ -117,7 +117,7 @@ def read_patient(
     )
 
 
-def has_all(path: str, prior: DiffusionPrior) -> bool:
+def has_all(path: str, prior: Trained) -> bool:
     """Whether a patient can be read, has every modality of the prior, and shows a head."""
     try:
         patient = read_patient(path, prior, "", 0, 1)
@@ -133,9 +133,7 @@ def evenly(count: int, slices: int) -> list[int]:
     return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
 
 
-def training_slices(
-    patients: Sequence[tuple[str, str]], prior: DiffusionPrior, slices: int
-) -> Tensor:
+def training_slices(patients: Sequence[tuple[str, str]], prior: Trained, slices: int) -> Tensor:
     """(N, M, H, W): so many slices of each (name, path) who has every modality."""
     read = [read_patient(path, prior, name, 0, slices) for name, path in patients]
     stacks = [patient.stack for patient in read if patient is not None and patient.places]
@@ -144,7 +142,7 @@ def training_slices(
     return torch.cat(stacks)
 
 
-def units(prior: DiffusionPrior) -> dict[str, tuple[float, str]]:
+def units(prior: Trained) -> dict[str, tuple[float, str]]:
     """{modality: (physical units of [0, 1], their name)} where they are the same for everybody."""
     kept = prior.settings.normalisation
     ranges = {m: fixed_range(kept.get(m)) for m in prior.modalities}

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_app.folders import write_text
-from any2all_core.prior import DiffusionPrior
+from any2all_app.measurement import Trained
 from any2all_core.reconstruct import simulate
 from any2all_data.metrics import psnr
 from any2all_operators import BlockDiagonal, Data, Operator, SenseFourier, UserError
@@ -116,7 +116,7 @@ class References:
     kept: the file of what was tuned, {method and its images: weight, or the image to copy}.
     """
 
-    def __init__(self, prior: DiffusionPrior, people: People, kept: Path) -> None:
+    def __init__(self, prior: Trained, people: People, kept: Path) -> None:
         self.prior, self.people, self.kept = prior, people, kept
         self._learnt = cache(self._learn)
         self._mr = [m for m in prior.modalities if m not in units(prior)]

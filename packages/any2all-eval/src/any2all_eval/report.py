@@ -62,7 +62,8 @@ def report_page(
         f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
         f"<p>{facts['input']['patients']} in the group {text(facts['input']['group'])}: "
         f"{text(facts['who'])}; {facts['slices']} slices. Prior {text(facts['prior']['name'])} "
-        f"({facts['prior']['sha256'][:8]}){trained}. Research software: not for clinical use.</p>",
+        f"({(facts['prior']['sha256'] or '-')[:8]}){trained}. Research software: not for clinical "
+        "use.</p>",
         f"<p><b>{text(facts['unfinished'])}</b></p>" if facts["unfinished"] else "",
         beaten_list(*beaten) if lines else "",
         "<h2>Is it safe to look at?</h2>",

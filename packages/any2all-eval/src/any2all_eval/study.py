@@ -72,7 +72,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """``left_out``: {row: the modalities that the prior lacks for it}."""
+    """``left_out``: {row: the modalities that the prior lacks for it}.
+
+    ``methods``: those of the samplers that are methods trained for their task.
+    """
 
     name: str
     title: str
@@ -80,6 +83,7 @@ class Study:
     draws: int
     rows: tuple[Row, ...]
     left_out: dict[str, str]
+    methods: tuple[str, ...] = ()
 
 
 def read_study(name: str, modalities: Sequence[str]) -> Study:

@@ -91,6 +91,15 @@ def sample(
             rich_help_panel=PRIOR,
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER[:dc=true]",
+            help="Instead of a prior and a sampler: a folder written by train --method. dc makes a "
+            "reconstruction agree with its scan by one exact step",
+            rich_help_panel=PRIOR,
+        ),
+    ] = None,
     sampler: SamplerText = "mds",
     set_: OldOptions = None,
     preset: OldPreset = None,
@@ -196,6 +205,7 @@ def sample(
         save_memory=save_memory,
         precision=precision,
         device=device,
+        method=method,
     )
     whole = run(request)
     say_if_old(request.sampler, set_, preset)

@@ -22,7 +22,9 @@ def train(
     output: Annotated[
         Path,
         typer.Option(
-            metavar="FOLDER", help="The prior and its checkpoints", rich_help_panel=RUNNING
+            metavar="FOLDER",
+            help="The prior, or the method, and its checkpoints",
+            rich_help_panel=RUNNING,
         ),
     ],
     validation: Annotated[
@@ -52,6 +54,14 @@ def train(
             rich_help_panel=DATA,
         ),
     ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:OPTION=VALUE...]",
+            help="Train this instead of a prior: an installed method; any2all plugins lists them",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +93,7 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change one entry of the recipe; may be repeated",
+            help="Change one entry of the recipe, or option of the method; may be repeated",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -118,7 +128,7 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a prior on stacks of co-registered images.
+    """Train a prior, or with --method a method of one task.
 
     Several processes are started by
     accelerate launch -m any2all_cli train ... or by torchrun.
@@ -130,16 +140,39 @@ def train(
       any2all train --data cohort --output runs/two --set channels=32+64
     """
     from any2all_app.grammar import name_values
-    from any2all_app.training import Training
     from any2all_operators import UserError
-
-    from any2all_cli.train import run
 
     changes = name_values(set_ or [], "--set")
     if steps is not None:
         if "steps" in changes:
             raise UserError("--steps and --set steps= say the same: give one of them")
         changes["steps"] = str(steps)
+    if method is not None or (resume and (output / "method.json").is_file()):
+        from any2all_app.fitting import Fitting
+
+        from any2all_cli.train import run_method
+
+        refused = {"--start-from": start_from, "--tensorboard": tensorboard}
+        refused |= {"--shard": shard, "--hours": hours is not None}
+        if named := [option for option, value in refused.items() if value]:
+            raise UserError(f"--method and {', '.join(named)}: these are for priors; leave it out")
+        fitting = Fitting(
+            method=method,
+            data=data,
+            validation=validation,
+            modalities=tuple(modalities.split(",")) if modalities else None,
+            recipe=recipe,
+            changes=changes,
+            resume=resume,
+            precision=precision,
+            incomplete=incomplete,
+        )
+        run_method(fitting, output)
+        return
+    from any2all_app.training import Training
+
+    from any2all_cli.train import run
+
     training = Training(
         data=data,
         validation=validation,

@@ -1,0 +1,138 @@
+"""Training of a method on patients, into a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from any2all_core.checkpoint import identity_of, prepare_output
+from any2all_core.fitted import GROUP, make_method, method_of
+from any2all_core.fitting import fit as fit_on
+from any2all_core.loop import Progress
+from any2all_core.method import Method, MethodSettings
+from any2all_core.objective import validation_slices
+from any2all_core.options import parse_options
+from any2all_core.registry import find_plugin
+from any2all_data.augment import augment
+from any2all_data.normalise import fixed_range
+from any2all_operators import UserError
+
+from any2all_app.grammar import name_and_options, name_values
+from any2all_app.observer import SILENT, Observer
+from any2all_app.shared_run import share
+from any2all_app.training import Training, training_slices
+
+RECIPE = "small"
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a method is trained.
+
+    Parameters
+    ----------
+    method
+        NAME[:OPTION=VALUE...] of an installed method; None is that of the resumed run.
+    data, validation, modalities, resume, precision, incomplete
+        As of :class:`any2all_app.Training`, so that both are trained on the same slices.
+    recipe
+        One of the method's presets: "small" or "paper" of those that this project brings.
+    changes
+        {name: value as text} of the method's options, beside those in ``method``.
+    """
+
+    method: str | None
+    data: str
+    validation: Path | None = None
+    modalities: tuple[str, ...] | None = None
+    recipe: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    resume: bool = False
+    precision: str = "auto"
+    incomplete: bool = False
+
+
+def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Path:
+    """Train a method; see :func:`any2all_app.train`, whose slices it takes.
+
+    Returns
+    -------
+    Path
+        The method's folder; the weights of the best held-out figure are in its folder ``best``.
+
+    Raises
+    ------
+    UserError
+        For data, a method or a folder that can't be used; in one line.
+    any2all_core.loop.Stopped
+        On Ctrl-C or SIGTERM; the run is saved.
+    """
+    output = Path(output)
+    if share()[1] > 1:
+        raise UserError("--method: a method is trained by one process; start it without torchrun")
+    name, method = _method(fitting, output)
+    prepare_output(output, fitting.resume)
+    asked = Training(
+        fitting.data, fitting.validation, fitting.modalities, incomplete=fitting.incomplete
+    )
+    found = training_slices(asked, True, observer)
+    settings = MethodSettings(
+        found.settings.modalities,
+        found.settings.image_size,
+        found.settings.normalisation,
+        found.settings.training,
+    )
+    held_out = validation_slices(found.held_out)
+    observer.say(
+        f"{name} is trained on {len(found.examples)} slices, validated on {len(held_out)} of other "
+        f"patients; {', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
+    )
+    in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
+    fit_on(
+        name,
+        method,
+        found.examples,
+        held_out,
+        settings,
+        output,
+        augment=functools.partial(augment, in_units=in_units),
+        resume=fitting.resume,
+        precision=fitting.precision,
+        report=functools.partial(_report, observer, method.steps),
+    )
+    return output
+
+
+def _method(fitting: Fitting, output: Path) -> tuple[str, Method]:
+    """What is trained, and its qualified name; of a run that is resumed its own, as changed."""
+    asked, texts = name_and_options(fitting.method) if fitting.method is not None else ("", [])
+    options = name_values(texts, f"method {asked} option")
+    if twice := set(options) & set(fitting.changes):
+        raise UserError(f"method {asked}: {', '.join(sorted(twice))} is given twice")
+    options |= fitting.changes
+    if not fitting.resume:
+        plugin = find_plugin(GROUP, asked)
+        preset = fitting.recipe or (RECIPE if RECIPE in plugin.load().presets else None)
+        return plugin.qualified, make_method(plugin.qualified, options, preset)
+    was = identity_of(output)
+    if "method" not in was:
+        raise UserError(f"--method {asked}: the run in {output} is that of a prior; leave it out")
+    name = str(was["method"])
+    if fitting.method is not None and find_plugin(GROUP, asked).qualified != name:
+        raise UserError(f"--method {asked}: the run in {output} is of {name}; leave --method out")
+    if fitting.recipe is not None:
+        raise UserError("--recipe: a run is resumed with its own; leave it out")
+    begun = method_of(name, was["recipe"])
+    changed = parse_options(type(begun), options, f"method {name}")
+    return name, dataclasses.replace(begun, **changed)
+
+
+def _report(observer: Observer, steps: int, progress: Progress) -> None:
+    speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
+    observer.progress("training", progress.step, steps, speed)
+    if progress.validation is not None:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
+        observer.say(f"step {progress.step}: {figures}")

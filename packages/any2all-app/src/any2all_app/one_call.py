@@ -1,0 +1,71 @@
+"""A patient completed in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from any2all_app.completion import Completer
+from any2all_app.grammar import modality_specs, sampler_name, sampler_of
+from any2all_app.named_prior import NamedPrior
+from any2all_app.results import Completion
+
+
+def complete(
+    patient: str | Path | None,
+    known: Mapping[str, str],
+    prior: str | Path | NamedPrior = "lgg",
+    sampler: str = "mds",
+    *,
+    draws: int = 1,
+    seed: int = 0,
+    slices: str | None = None,
+    simulate: bool = False,
+    resample: bool = False,
+) -> Completion:
+    """Complete one patient.
+
+    Parameters
+    ----------
+    patient
+        A folder of <modality>.nii.gz, raw k-space or DICOM, or COHORT/PATIENT; None is the prior's
+        own example.
+    known
+        {modality: operator}, as {"T1": "clean", "FLAIR": "kspace:acceleration=4"}. All other
+        modalities of the prior are missing and are drawn.
+    prior
+        A folder written by training, an installed prior's name, hf:OWNER/NAME, or one that is
+        loaded already.
+    sampler
+        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50"; ``preset`` is an option of all.
+    draws, seed, slices, simulate, resample
+        See :class:`Completer`, which has some more.
+
+    Returns
+    -------
+    Completion
+        Images, their spread, and a report.
+
+    Raises
+    ------
+    UserError
+        In one line, what was given, what was expected, and what to do.
+
+    References
+    ----------
+    arXiv 2602.08249
+    """
+    named = prior if isinstance(prior, NamedPrior) else NamedPrior.load(prior)
+    specs = modality_specs(",".join(f"{m}={operator}" for m, operator in known.items()))
+    completer = Completer(
+        named,
+        tuple(specs),
+        sampler_of(sampler),
+        sampler_name(sampler),
+        draws=draws,
+        seed=seed,
+        slices=slices,
+        simulate=simulate,
+        resample=resample,
+    )
+    return completer.complete(completer.measure(patient))

@@ -1,0 +1,132 @@
+"""What the three methods of guided reconstruction share: the scans they are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from any2all_core.method import Ability, Guides, Method, MethodSettings, Question, Scan
+from any2all_data.kspace import SIMULATED_NOISE_STD, KSpace
+from any2all_data.phase import SimulatedPhase
+from any2all_operators import Operator, SenseFourier, UnknownPhase, UserError
+from torch import Tensor, nn
+
+from any2all_baselines.images import planes
+
+
+@dataclass(frozen=True)
+class Guided(Method):
+    """Reconstruction of ``target`` from k-space, guided by any of the other images.
+
+    Trained on scans simulated as the operator ``kspace`` does: ``acceleration`` R, of several one
+    for each example, ``coils``, ``acs_lines``, ``noise_std``; each example has a comb of its own,
+    every R-th line moved by 0 ... R−1. Which guides are given is drawn for each example, uniformly
+    over all subsets, none and all among them.
+    """
+
+    target: str = "FLAIR"
+    acceleration: tuple[int, ...] = (4,)
+    coils: int = 8
+    acs_lines: int = 8
+    noise_std: float = SIMULATED_NOISE_STD
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"reconstruction"})
+
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def takes(self, operator: Operator) -> bool:
+        return isinstance(operator, SenseFourier | UnknownPhase | SimulatedPhase)
+
+    def given_in_training(
+        self, present: Tensor, generators: Sequence[torch.Generator], done: float
+    ) -> Tensor:
+        chosen = [torch.rand(present.shape[1], generator=g) < 0.5 for g in generators]
+        return present & torch.stack(chosen)
+
+    def scan_in_training(self, settings: MethodSettings, target: str) -> Operator:
+        scan = KSpace(self.acceleration[0], self.coils, self.acs_lines, self.noise_std)
+        return scan.build(*settings.image_size)
+
+    def place(self, settings: MethodSettings) -> int:
+        """That of the target; raises UserError where there is none, or no guide."""
+        if self.target not in settings.modalities or len(settings.modalities) < 2:
+            raise UserError(
+                f"target={self.target}: the images are {', '.join(settings.modalities)}; expected "
+                "one of them, with others to guide it"
+            )
+        return settings.modalities.index(self.target)
+
+    def asked(self, network: Any, question: Question) -> tuple[Scan, Guides, Tensor]:
+        """Scans of the examples, their guides, and which of them have the target at all, (B, 1)."""
+        place = int(network.place)
+        size = question.truth.shape[2:]
+        combs = every_comb(
+            self.acceleration, self.coils, self.acs_lines, self.noise_std, (size[0], size[1])
+        ).to(question.truth.device)
+        index = (question.uniform() * len(combs.mask)).long()
+        operator = combs.select(index)
+        data = operator.measure(question.truth[:, place], question.generators)
+        available = question.available.clone()
+        available[:, place] = False
+        images = question.truth * available[:, :, None, None]
+        known = question.present[:, [place]]
+        return Scan(data, operator, place), Guides(images, available), known
+
+
+class GuidedNetwork(nn.Module):
+    """A network that knows which of the ``modalities`` channels is the target's."""
+
+    def __init__(self, place: int, modalities: int) -> None:
+        super().__init__()
+        self.place = place
+        self.others = [m for m in range(modalities) if m != place]
+
+    def guides(self, guides: Guides) -> Tensor:
+        """Guides in [0, 1] with 0 for missing ones, and planes for what is given: 2(M−1)."""
+        images = guides.images[:, self.others]
+        return torch.cat([images, planes(guides.available[:, self.others], images)], 1)
+
+    def in_place(self, image: Tensor, others: Tensor | None = None) -> Tensor:
+        """An image (B, H, W), and those of the guides, as a stack (B, M, H, W); 0 elsewhere."""
+        batch, height, width = image.shape
+        stack = image.new_zeros(batch, len(self.others) + 1, height, width)
+        stack[:, self.place] = image
+        if others is not None:
+            stack[:, self.others] = others.to(stack.dtype)
+        return stack
+
+
+@lru_cache(maxsize=4)
+def every_comb(
+    accelerations: tuple[int, ...],
+    coils: int,
+    acs_lines: int,
+    noise_std: float,
+    size: tuple[int, int],
+) -> SenseFourier:
+    """One scan whose slices are all combs of these accelerations, (K, H, W)."""
+    masks, maps = [], torch.zeros(0)
+    for acceleration in accelerations:
+        for offset in range(acceleration):
+            scan = KSpace(acceleration, coils, acs_lines, noise_std, offset=offset).build(*size)
+            assert isinstance(scan, SenseFourier)
+            maps = scan.coil_maps
+            masks.append(scan.mask.expand(size))
+    return SenseFourier(maps, torch.stack(masks), noise_std)
+
+
+def zero_filled(scan: Scan) -> Tensor:
+    """A* y over the share of samples taken, (B, H, W): then A* A has a peak of 1.
+
+    Of images with an unknown phase it is the magnitude.
+    """
+    operator = scan.operator
+    sense = operator.scan if isinstance(operator, UnknownPhase) else operator
+    assert isinstance(sense, SenseFourier)
+    share = sense.mask.mean((1, 2)) if sense.mask.ndim == 3 else sense.mask.mean()[None]
+    image = sense.adjoint(scan.data)
+    return (image.abs() if image.is_complex() else image) / share[:, None, None]

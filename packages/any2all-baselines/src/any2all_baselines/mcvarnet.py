@@ -1,0 +1,201 @@
+"""MC-VarNet: unrolled reconstruction with what guide and target have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from any2all_core.method import Guides, MethodSettings, Question, Scan
+from any2all_core.noise import Noise
+from any2all_operators import Operator
+from torch import Tensor, nn
+
+from any2all_baselines.guided import Guided, GuidedNetwork, zero_filled
+from any2all_baselines.images import padded
+from any2all_baselines.losses import mean_over
+
+LEVELS = 3
+STEP = 0.1
+EXPECTED_ERROR = 0.1
+"""What data consistency takes the image before it to be wrong by, in [0, 1], until it learns it."""
+
+
+@dataclass(frozen=True)
+class MCVarNet(Guided):
+    """Guide y = common c + unique u, of which only c passes to the target x; ``iterations`` of
+
+    x ← DC(x) − μ [γ D_x(E_x x − E_c c) + λ N_x x],
+    c ← T_c(y − u + γ D_c E_x x + α P), u ← (y + β Q − c)/(1 + β), P ← N_c c, Q ← N_u u
+
+    on ``features`` maps, with networks that all iterations share, μ = 0.1 and the other weights 1.
+    It minimises |x̂ − x|. Adam, betas 0.9 and 0.99.
+
+    Source: Lei et al. 2023, *Decomposition-based variational network for multi-contrast MRI
+    super-resolution and reconstruction*, ICCV. Written from a description, no code was taken over.
+    It differs in this:
+
+    - many coils: DC maps the features to one image by a convolution, takes the operator's own prox
+      argmin_u w/2 ‖A u − y‖² + ½ ‖u − x‖² with w = (r/noise_std)² and a learnt r, and adds the
+      correction by another convolution. Published is the replacement of samples in each feature map
+    - several guides: a 1 x 1 convolution of them and of planes that say which are given makes y,
+      which is the guide repeated where there is one
+    - a comb for each example, not one mask for all; the rate falls linearly, not as a cosine;
+      slices are augmented, and whole
+    - ``learn_weights`` makes μ, γ, λ, α and β parameters, which they are not in the public code
+    """
+
+    decay: float = 1.0
+    warmup: int = 0
+    features: int = 24
+    iterations: int = 4
+    learn_weights: bool = False
+
+    presets: ClassVar = {
+        "small": {},
+        "paper": {"features": 32, "learning_rate": 1e-4, "batch_size": 6, "steps": 200_000},
+    }
+
+    def build(self, settings: MethodSettings) -> nn.Module:
+        place, count = self.place(settings), len(settings.modalities)
+        return Unrolled(place, count, self.features, self.iterations, self.learn_weights)
+
+    def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
+        own = torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
+        return {"network": own}
+
+    def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
+        scan, guides, known = self.asked(network, question)
+        errors = (network(scan, guides) - question.truth[:, scan.place]).abs()
+        yield "network", mean_over(known, errors[:, None])
+
+    def recover(self, network: Any, scan: Scan, guides: Guides, noise: Noise) -> Tensor:
+        return network.in_place(network(scan, guides))
+
+
+class Unrolled(GuidedNetwork):
+    """A scan and guides to the target, (B, H, W) in [0, 1]."""
+
+    def __init__(
+        self, place: int, modalities: int, features: int, iterations: int, learnt: bool
+    ) -> None:
+        super().__init__(place, modalities)
+        f = features
+        self.features, self.iterations = features, iterations
+        self.guide = nn.Conv2d(2 * len(self.others), f, 1)
+        self.first_x, self.first_c = Denoiser(f), Denoiser(f)
+        self.near_x, self.near_c, self.near_u = Denoiser(f), Denoiser(f), Denoiser(f)
+        self.encode_x, self.decode_x = pair(f), pair(f)
+        self.encode_c, self.decode_c = pair(f), pair(f)
+        self.transfer = pair(f)
+        self.to_image, self.from_image = nn.Conv2d(f, 1, 3, 1, 1), nn.Conv2d(1, f, 3, 1, 1)
+        self.log_error = nn.Parameter(torch.tensor(math.log(EXPECTED_ERROR)))
+        self.last = nn.Conv2d(f, 1, 3, 1, 1)
+        weights = torch.tensor([STEP, 1.0, 1.0, 1.0, 1.0])
+        self.weights: Tensor
+        if learnt:
+            self.weights = nn.Parameter(weights)
+        else:
+            self.register_buffer("weights", weights)
+
+    def forward(self, scan: Scan, guides: Guides) -> Tensor:
+        mu, gamma, lambda_, alpha, beta = self.weights
+        y = self.guide(self.guides(guides))
+        x = self.first_x(zero_filled(scan)[:, None].expand(-1, self.features, -1, -1))
+        c = self.first_c(y)
+        u = y - c
+        p, q = c, u
+        for k in range(self.iterations):
+            seen = self.encode_x(x)
+            difference = self.decode_x(seen - self.encode_c(c))
+            change = gamma * difference + lambda_ * self.near_x(x)
+            x = self.consistent(scan, x) - mu * change
+            if k < self.iterations - 1:
+                c, before = self.transfer(y - u + gamma * self.decode_c(seen) + alpha * p), c
+                u = (y + beta * q - before) / (1 + beta)
+                p, q = self.near_c(c), self.near_u(u)
+        return self.last(x)[:, 0]
+
+    def consistent(self, scan: Scan, x: Tensor) -> Tensor:
+        """Feature maps (B, F, H, W) moved by what the scan says of their image."""
+        image = self.to_image(x)[:, 0].float()
+        correction = agreeing(scan, image, self.log_error.exp()) - image
+        return x + self.from_image(correction[:, None])
+
+
+class Denoiser(nn.Module):
+    """A residual U-Net of three levels on as many maps everywhere."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        f = features
+        self.levels = nn.ModuleList(chain(f, f, 3) for _ in range(LEVELS))
+        self.down = nn.ModuleList(nn.Conv2d(f, f, 3, 2, 1) for _ in range(LEVELS))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(f, f, 2, 2) for _ in range(LEVELS))
+        self.joined = nn.ModuleList(chain(2 * f, f, 4) for _ in range(LEVELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, cut = padded(x, 2**LEVELS)
+        maps = []
+        for level, down in zip(self.levels, self.down, strict=True):
+            maps.append(level(h))
+            h = down(maps[-1])
+        for up, joined in zip(self.up, self.joined, strict=True):
+            h = joined(torch.cat([up(h), maps.pop()], 1))
+        return x + cut(h)
+
+
+def chain(inputs: int, features: int, count: int) -> nn.Sequential:
+    """So many convolutions 3 x 3, with PReLU between them."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, features, 3, 1, 1)]
+    for _ in range(count - 1):
+        layers += [nn.PReLU(), nn.Conv2d(features, features, 3, 1, 1)]
+    return nn.Sequential(*layers)
+
+
+def pair(features: int) -> nn.Sequential:
+    """Two convolutions 3 x 3 with ReLU between them."""
+    return nn.Sequential(
+        nn.Conv2d(features, features, 3, 1, 1),
+        nn.ReLU(),
+        nn.Conv2d(features, features, 3, 1, 1),
+    )
+
+
+def agreeing(scan: Scan, image: Tensor, error: Tensor) -> Tensor:
+    """argmin_u w/2 ‖A u − y‖² + ½ ‖u − image‖², w = (error/noise_std)²; differentiable in both.
+
+    Without noise the image nearest to ``image`` that fits the data.
+    """
+    noise_std = scan.operator.noise_std
+    weight = (error / noise_std) ** 2 if noise_std else error.new_tensor(math.inf)
+    found: Tensor = _Prox.apply(image, weight, scan.operator, scan.data)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Prox(torch.autograd.Function):
+    """u = (w A*A + 1)⁻¹ (w A* y + v): its derivatives need the same inverse alone.
+
+    With N = A*A and g = ∂L/∂u: ∂L/∂v = (w N + 1)⁻¹ g, ∂L/∂w = ⟨(w N + 1)⁻¹ g, A* y − N u⟩.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, image: Tensor, weight: Tensor, operator: Operator, data: Tensor
+    ) -> Tensor:
+        ctx.weight, ctx.operator, ctx.data = float(weight), operator, data
+        u = operator.prox(data, image, ctx.weight)
+        ctx.save_for_backward(u)
+        return u
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        operator, data = ctx.operator, ctx.data
+        back = operator.prox(torch.zeros_like(data), gradient[0], ctx.weight)
+        slope = back.new_zeros(())
+        if math.isfinite(ctx.weight):
+            slope = (back * (operator.adjoint(data) - operator.normal(u))).sum()
+        return back, slope, None, None

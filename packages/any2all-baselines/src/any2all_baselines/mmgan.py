@@ -1,0 +1,152 @@
+"""MM-GAN: any missing modalities from any given ones, by one generator and a discriminator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from any2all_core.method import Ability, Method, MethodSettings, Question, proper_subsets
+from any2all_core.noise import Noise
+from torch import Tensor, nn
+
+from any2all_baselines.adversary import blocks, deceive, expect_size, initialise, tell_apart
+from any2all_baselines.images import mixed, padded
+from any2all_baselines.losses import mean_over
+
+STAGES = 6
+"""Of equal length in training, until all subsets are drawn."""
+ADVERSARIAL = 0.1
+DROPPED = 0.2
+
+
+@dataclass(frozen=True)
+class MMGAN(Method):
+    """Implicit conditioning: missing channels imputed, given images pasted over the answer.
+
+    Generator: a pix2pix U-Net of ``levels`` steps, from ``width`` to 8 ``width`` channels.
+    G minimises 0.9 · mean |x̂ − x| over missing images + 0.1 · least squares GAN; D is shown the
+    completed stack and the true one, and one of its maps judges each modality. Training begins with
+    one image missing; each sixth of it admits one more. Adam 2e-4, betas 0.5 and 0.999, constant.
+
+    Source: Sharma & Hamarneh 2020, *Missing MRI pulse sequence synthesis using multi-modal
+    generative adversarial network*, IEEE TMI. Written from a description, no code was taken over.
+    It differs in this:
+
+    - missing channels are imputed with independent N(0, 1) noise, not zeros, so that two seeds give
+      two answers, and nothing given means something: it is admitted with probability 0.05 at last
+    - the head is tanh on [−1, 1] instead of ReLU on images divided by their means: all methods see
+      the cohort's own scaling
+    - the subset is drawn for each example, not for each batch, and slices are augmented
+    - slices whose sides 2^levels does not divide are padded; ``small`` has 5 levels of half width
+    """
+
+    decay: float = 0.0
+    warmup: int = 0
+    width: int = 32
+    levels: int = 5
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis", "generation"})
+    random: ClassVar[bool] = True
+    presets: ClassVar = {
+        "small": {},
+        "paper": {"width": 64, "levels": 8, "batch_size": 4, "steps": 444_000},
+    }
+
+    def build(self, settings: MethodSettings) -> nn.Module:
+        expect_size(settings.image_size, "mmgan")
+        count = len(settings.modalities)
+        parts = {
+            "generator": Generator(count, self.width, self.levels),
+            "discriminator": Discriminator(count, self.width),
+        }
+        network = nn.ModuleDict(parts)
+        initialise(network)
+        return network
+
+    def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
+        return {
+            name: torch.optim.Adam(part.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
+            for name, part in network.named_children()
+        }
+
+    def given_in_training(
+        self, present: Tensor, generators: Sequence[torch.Generator], done: float
+    ) -> Tensor:
+        missing = 1 + int(done * STAGES)
+        last = missing >= present.shape[1] - 1
+        return proper_subsets(present, generators, nothing=last, most_missing=missing)
+
+    def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
+        x = 2 * question.truth - 1
+        shown = mixed(question.available, x, question.noise())
+        # what a patient lacks is the same in both stacks
+        stack = mixed(question.wanted, network["generator"](shown), x)
+        pixels = mean_over(question.wanted, (stack - x).abs())
+        judge = network["discriminator"].beside(x)
+        yield "generator", (1 - ADVERSARIAL) * pixels + ADVERSARIAL * deceive(judge, stack)
+        yield "discriminator", tell_apart(judge, stack, x, question)
+
+    def complete(self, network: Any, given: Tensor, available: Tensor, noise: Noise) -> Tensor:
+        made = network["generator"](mixed(available, 2 * given - 1, noise()))
+        return (made + 1) / 2
+
+
+class Generator(nn.Module):
+    """U-Net (B, M, H, W) in [−1, 1] to the same."""
+
+    def __init__(self, modalities: int, width: int, levels: int) -> None:
+        super().__init__()
+        self.unit = 2**levels
+        widths = [width * min(2**k, 8) for k in range(levels)]
+        self.down = nn.ModuleList()
+        before = modalities
+        for k, after in enumerate(widths):
+            ends = k in (0, levels - 1)
+            layers: list[nn.Module] = [nn.Conv2d(before, after, 4, 2, 1, bias=False)]
+            layers += [] if ends else [nn.InstanceNorm2d(after)]
+            layers += [nn.LeakyReLU(0.2), nn.Dropout(DROPPED if k >= 3 else 0.0)]
+            self.down.append(nn.Sequential(*layers))
+            before = after
+        self.up = nn.ModuleList()
+        for k, after in enumerate(reversed(widths[:-1])):
+            self.up.append(
+                nn.Sequential(
+                    nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False),
+                    nn.InstanceNorm2d(after),
+                    nn.ReLU(),
+                    nn.Dropout(DROPPED if k < 4 else 0.0),
+                )
+            )
+            before = 2 * after
+        self.head = nn.Conv2d(before, modalities, 4, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        h, cut = padded(images, self.unit)
+        maps = []
+        for down in self.down:
+            h = down(h)
+            maps.append(h)
+        maps.pop()
+        for up in self.up:
+            h = torch.cat([up(h), maps.pop()], 1)
+        h = F.pad(F.interpolate(h, scale_factor=2), (1, 0, 1, 0))
+        return cut(self.head(h).tanh())
+
+
+class Discriminator(nn.Module):
+    """The completed stack and the true one, (B, M, H, W) each, to a map of each modality."""
+
+    def __init__(self, modalities: int, width: int) -> None:
+        super().__init__()
+        self.blocks = blocks(2 * modalities, width, (2, 2, 2, 2), nn.InstanceNorm2d)
+        self.head = nn.Conv2d(8 * width, modalities, 4, padding=1, bias=False)
+
+    def beside(self, true: Tensor) -> Any:
+        """What judges a stack beside the true one."""
+        return lambda stack: self(torch.cat([stack, true], 1))
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        return self.head(F.pad(self.blocks(stacks), (1, 0, 1, 0)))

@@ -1,0 +1,303 @@
+"""A trained method: kept in a folder, and asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from any2all_operators import Identity, Measurement, Operator, UserError
+from torch import Tensor, nn
+
+from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
+from any2all_core.noise import Noise
+from any2all_core.prior import choose_device, read_json
+from any2all_core.registry import find_plugin, make_plugin
+from any2all_core.sampler import Step
+
+GROUP = "any2all.methods"
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+METHOD = "method.json"
+
+
+@dataclass
+class FittedMethod:
+    """A method with the network that it was trained to, and what that is of.
+
+    ``name``: qualified, of its entry point. A given image comes out bit for bit; what a method is
+    shown of a missing one is 0.
+    """
+
+    SETTINGS: ClassVar[str] = METHOD
+
+    name: str
+    method: Method
+    network: nn.Module
+    settings: MethodSettings
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return self.settings.modalities
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @torch.no_grad()
+    def complete(self, given: Tensor, available: Sequence[str], noise: Noise | int = 0) -> Tensor:
+        """Every image (B, M, H, W) in [0, 1] from those of ``available``, which are clean.
+
+        given: (B, M, H, W); what is not available is not looked at. noise: or a seed, with which
+        slice b depends on (seed, b) alone. Raises UserError where the method can't.
+        """
+        self._require("synthesis" if available else "generation")
+        images, there = self._given(given, available)
+        made = self.method.complete(self.network, images, there, self._noise(noise, images))
+        return _pasted(made, images, there)
+
+    @torch.no_grad()
+    def recover(
+        self,
+        data: Tensor,
+        operator: Operator,
+        target: str,
+        given: Tensor,
+        available: Sequence[str],
+        noise: Noise | int = 0,
+    ) -> Tensor:
+        """Every image (B, M, H, W) from the scan of ``target`` and the clean guides ``available``.
+
+        data: (B, ...) of the operator; the others are as of :meth:`complete`. Raises UserError
+        where the method can't.
+        """
+        self._require("reconstruction")
+        targets = self.method.targets()
+        if target not in targets:
+            raise UserError(
+                f"method {self.name} reconstructs {', '.join(targets)}, asked was {target}; train "
+                f"one with target={target}, or take a prior"
+            )
+        if not self.method.takes(operator):
+            raise UserError(
+                f"method {self.name} is not made for a {type(operator).__name__} of {target}; take "
+                "a prior"
+            )
+        images, there = self._given(given, available)
+        scan = Scan(data.to(self.device), operator.to(self.device), self._place(target))
+        guides = Guides(images, there)
+        made = self.method.recover(self.network, scan, guides, self._noise(noise, images))
+        return _pasted(made, images, there)
+
+    def answered(self, known: Sequence[str]) -> tuple[str, ...]:
+        """What it can give of a patient of whom ``known`` is given or measured, with these."""
+        if "synthesis" in self.method.abilities:
+            return self.modalities
+        return tuple(m for m in self.modalities if m in known)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``method.json``, and the weights as safetensors, into ``folder``."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {n: w.detach().cpu().contiguous() for n, w in self.network.state_dict().items()}
+        save_file(weights, folder / WEIGHTS)
+        said = {"format": FORMAT, "method": self.name, "options": asdict(self.method)}
+        text = json.dumps(said | vars(self.settings), indent=2)
+        (folder / METHOD).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "auto") -> FittedMethod:
+        """Read a folder written by :meth:`save`. Raises UserError, naming what is wrong."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        if not (folder / METHOD).is_file():
+            raise UserError(
+                f"{folder}: no {METHOD} in it; expected a folder written by any2all train --method"
+            )
+        said = read_json(folder / METHOD)
+        if said.pop("format", None) != FORMAT:
+            raise UserError(f"{folder / METHOD}: not of format {FORMAT}; update any2all")
+        try:
+            name, options = said.pop("method"), said.pop("options")
+            for key in ("modalities", "image_size"):
+                said[key] = tuple(said[key])
+            settings = MethodSettings(**said)
+            method = method_of(name, options)
+            network = method.build(settings)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise UserError(
+                f"{folder / METHOD}: damaged, or of another version ({reason}); copy it again"
+            ) from None
+        try:
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except FileNotFoundError:
+            raise UserError(f"{folder}: no {WEIGHTS}; copy the folder again") from None
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{folder / WEIGHTS}: damaged, or not of this network ({reason}); copy it again"
+            ) from None
+        network.to(choose_device(device)).eval().requires_grad_(False)
+        return cls(name, method, network, settings)
+
+    def _require(self, ability: Ability) -> None:
+        able = self.method.abilities
+        if ability not in able:
+            raise UserError(
+                f"method {self.name} is not made for {ability}, but for "
+                f"{' and '.join(sorted(able))}; take another method, or a prior"
+            )
+
+    def _place(self, modality: str) -> int:
+        if modality not in self.modalities:
+            raise UserError(
+                f"unknown modality {modality}; this method knows {', '.join(self.modalities)}"
+            )
+        return self.modalities.index(modality)
+
+    def _given(self, given: Tensor, available: Sequence[str]) -> tuple[Tensor, Tensor]:
+        there = torch.zeros(given.shape[:2], dtype=torch.bool, device=self.device)
+        there[:, [self._place(m) for m in available]] = True
+        given = given.to(self.device)
+        return torch.where(there[:, :, None, None], given, torch.zeros_like(given)), there
+
+    def _noise(self, noise: Noise | int, images: Tensor) -> Noise:
+        if isinstance(noise, Noise):
+            return noise
+        entries = [(b, 0) for b in range(len(images))]
+        count, height, width = images.shape[1:]
+        return Noise.of_slices(noise, entries, (count, height, width), self.device)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A fitted method as a solver of measurements of ``modalities``, of which it may know more.
+
+    ``dc``: whether a reconstruction is made to agree with its scan by one exact step, which weighs
+    the scan's noise against the method's own error on held-out slices.
+    """
+
+    fitted: FittedMethod
+    modalities: tuple[str, ...]
+    dc: bool = False
+
+    @property
+    def settings(self) -> MethodSettings:
+        """Those of the method."""
+        return self.fitted.settings
+
+    @property
+    def device(self) -> torch.device:
+        return self.fitted.device
+
+    @property
+    def steps(self) -> int:
+        """Network calls of an answer."""
+        return self.fitted.method.calls
+
+    @property
+    def random(self) -> bool:
+        """Whether two seeds give two answers."""
+        return self.fitted.method.random
+
+    def can(
+        self, clean: Sequence[str], scans: Mapping[str, Operator], wanted: Sequence[str]
+    ) -> bool:
+        """Whether it answers with the images ``wanted``, of clean ones and of scans."""
+        method = self.fitted.method
+        if not scans:
+            return ("synthesis" if clean else "generation") in method.abilities
+        return (
+            set(scans) <= set(method.targets())
+            and len(scans) == 1
+            and all(method.takes(operator) for operator in scans.values())
+            and set(wanted) <= set(self.fitted.answered([*clean, *scans]))
+        )
+
+    def __call__(
+        self, measurement: Measurement, noise: Noise, progress: Step | None = None
+    ) -> Tensor:
+        """(B, M, H, W) in [0, 1]. Raises UserError where the method can't answer."""
+        everything, data = self.fitted.modalities, measurement.data
+        clean, scans = split(measurement)
+        if len(scans) > 1:
+            raise UserError(
+                f"method {self.fitted.name} takes one scan, given were those of "
+                f"{', '.join(scans)}; take a prior"
+            )
+        count, height, width = noise.shape
+        shape = (len(measurement), len(everything), height, width)
+        given = torch.zeros(shape, device=self.device)
+        for m in clean:
+            given[:, everything.index(m)] = data[m]
+        if count != len(everything):
+            size = (len(everything), height, width)
+            noise = Noise(noise.generators, size, noise.device, noise.mixing)
+        if scans:
+            (target,) = scans
+            operator = measurement.operator.operators[target]
+            stack = self.fitted.recover(data[target], operator, target, given, clean, noise)
+            if self.dc:
+                k = everything.index(target)
+                stack[:, k] = self._agreeing(operator, data[target], stack[:, k])
+        else:
+            stack = self.fitted.complete(given, clean, noise)
+        if progress is not None:
+            for _ in range(self.steps):
+                progress()
+        return stack[:, [everything.index(m) for m in self.modalities]]
+
+    def _agreeing(self, operator: Operator, data: Tensor, image: Tensor) -> Tensor:
+        error = self.fitted.settings.training.get("validation_error")
+        if error is None:
+            raise UserError(
+                f"dc=true: method {self.fitted.name} was never validated, so its error is not "
+                "known; train it to its end"
+            )
+        noise_std = operator.noise_std
+        weight = (error / noise_std) ** 2 if noise_std else float("inf")
+        return operator.near(data, image).prox(data, image, weight).clamp(0, 1)
+
+
+def split(measurement: Measurement) -> tuple[list[str], list[str]]:
+    """The modalities that are known clean, and those that were measured otherwise."""
+    blocks = measurement.operator.operators
+    clean = [m for m in measurement.known if blocks[m] == Identity()]
+    return clean, [m for m in measurement.known if m not in clean]
+
+
+def make_method(name: str, options: Mapping[str, str], preset: str | None = None) -> Method:
+    """The untrained method of an entry point's name. Raises UserError."""
+    method = make_plugin(GROUP, name, options, preset)
+    if not isinstance(method, Method):
+        raise UserError(f"method {name!r} is a {type(method).__name__}, no Method; tell its author")
+    return method
+
+
+def method_of(name: str, options: Mapping[str, Any]) -> Method:
+    """A method as it was kept: JSON has lists where it has tuples."""
+    try:
+        plugin = find_plugin(GROUP, name)
+    except UserError:
+        package = name.partition(":")[0]
+        raise UserError(f"this needs method {name}; run pip install {package}") from None
+    cls = plugin.load()
+    known = {f.name for f in fields(cls)}
+    if unknown := set(options) - known:
+        raise TypeError(f"options {', '.join(sorted(unknown))} are unknown to {name}")
+    kept = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
+    method: Method = cls(**kept)
+    return method
+
+
+def _pasted(made: Tensor, given: Tensor, available: Tensor) -> Tensor:
+    return torch.where(available[:, :, None, None], given, made.float().clamp(0, 1))

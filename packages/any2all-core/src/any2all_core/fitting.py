@@ -1,0 +1,161 @@
+"""Training of a method: the same examples, changes, validation and checkpoints as of a prior."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from any2all_operators import UserError
+from torch import Tensor, nn
+
+from any2all_core.checkpoint import (
+    export,
+    keep_best,
+    prepare_output,
+    read_checkpoint,
+    save_checkpoint,
+)
+from any2all_core.examples import Examples, places
+from any2all_core.fitted import FittedMethod
+from any2all_core.held_out import validate_method
+from any2all_core.loop import (
+    Augment,
+    Loop,
+    Meter,
+    Progress,
+    Taken,
+    averaging,
+    learning_rate,
+    read_examples,
+)
+from any2all_core.method import Method, MethodSettings, Question
+from any2all_core.noise import generator
+from any2all_core.prior import choose_device, choose_dtype, use_exact_kernels
+
+
+def fit(
+    name: str,
+    method: Method,
+    examples: Examples,
+    validation: Tensor,
+    settings: MethodSettings,
+    output: str | Path,
+    *,
+    augment: Augment | None = None,
+    resume: bool = False,
+    precision: str = "auto",
+    device: str = "auto",
+    checkpoint_every: int = 250,
+    validate_every: int = 250,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> FittedMethod:
+    """Train a method on slices; what it was trained to.
+
+    ``name``: qualified, of its entry point; the others as of :func:`any2all_core.training.train`.
+    Example b of step k is the slice that a prior of this batch size and seed would see, changed in
+    the same way, and draws all its randomness from (seed, k, b); so a run that was killed goes on
+    from its last checkpoint with the very losses it would have had. ``output`` becomes a method's
+    folder at every checkpoint, with the weights of the best held-out figure in ``best/``.
+
+    Raises UserError as ``train`` does, and Stopped.
+    """
+    output, where = Path(output), choose_device(device)
+    prepare_output(output, resume)
+    dtype = choose_dtype(precision, where.type)
+    torch.manual_seed(method.seed)
+    network = method.build(settings)
+    average = copy.deepcopy(network).requires_grad_(False).eval()
+    fitted = FittedMethod(name, method, average, settings)
+    identity = {
+        "method": name,
+        "recipe": asdict(method),
+        "modalities": settings.modalities,
+        "image_size": settings.image_size,
+        "normalisation": settings.normalisation,
+        "slices": len(examples),
+        "incomplete": settings.training.get("incomplete"),
+        "precision": str(dtype),
+    }
+    start, kept = read_checkpoint(output, identity) if resume else (0, None)
+    if kept is not None:
+        network.load_state_dict(kept["network"])
+        average.load_state_dict(kept["average"])
+        fitted.settings = replace(settings, training=kept["training"])
+        export(output, fitted)  # a kill may have come before it
+        keep_best(output, fitted)
+    use_exact_kernels(where)
+    network.to(where).train()
+    average.to(where)
+    optimizers = method.optimizers(network)
+    peaks = {part: [g["lr"] for g in o.param_groups] for part, o in optimizers.items()}
+    if kept is not None:
+        for part, optimizer in optimizers.items():
+            optimizer.load_state_dict(kept["optimizers"][part])
+    earlier = float(fitted.settings.training.get("seconds", 0.0)) if resume else 0.0
+
+    def question(step: int) -> Question:
+        chosen = places(len(examples), method.batch_size, step, method.seed)
+        random = [generator(method.seed, step, b) for b in range(method.batch_size)]
+        truth, absent = read_examples(examples, chosen, random, augment, where)
+        done = step / method.steps
+        given = method.given_in_training(~absent, random, done).to(where)
+        return Question(truth, ~absent.to(where), given, random, done)
+
+    def take(step: int, asked: Question, ending: Callable[[], bool]) -> Taken:
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=asked.generators[0])))  # dropout
+        total = norm = 0.0
+        share = learning_rate(method, step)
+        losses = method.losses(network, asked)
+        with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
+            for part, loss in losses:
+                optimizer = optimizers[part]
+                network.zero_grad(set_to_none=True)
+                loss.float().backward()
+                norm += _clipped(optimizer, method.clip_norm)
+                for group, peak in zip(optimizer.param_groups, peaks[part], strict=True):
+                    group["lr"] = peak * share
+                optimizer.step()
+                total += float(loss.detach())
+        _average(average, network, averaging(method.ema, step) if method.ema else 0.0)
+        return Taken(total, norm, ending())
+
+    def judge() -> tuple[dict[str, float], Any]:
+        with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
+            return validate_method(fitted, validation), None
+
+    def save(step: int, figures: dict[str, float], meter: Meter) -> None:
+        made = {"steps": step, **figures, "images": step * method.batch_size}
+        made["seconds"] = round(earlier + meter.seconds, 1)
+        fitted.settings = replace(settings, training={**settings.training, **made})
+        state = {
+            "network": network.state_dict(),
+            "average": average.state_dict(),
+            "optimizers": {part: o.state_dict() for part, o in optimizers.items()},
+        }
+        entry = {"step": step, **meter.entry, **figures}
+        save_checkpoint(output, identity | {"step": step}, state, fitted, entry)
+
+    batch = method.batch_size
+    loop = Loop(output, question, take, judge, save, batch, checkpoint_every, validate_every)
+    loop.run(range(start, method.steps), where, report)
+    return fitted
+
+
+def _clipped(optimizer: torch.optim.Optimizer, largest: float) -> float:
+    """The norm of the gradients of what an optimizer steps, scaled to be at most ``largest``."""
+    weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if not weights:
+        raise UserError("a loss of this method reaches none of the weights it trains")
+    return float(torch.nn.utils.clip_grad_norm_(weights, largest or float("inf")))
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for kept, new in zip(average.parameters(), network.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+    for held, seen in zip(average.buffers(), network.buffers(), strict=True):
+        held.copy_(seen)

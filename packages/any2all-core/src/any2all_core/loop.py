@@ -1,0 +1,211 @@
+"""The steps of a training run: asked, taken, saved and judged, until the last or a signal."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from any2all_operators import UserError
+from torch import Tensor
+
+from any2all_core.examples import Examples, ahead
+
+T = TypeVar("T")
+Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+GPU_AHEAD = 4
+"""Batches that are made while a GPU is at work, each by a thread of its own."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What training tells its caller after each step.
+
+    With ``validation`` also ``prior``: what was validated, where and in the precision that it
+    computes.
+    """
+
+    step: int
+    loss: float
+    images_per_second: float
+    validation: dict[str, float] | None = None
+    prior: Any = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a step found: its mean loss, the norm of its gradient, and whether the run shall end."""
+
+    loss: float
+    gradient: float
+    stop: bool
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What has passed since the last checkpoint, and since this process began with the run."""
+
+    losses: tuple[float, ...]
+    seconds: float
+    images_per_second: float
+
+    @property
+    def entry(self) -> dict[str, float | None]:
+        """What the log says of it."""
+        mean = round(sum(self.losses) / len(self.losses), 5) if self.losses else None
+        return {"loss": mean, "images_per_second": round(self.images_per_second, 2)}
+
+
+class Stopped(Exception):
+    """The process was asked to end, by ``signal``; the run is saved at ``step``."""
+
+    def __init__(self, step: int, signal_: signal.Signals) -> None:
+        super().__init__(f"{signal_.name}: stopped at step {step}")
+        self.step, self.signal = step, signal_
+
+
+@dataclass(frozen=True)
+class Loop(Generic[T]):
+    """A run of training.
+
+    ``question``: the examples of a step, made ahead by threads; ``take``: a step on them, which is
+    given what tells whether a signal has asked for the end; ``judge``: the held-out figures, and
+    what has them; ``save``: a checkpoint at a step, with its figures. ``batch``: examples of a
+    step.
+    """
+
+    output: Path
+    question: Callable[[int], T]
+    take: Callable[[int, T, Callable[[], bool]], Taken]
+    judge: Callable[[], tuple[dict[str, float], Any]]
+    save: Callable[[int, dict[str, float], Meter], None]
+    batch: int
+    checkpoint_every: int = 250
+    validate_every: int = 250
+
+    def run(self, steps: range, device: torch.device, report: Callable[[Progress], None]) -> None:
+        """Take these steps.
+
+        Raises UserError when a loss is not finite, and Stopped on SIGTERM or SIGINT.
+        """
+        clock, seconds, rate = time.perf_counter(), 0.0, 0.0
+        losses: list[float] = []
+        workers = GPU_AHEAD if device.type == "cuda" else 1
+        with _terminated() as ending, closing(ahead(self.question, steps, workers)) as questions:
+            for step, asked in zip(steps, questions, strict=True):
+                taken = self.take(step, asked, ending.is_set)
+                losses.append(taken.loss)
+                if not math.isfinite(taken.loss + taken.gradient):
+                    raise UserError(
+                        f"step {step}: the loss is {taken.loss}, its gradient {taken.gradient}; "
+                        f"{self.output} keeps the last checkpoint, if any; train again with a "
+                        "lower learning_rate"
+                    )
+                seconds += time.perf_counter() - clock
+                rate = (step + 1 - steps.start) * self.batch / seconds
+                done, figures, judged = step + 1, None, None
+                last = done == steps.stop
+                if last or done % self.validate_every == 0:
+                    figures, judged = self.judge()
+                if last or taken.stop or figures or done % self.checkpoint_every == 0:
+                    self.save(done, figures or {}, Meter(tuple(losses), seconds, rate))
+                    losses.clear()
+                if taken.stop:
+                    raise Stopped(done, ending.signal)
+                report(Progress(done, taken.loss, rate, figures, judged))
+                clock = time.perf_counter()
+
+
+class Rates(Protocol):
+    """What a recipe says of its learning rate."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def decay(self) -> float: ...
+
+
+def learning_rate(recipe: Rates, step: int) -> float:
+    """The share of the full rate at a step: linear warm-up, plateau, linear decay to zero."""
+    rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
+    tail = recipe.decay * recipe.steps
+    fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
+    return min(rise, fall)
+
+
+def averaging(ema: float, step: int) -> float:
+    """The decay of the weights' moving average at a step: min(ema, (1 + step)/(10 + step))."""
+    return min(ema, (1 + step) / (10 + step))
+
+
+def read_examples(
+    examples: Examples,
+    places: Sequence[int],
+    generators: Sequence[torch.Generator],
+    augment: Augment | None,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """x_0 (B, M, H, W) in [0, 1] on the device, augmented; and which images are absent, (B, M).
+
+    What is absent is 0. ``generators``: of each example.
+    """
+    x_0 = examples.read(places)
+    absent = x_0.isnan().all((2, 3))
+    x_0 = onto(device, x_0).masked_fill(onto(device, absent)[:, :, None, None], 0.0)
+    if augment is not None:
+        x_0 = augment(x_0, generators)
+    return x_0, absent
+
+
+def onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """On the device, without waiting for what a GPU is at."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+class _Ending:
+    """Whether a signal has asked the process to end, and which one."""
+
+    def __init__(self) -> None:
+        self.signal = signal.SIGTERM
+        self.asked = threading.Event()
+
+    def take(self, number: int, frame: object) -> None:
+        """The handler of the signals; after it Ctrl-C ends the process at once."""
+        self.signal = signal.Signals(number)
+        self.asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def is_set(self) -> bool:
+        return self.asked.is_set()
+
+
+@contextmanager
+def _terminated() -> Iterator[_Ending]:
+    """What SIGTERM and SIGINT tell, in place of ending the process at once.
+
+    SIGINT stays ignored where it is, as in what a shell runs in its background.
+    """
+    ending = _Ending()
+    if threading.current_thread() is not threading.main_thread():
+        yield ending
+        return
+    taken = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        taken.append(signal.SIGINT)
+    before = {number: signal.signal(number, ending.take) for number in taken}
+    try:
+        yield ending
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

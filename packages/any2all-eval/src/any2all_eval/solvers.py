@@ -1,0 +1,126 @@
+"""What is evaluated: a prior's samplers by their texts, and trained methods by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from any2all_app.grammar import sampler_of
+from any2all_app.measurement import Trained
+from any2all_core.checkpoint import BEST
+from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
+from any2all_core.prior import DiffusionPrior, weights_hash
+from any2all_core.sampler import Sampled, Solver
+from any2all_operators import BlockDiagonal, UserError
+
+from any2all_eval.study import Row, Study
+
+AGREEING = " +DC"
+"""After a method's name: its reconstruction agrees with the scan by one exact step."""
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """``prior``: None where only methods are evaluated; ``methods``: {name: its answers}.
+
+    ``folders``: {name: where the method lies}.
+    """
+
+    prior: DiffusionPrior | None
+    methods: Mapping[str, Answers] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    @staticmethod
+    def load(prior: DiffusionPrior | None, folders: Sequence[str], device: str) -> Solvers:
+        """With the methods in these folders, which have to be of the images that the prior knows.
+
+        One that reconstructs is there twice, as it is and with AGREEING.
+        """
+        found, places = {}, {}
+        frame: Trained | None = prior
+        for text in folders:
+            path = Path(text)
+            fitted = FittedMethod.load(path, device)
+            frame = frame or Answers(fitted, fitted.modalities)
+            _expect_alike(text, fitted, frame)
+            parts = path.resolve().parts
+            name = "-".join(parts[-2:]) if parts[-1] == BEST else parts[-1]
+            if name in found:
+                raise UserError(f"--method {text}: two methods are called {name}; rename a folder")
+            plain = Answers(fitted, frame.modalities)
+            found[name], places[name] = plain, path
+            if "validation_error" in fitted.settings.training and fitted.method.targets():
+                found[name + AGREEING] = replace(plain, dc=True)
+                places[name + AGREEING] = path
+        return Solvers(prior, found, places)
+
+    @property
+    def frame(self) -> Trained:
+        """What says which images there are, and how they are scaled."""
+        return self.prior or next(iter(self.methods.values()))
+
+    def of(self, study: Study) -> Study:
+        """The study with the methods beside its samplers, which only a prior has."""
+        samplers = study.samplers if self.prior is not None else ()
+        if twice := set(samplers) & set(self.methods):
+            raise UserError(f"--method: {', '.join(twice)} is a sampler's name; rename the folder")
+        methods = tuple(self.methods)
+        return replace(study, samplers=(*samplers, *methods), methods=methods)
+
+    def __call__(self, text: str) -> Solver:
+        """The solver of a sampler's text, or of a method's name."""
+        if text in self.methods:
+            return self.methods[text]
+        assert self.prior is not None
+        return Sampled(self.prior, sampler_of(text))
+
+    def can(self, text: str, row: Row, operator: BlockDiagonal) -> bool:
+        """Whether it has an answer for a row; a sampler has one for all."""
+        if text not in self.methods:
+            return True
+        answers = self.methods[text]
+        if answers.dc and not row.measured:
+            return False
+        return answers.can(row.clean, {m: operator.operators[m] for m in row.measured}, row.scored)
+
+    def said(self, text: str) -> dict[str, Any]:
+        """What the report says of it: the options of a sampler, or how a method was trained."""
+        if text not in self.methods:
+            return vars(sampler_of(text))
+        answers = self.methods[text]
+        training = answers.settings.training
+        budget = {key: training.get(key) for key in ("steps", "images", "seconds")}
+        path = self.folders[text]
+        return {
+            "method": answers.fitted.name,
+            "options": vars(answers.fitted.method),
+            "sha256": weights_hash(path, WEIGHTS),
+            "dc": answers.dc,
+            **budget,
+        }
+
+
+def _expect_alike(text: str, fitted: FittedMethod, frame: Trained) -> None:
+    """Raise UserError unless a method sees the same numbers as the frame."""
+    settings, wanted = fitted.settings, frame.settings
+    missing = [m for m in frame.modalities if m not in fitted.modalities]
+    if missing or settings.image_size != wanted.image_size:
+        height, width = settings.image_size
+        rows, columns = wanted.image_size
+        raise UserError(
+            f"--method {text}: of {', '.join(fitted.modalities)} at {height} x {width}, expected "
+            f"{', '.join(frame.modalities)} at {rows} x {columns}; train it on the same cohort, or "
+            "leave --prior out"
+        )
+    other = [
+        m for m in frame.modalities if settings.normalisation.get(m) != wanted.normalisation.get(m)
+    ]
+    if settings.training.get("grid") != wanted.training.get("grid"):
+        other = ["its grid"]
+    if other:
+        raise UserError(
+            f"--method {text}: {', '.join(other)} is scaled otherwise than in the prior; train it "
+            "on the same cohort"
+        )
