@@ -92,7 +92,8 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
         (height, width), (rows, columns) = store.settings.size, prior.settings.image_size
         raise UserError(
             f"--prior {name}: of {rows} x {columns}, but {cohort} has slices of {height} x "
-            f"{width}; train one on those of its patients who lack nothing"
+            f"{width}; train one on those of its patients who lack nothing: any2all train --data "
+            f"{cohort} --output {cohort.rstrip('/')}-prior"
         )
     lacking = store.with_gaps(prior.modalities)
     if not lacking:

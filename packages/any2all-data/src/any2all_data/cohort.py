@@ -9,7 +9,8 @@ import torch
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_data.patient import read_patient, to_stack
+from any2all_data.one_grid import prepare_line
+from any2all_data.patient import OtherGrid, read_patient, to_stack
 
 SIGNAL = 0.1  # of full scale
 COVERAGE = 0.03  # of a slice's pixels
@@ -59,7 +60,11 @@ def read_slices(
     """
     stacks: list[Tensor] = []
     for patient in patients:
-        volumes = read_patient(patient, modalities)
+        try:
+            volumes = read_patient(patient, modalities)
+        except OtherGrid as error:
+            line = prepare_line(patient.parent)
+            raise UserError(f"{error}; make a cohort, which has one grid: {line}") from None
         stack = to_stack(volumes)
         for modality, volume in volumes.items():
             for note in volume.notes:
@@ -67,7 +72,8 @@ def read_slices(
         if stacks and stack.shape[2:] != stacks[0].shape[2:]:
             raise UserError(
                 f"{patient}: slices of {tuple(stack.shape[2:])}, but {patients[0]} has "
-                f"{tuple(stacks[0].shape[2:])}; resample them to one size"
+                f"{tuple(stacks[0].shape[2:])}; make a cohort, which has one size: "
+                f"{prepare_line(patients[0].parent)}"
             )
         stacks.append(stack[covered(stack)])
         advance()

@@ -105,8 +105,11 @@ def open_patient(
     return _of_nifti(path, files, wanted, trust_axes, resample)
 
 
-def how_to_resample(path: str, wanted: Wanted) -> str:
-    """What to do with a patient's images that are not on the grid of the prior."""
+def how_to_resample(path: str, wanted: Wanted, alone: bool = True) -> str:
+    """What to do with a patient's images that are not on the grid of the prior.
+
+    alone: whether the patient is sampled, and not one of those who are evaluated.
+    """
     url = path.rstrip("/").rpartition("/")[0]
     if url and is_cohort(url):
         other = shlex.join(["any2all", "train", "--data", url, "--output", f"{url}-prior"])
@@ -114,7 +117,7 @@ def how_to_resample(path: str, wanted: Wanted) -> str:
     else:
         line = prepare_line(Path(path).absolute().parent, wanted.size, wanted.grid)
         other = f"make a cohort of all patients: {line}"
-    return other if wanted.grid is None else f"{RESAMPLE}; or {other}"
+    return f"{RESAMPLE}; or {other}" if alone and wanted.grid is not None else other
 
 
 def _of_nifti(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RESAMPLE = "add --resample, which does it for this patient and brings the result back"
+RESAMPLE = "any2all sample --resample does it for one patient, and brings the result back"
 
 
 def prepare_line(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from any2all_app.measurement import Trained
 from any2all_data.cohort import covered, find_patients
-from any2all_data.inputs import open_patient
+from any2all_data.inputs import Wanted, how_to_resample, open_patient
 from any2all_data.nifti import load_nifti
 from any2all_data.normalise import fixed_range
 from any2all_data.patient import modality_path, oriented, to_stack
@@ -90,14 +90,16 @@ def read_patient(
     """
     kept = prior.settings.normalisation
     size = prior.settings.image_size
-    patient = open_patient(path, prior.modalities, kept, size, prior.settings.training.get("grid"))
+    grid = prior.settings.training.get("grid")
+    patient = open_patient(path, prior.modalities, kept, size, grid)
     if set(prior.modalities) - set(patient.volumes):
         return None
     stack = to_stack(patient.volumes)
     if tuple(stack.shape[2:]) != size:
+        how = how_to_resample(path, Wanted(prior.modalities, kept, size, grid), alone=False)
         raise UserError(
             f"{path}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained on "
-            f"{size[0]} x {size[1]}; resample them"
+            f"{size[0]} x {size[1]}; {how}"
         )
     places = covered(stack).nonzero().flatten().tolist()
     if slices is not None:

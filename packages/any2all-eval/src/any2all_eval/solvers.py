@@ -117,7 +117,8 @@ def _expect_alike(text: str, fitted: FittedMethod, frame: Trained) -> None:
     other = [
         m for m in frame.modalities if settings.normalisation.get(m) != wanted.normalisation.get(m)
     ]
-    if settings.training.get("grid") != wanted.training.get("grid"):
+    grids = settings.training.get("grid"), wanted.training.get("grid")
+    if all(grids) and grids[0] != grids[1]:
         other = ["its grid"]
     if other:
         raise UserError(
