@@ -191,11 +191,11 @@ class Completer:
             images.copy_(blended(found, operator, measurement.data[m], images))
         check_finite(results, prior.modalities, measurement.slice_ids)
         report = self._report(started)
-        report |= judge(measurement, results, prior.settings.normalisation)
+        report |= judge(measurement, results)
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence
-        beside = prior.settings.training.get("missing", {})
+        beside = prior.settings.nearness
         for m, source in measurement.source.items():
             said = copy_is_nearer(beside, m, measurement.built) if source == "missing" else None
             if said:
@@ -262,7 +262,7 @@ class Completer:
             "prior": {
                 "name": self.prior.name,
                 "sha256": self.prior.sha256,
-                "virtual": bool(prior.settings.training.get("virtual")),
+                "virtual": prior.settings.virtual,
             },
             "sampler": self._sampler,
             "seed": self.seed,

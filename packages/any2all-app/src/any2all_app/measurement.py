@@ -14,9 +14,9 @@ from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
+from any2all_core.stack_format import Range, StackFormat
 from any2all_data.dicom import Series
 from any2all_data.inputs import open_patient
-from any2all_data.normalise import Range, fixed_range
 from any2all_data.patient import Volume, to_stack
 from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserError, Zero
 from torch import Tensor
@@ -50,7 +50,8 @@ class PatientMeasurement:
     ``built``: the operators as named on the command line;
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
     ``ranges``: {modality: the physical values that are 0 and 1} where they are known, ``units``
-    theirs; ``reference``: the DICOM series in whose space they are, where they came from DICOM.
+    theirs; ``format``: of the prior's images; ``reference``: the DICOM series in whose space they
+    are, where they came from DICOM.
     """
 
     volumes: dict[str, Volume]
@@ -64,6 +65,7 @@ class PatientMeasurement:
     ranges: dict[str, Range]
     units: dict[str, str]
     note: str
+    format: StackFormat
     reference: Series | None = None
 
     def as_given(self, modality: str) -> bool:
@@ -103,16 +105,14 @@ def measure_patient(
     note = ""
     if input_ is None:
         input_, note = _example(prior_name)
-    kept = prior.settings.normalisation
-    height, width = prior.settings.image_size
+    height, width = prior.format.size
     where = Path(input_) if Path(input_).is_dir() and not simulated else None
     complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
     built = {spec.modality: build_operator(spec, height, width, where) for spec in specs}
     operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
-    grid = prior.settings.training.get("grid")
-    patient = open_patient(input_, prior.modalities, kept, (height, width), grid, trust_axes)
+    patient = open_patient(input_, prior.format, trust_axes)
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:
@@ -152,10 +152,9 @@ def measure_patient(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    fixed = {m: fixed_range(kept.get(m)) for m in prior.modalities}
-    ranges = {m: values for m, values in fixed.items() if values is not None}
+    ranges = prior.format.ranges
     units = dict.fromkeys([*volumes, *measured], "as in its source")
-    units |= {m: kept[m]["unit"] for m in ranges}
+    units |= {m: prior.format[m].unit for m in ranges}
     ranges |= {m: volume.range for m, volume in volumes.items()}
     ranges |= {m: Range(0.0, reading.scale) for m, reading in measured.items()}
     return PatientMeasurement(
@@ -170,13 +169,14 @@ def measure_patient(
         ranges,
         units,
         _said(note or patient.note, prior),
+        prior.format,
         patient.reference,
     )
 
 
 def _said(note: str, prior: Trained) -> str:
     what = "method" if isinstance(prior, Answers) else "prior"
-    trained = f"{what} trained on virtual people" if prior.settings.training.get("virtual") else ""
+    trained = f"{what} trained on virtual people" if prior.settings.virtual else ""
     return "; ".join(part for part in (note, trained) if part)
 
 

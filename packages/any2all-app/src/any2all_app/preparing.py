@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from any2all_core.stack_format import Grid
+from any2all_data.cohort_entry import Split
+from any2all_data.kinds import NO_KINDS, Kinds, own_kinds, read_kinds, stack_format
 from any2all_data.masks import find_masks
 from any2all_data.people import Remark
 from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
@@ -18,7 +21,7 @@ from any2all_data.salt import find_salt, keep_salt
 from any2all_data.sources import Source, find_sources, patient_key
 from any2all_data.splits import Person, assigned, balanced, splits_of
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore, Split
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
 from any2all_app.observer import SILENT, Count, Observer
@@ -40,6 +43,9 @@ class Preparing:
         Their names, in order; None takes all that are found.
     rules
         A TOML file that maps series to modalities; None takes that of any2all-data.
+    kinds
+        A TOML file of modality kinds that the table of any2all-data lacks, or has otherwise. The
+        cohort keeps them; None takes those that it has.
     spacing
         Voxels in mm, (x, y, z); None keeps those of the reference.
     size
@@ -62,6 +68,7 @@ class Preparing:
 
     modalities: tuple[str, ...] | None = None
     rules: Path | None = None
+    kinds: Path | None = None
     spacing: tuple[float, float, float] | None = (1.875, 1.875, 3.0)
     size: tuple[int, int] = (128, 128)
     reference: str = "T1"
@@ -81,12 +88,13 @@ class FoundPatients:
     ``sources``: all images of a patient; ``chosen``: those of each modality, the best first;
     ``keys``: pseudonyms, for good if ``kept``; ``groups``: {pseudonym: split}; ``modalities``:
     those of the cohort; ``before``: {pseudonym: split} of who is in it already; ``made``: the file
-    of a new secret, and the secret.
+    of a new secret, and the secret; ``own``: modality kinds that the table lacks.
     """
 
     sources: dict[Who, list[Source]]
     chosen: dict[Who, dict[str, tuple[Source, ...]]]
     keys: dict[Who, str]
+    own: Kinds
     groups: dict[str, Split]
     before: dict[str, Split]
     rules: list[Rule]
@@ -130,15 +138,16 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
     if cohort is not None and "://" not in cohort:
         _apart(Path(source), Path(cohort))
     before = None if cohort is None else CohortStore.find(cohort)
-    rules = read_rules(preparing.rules)
+    own = _own_kinds(preparing, before)
+    rules = read_rules(preparing.rules, own.values())
     sources, remarks = find_sources(Path(source))
-    found = _found(sources, rules)
+    found = _found(sources, rules, own)
     if not found:
         raise UserError(
             f"{source}: {len(sources)} images, none of them a known modality; see "
             "--dry-run --show-names, and give --rules FILE"
         )
-    settled = before.settings.modalities if before else ()
+    settled = before.format.names if before else ()
     names = preparing.modalities or settled or found
     if not settled and not set(names) <= set(found):
         missing = ", ".join(sorted(set(names) - set(found)))
@@ -148,7 +157,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
     for one in sources:
         patients[one.patient, one.session if preparing.by_session else ""].append(one)
     chosen = {
-        who: choose([s for s in owned if not s.mask], rules, names, preparing.reference)
+        who: choose([s for s in owned if not s.mask], rules, names, preparing.reference, own)
         for who, owned in patients.items()
     }
     there = splits_of(before.patients()) if before else {}
@@ -159,6 +168,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
             who: patient_key(who[0], secret, who[1] if preparing.by_session else None)
             for who in patients
         },
+        own=own,
         groups=assigned(preparing.split, _everybody(chosen, secret), there),
         before=there,
         rules=rules,
@@ -216,7 +226,7 @@ def prepare(
     if found.made:
         keep_salt(*found.made)
     try:
-        store = _created(cohort, found.modalities, preparing, virtual=False)
+        store = _created(cohort, found.modalities, preparing, found.own)
     except UserError:
         if found.made:
             found.made[0].unlink()
@@ -249,7 +259,8 @@ def prepare_virtual(
     first = preparing.preparation.seed
     people = {f"virtual-{first + k:05d}": first + k for k in range(count)}
     groups = assigned(preparing.split, [Person(name, name, len(names)) for name in people], there)
-    store = _created(cohort, names, preparing, virtual=True)
+    own = _own_kinds(preparing, before)
+    store = _created(cohort, names, preparing, own, virtual=True)
     plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
     outcomes = _prepared(plans, cohort, preparing, Preparation(), observer)
     _settle(store, outcomes, preparing, there)
@@ -257,12 +268,22 @@ def prepare_virtual(
 
 
 def _created(
-    cohort: str, names: tuple[str, ...], preparing: Preparing, *, virtual: bool
+    cohort: str,
+    names: tuple[str, ...],
+    preparing: Preparing,
+    own: Kinds,
+    *,
+    virtual: bool = False,
 ) -> CohortStore:
-    settings = CohortSettings(
-        names, preparing.size, preparing.spacing, preparing.reference, virtual
-    )
-    return CohortStore.create(cohort, settings)
+    grid = Grid(preparing.spacing, preparing.reference)
+    return CohortStore.create(cohort, stack_format(names, preparing.size, grid, own), virtual)
+
+
+def _own_kinds(preparing: Preparing, before: CohortStore | None) -> Kinds:
+    """The kinds that are given, or else those of the cohort that is there."""
+    if preparing.kinds is not None:
+        return read_kinds(preparing.kinds)
+    return NO_KINDS if before is None else own_kinds(before.format)
 
 
 def _prepared(
@@ -295,11 +316,11 @@ def _settle(
     store.fit()
 
 
-def _found(sources: list[Source], rules: list[Rule]) -> tuple[str, ...]:
-    """The modalities there are, T1 first, then as the rules name them."""
+def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
+    """The modalities there are, T1 first, then as the rules name them; one's own kinds last."""
     there = {modality_of(source.tags, rules) for source in sources} - {""}
     order = list(dict.fromkeys(rule.modality for rule in rules))
-    return tuple(sorted(there, key=lambda name: (name != "T1", order.index(name))))
+    return tuple(sorted(there, key=lambda name: (name != "T1", name in own, order.index(name))))
 
 
 def _everybody(

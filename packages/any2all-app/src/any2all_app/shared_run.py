@@ -9,7 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from any2all_data.store import SPLITS, CohortStore
+from any2all_data.cohort_entry import SPLITS
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
 from any2all_app.folders import is_free, write_text

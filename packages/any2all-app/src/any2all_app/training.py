@@ -14,19 +14,19 @@ from any2all_core.checkpoint import BEST, begun, prepare_output
 from any2all_core.loop import Progress
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, PriorSettings, read_json, write_settings
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.augment import augment
-from any2all_data.normalise import fixed_range
 from any2all_data.store import is_cohort
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
 from torch import Tensor
 
-from any2all_app.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_app.copies import beside_copies, copy_is_nearer
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
 from any2all_app.preview import contact_sheet
@@ -132,7 +132,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         f"trained on {len(found.examples)} slices, validated on {len(held_out)} of other patients; "
         f"{', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
     )
-    in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
+    in_units = [modality.range is not None for modality in settings.format.modalities]
     write = _tensorboard(output) if training.tensorboard and first else None
     train_on(
         found.examples,
@@ -190,7 +190,7 @@ def _report(
             write(progress.step, progress.validation, sheet)
 
 
-def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
+def _judge(output: Path, check: Tensor) -> Mapping[str, Mapping[str, tuple[float, float]]]:
     """Keep in the prior, and its best, what held-out slices (N, M, H, W) say of it.
 
     That is its error floor, and how near its draws, and copies, come to what is missing.
@@ -198,11 +198,10 @@ def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
     last = DiffusionPrior.load(output)
     settings = judged = _judged(last, check)
     write_settings(judged, output)
-    best = read_json(output / BEST / "prior.json")
-    if best["training"]["steps"] != last.settings.training["steps"]:
+    if read_settings(output / BEST).steps != last.settings.steps:
         settings = _judged(DiffusionPrior.load(output / BEST), check)
     write_settings(settings, output / BEST)
-    return judged.training["missing"]
+    return judged.nearness
 
 
 def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:

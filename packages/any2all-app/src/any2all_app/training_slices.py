@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from any2all_core.examples import Examples, InMemory
-from any2all_core.prior import PriorSettings
+from any2all_core.prior_settings import PriorSettings
+from any2all_core.stack_format import StackFormat
 from any2all_data.cohort import find_modalities, find_patients, read_slices
-from any2all_data.normalise import MR_NORMALISATION
-from any2all_data.store import CohortSlices, CohortStore, Entry
+from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_slices import CohortSlices
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -48,8 +50,7 @@ def of_folders(
     advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
-    kept = {name: MR_NORMALISATION for name in names}
-    settings = PriorSettings(names, _size(slices), normalisation=kept)
+    settings = PriorSettings(StackFormat.of_names(names, _size(slices)))
     return TrainingSlices(InMemory(slices), check, settings)
 
 
@@ -66,10 +67,10 @@ def of_cohort(
     on as they are, and not as a prior has filled them.
     """
     store = CohortStore.open(data)
-    names = wanted or store.settings.modalities
-    if not set(names) <= set(store.settings.modalities):
+    names = wanted or store.format.names
+    if not set(names) <= set(store.format.names):
         raise UserError(
-            f"--modalities {','.join(names)}: the cohort has {', '.join(store.settings.modalities)}"
+            f"--modalities {','.join(names)}: the cohort has {', '.join(store.format.names)}"
         )
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
@@ -88,16 +89,10 @@ def of_cohort(
     advance = Count(observer, READING, len(patients) + len(held_out))
     examples = CohortSlices(store, patients, names, advance, not native)
     check = store.slices(held_out, names, advance)
-    everything = store.normalisation()
-    kept = {name: everything[name] for name in names}
-    corrected = [entry.preparation.get("bias_correct", False) for entry in patients.values()]
-    grid = {
-        "spacing": store.settings.spacing,
-        "reference": store.settings.reference,
-        "bias_correct": any(corrected),
-    }
-    made_of: dict[str, Any] = {"grid": grid}
-    if store.settings.virtual:
+    corrected = any(entry.bias_corrected for entry in patients.values())
+    grid = replace(store.format.known_grid, bias_corrected=corrected)
+    made_of: dict[str, Any] = {}
+    if store.virtual:
         made_of["virtual"] = True
     if native and lacking:
         observer.say(
@@ -112,7 +107,7 @@ def of_cohort(
             "patients": len(filled),
             "by": [entry for k, entry in enumerate(by) if entry not in by[:k]],
         }
-    settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
+    settings = PriorSettings(replace(store.format.select(names), grid=grid), training=made_of)
     return TrainingSlices(examples, check, settings)
 
 

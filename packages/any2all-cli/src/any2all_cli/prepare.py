@@ -60,7 +60,10 @@ def _shown(console: Console, found: FoundPatients, preparing: Preparing, show_na
     reference = preparing.reference
     printed(source_table(found, reference, show_names))
     shown = {w: " ".join(w).strip() if show_names else found.keys[w] for w in found.chosen}
-    warn(console, {shown[who]: doubts_of(own, reference) for who, own in found.chosen.items()})
+    doubts = {
+        shown[who]: doubts_of(chosen, reference, found.own) for who, chosen in found.chosen.items()
+    }
+    warn(console, doubts)
     if not found.kept:
         console.print("pseudonyms of this run alone: give COHORT for those of prepare")
     tell_remarks(console, found.remarks, show_names)

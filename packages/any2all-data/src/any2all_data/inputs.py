@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from any2all_core.stack_format import Range, StackFormat
 from any2all_operators import UserError
 
+from any2all_data.cohort_entry import Entry
 from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.files import is_nifti, tree
-from any2all_data.normalise import Array, Range, fixed_range
+from any2all_data.kinds import kind_for, own_kinds
+from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
 from any2all_data.people import differ
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
-from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
+from any2all_data.store import CohortStore, is_cohort
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
 
@@ -39,91 +41,77 @@ class Patient:
     note: str = ""
 
 
-def open_patient(
-    path: str,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
-    size: tuple[int, int],
-    grid: Mapping[str, Any] | None,
-    trust_axes: bool = False,
-) -> Patient:
-    """Read those of the modalities that a patient has.
+def open_patient(path: str, format_: StackFormat, trust_axes: bool = False) -> Patient:
+    """Read those of a prior's modalities that a patient has.
 
     path: folder of <modality>.nii.gz; COHORT/PATIENT; or a folder of one patient's DICOM, which is
-    registered and resampled as the prior's cohort was. size: (H, W) of the prior;
-    normalisation, grid: of the prior, ``{"spacing": (x, y, z) mm or None, "reference": modality,
-    "bias_correct": whether N4 was applied}``; trust_axes: of NIfTI, see :func:`load_nifti`.
+    registered and resampled as the prior's cohort was. format_: the prior's images; trust_axes: of
+    NIfTI, see :func:`load_nifti`.
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
     url = path.rstrip("/").rpartition("/")[0]
     if url and is_cohort(url):
-        return _of_cohort(path, modalities, normalisation)
+        return _of_cohort(path, format_)
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(
             f"--input {path}: no such folder; expected <patient>/<modality>.nii.gz, "
             "COHORT/PATIENT, or a folder of DICOM"
         )
-    there = [m for m in modalities if modality_path(folder, m)]
+    there = [m for m in format_.names if modality_path(folder, m)]
     if not there and _holds_dicom(folder):
-        return _of_dicom(folder, modalities, normalisation, size, grid)
-    volumes = read_patient(folder, there, normalisation, trust_axes) if there else {}
+        return _of_dicom(folder, format_)
+    volumes = read_patient(folder, there, format_, trust_axes) if there else {}
     return Patient(volumes)
 
 
-def _of_cohort(
-    path: str, modalities: Sequence[str], normalisation: Mapping[str, Mapping[str, Any]]
-) -> Patient:
+def _of_cohort(path: str, format_: StackFormat) -> Patient:
     url, _, name = path.rstrip("/").rpartition("/")
     store = CohortStore.open(url)
     entry = store.entry(name)
     if entry is None:
         raise UserError(f"{url}: no patient {name} in this cohort; see any2all cohort {url}")
     images = store.images(name)
-    patient = _as_patient(path, images, entry, store.settings, modalities, normalisation)
-    return replace(patient, note=VIRTUAL if store.settings.virtual else "")
+    patient = _as_patient(path, images, entry, store.format.names, format_)
+    return replace(patient, note=VIRTUAL if store.virtual else "")
 
 
-def _of_dicom(
-    folder: Path,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
-    size: tuple[int, int],
-    grid: Mapping[str, Any] | None,
-) -> Patient:
+def _of_dicom(folder: Path, format_: StackFormat) -> Patient:
     from any2all_data.stacking import Preparation, prepared
 
-    if grid is None:
+    if format_.grid is None:
         raise UserError(
             f"{folder}: DICOM, but this prior does not say the voxel size that it was trained at; "
             "make a cohort with any2all prepare, and give --input COHORT/PATIENT"
         )
+    grid, modalities, own = format_.grid, format_.names, own_kinds(format_)
     sources = [source for source in find_sources(folder)[0] if source.series]
     people = [source.series.person for source in sources if source.series]
     count = len({source.patient for source in sources})
     if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
-    reference = grid["reference"] if grid["reference"] in modalities else modalities[0]
-    chosen = choose(sources, read_rules(), modalities, reference)
+    reference = grid.reference if grid.reference in modalities else modalities[0]
+    chosen = choose(sources, read_rules(own=own.values()), modalities, reference, own)
     if not chosen:
         raise UserError(
             f"{folder}: {len(sources)} DICOM series, none of {', '.join(modalities)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    settings = CohortSettings(tuple(modalities), size, grid["spacing"], reference)
-    preparation = Preparation(bias_correct=grid.get("bias_correct", False))
-    images, entry = prepared(chosen, settings, preparation)
-    patient = _as_patient(str(folder), images, entry, settings, modalities, normalisation)
-    return replace(patient, reference=_used(chosen, entry.reference))
+    asked = replace(format_, grid=replace(grid, reference=reference))
+    images, entry = prepared(chosen, asked, Preparation(bias_correct=grid.bias_corrected))
+    patient = _as_patient(str(folder), images, entry, modalities, format_)
+    return replace(patient, reference=_used(chosen, entry.reference, format_))
 
 
-def _used(chosen: Mapping[str, Sequence[Source]], modality: str) -> Series | None:
+def _used(
+    chosen: Mapping[str, Sequence[Source]], modality: str, format_: StackFormat
+) -> Series | None:
     """The series of the first that can be read, which is the one that was."""
     *others, last = chosen[modality]
     for source in others:
         try:
-            source.read(modality)
+            source.read(kind_for(format_[modality]))
         except UserError:
             continue
         return source.series
@@ -134,16 +122,16 @@ def _as_patient(
     path: str,
     images: Array,
     entry: Entry,
-    settings: CohortSettings,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
+    channels: Sequence[str],
+    format_: StackFormat,
 ) -> Patient:
-    """The modalities of a cohort's patient as volumes."""
+    """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
     volumes = {}
-    for name in modalities:
+    for name in format_.names:
         if name in entry.present:
-            values = fixed_range(normalisation.get(name)) or Range(0.0, entry.scale[name])
-            slices = np.ascontiguousarray(images[:, settings.modalities.index(name)])
+            slices = np.ascontiguousarray(images[:, channels.index(name)])
+            own = Range(0.0, entry.scale.get(name) or mr_scale(slices))
+            values = format_[name].range or own
             said = f"{name}: "
             notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]
             volumes[name] = Volume(

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from any2all_app.measurement import Trained
 from any2all_data.cohort import covered, find_patients
+from any2all_data.cohort_entry import SPLITS
 from any2all_data.inputs import open_patient
 from any2all_data.nifti import load_nifti
-from any2all_data.normalise import fixed_range
 from any2all_data.patient import modality_path, oriented, to_stack
-from any2all_data.store import SPLITS, CohortStore, is_cohort
+from any2all_data.store import CohortStore, is_cohort
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -67,7 +67,7 @@ def find_people(input_: str, group: str = "test") -> People:
             group: {p: f"{input_.rstrip('/')}/{p}" for p, e in entries.items() if e.split == group}
             for group in SPLITS
         }
-        people = People(groups, store.settings.virtual)
+        people = People(groups, store.virtual)
     else:
         folder = Path(input_)
         there = [group for group in SPLITS if (folder / group).is_dir()]
@@ -88,9 +88,8 @@ def read_patient(
     slices: so many of those that show a head, evenly spread; all of them if None. Raises UserError
     where the files do not fit together or the prior.
     """
-    kept = prior.settings.normalisation
-    size = prior.settings.image_size
-    patient = open_patient(path, prior.modalities, kept, size, prior.settings.training.get("grid"))
+    size = prior.format.size
+    patient = open_patient(path, prior.format)
     if set(prior.modalities) - set(patient.volumes):
         return None
     stack = to_stack(patient.volumes)
@@ -144,9 +143,8 @@ def training_slices(patients: Sequence[tuple[str, str]], prior: Trained, slices:
 
 def units(prior: Trained) -> dict[str, tuple[float, str]]:
     """{modality: (physical units of [0, 1], their name)} where they are the same for everybody."""
-    kept = prior.settings.normalisation
-    ranges = {m: fixed_range(kept.get(m)) for m in prior.modalities}
-    return {m: (r.high - r.low, kept[m]["unit"]) for m, r in ranges.items() if r is not None}
+    ranges = prior.format.ranges
+    return {m: (r.high - r.low, prior.format[m].unit) for m, r in ranges.items()}
 
 
 def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
