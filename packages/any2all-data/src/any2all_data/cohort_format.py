@@ -47,6 +47,22 @@ def attributes_of(format_: StackFormat, virtual: bool) -> dict[str, Any]:
     }
 
 
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What the attributes of a cohort that is there have otherwise than is asked for."""
+    said = [
+        f"{name} {_shown(there[name])}, not {_shown(asked[name])}"
+        for name in asked
+        if there[name] != asked[name] and name != "kinds"
+    ]
+    kinds = (there["kinds"], asked["kinds"])
+    other = [n for n in {**kinds[0], **kinds[1]} if kinds[0].get(n) != kinds[1].get(n)]
+    return said + [f"another kind of {name} than --kinds has" for name in other]
+
+
+def _shown(value: Any) -> str:
+    return str(tuple(value) if isinstance(value, list) else value)
+
+
 def _json(told: dict[str, Any]) -> Any:
     """What JSON makes of it: lists of tuples."""
     return json.loads(json.dumps(told))

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from any2all_data.cohort import covered
 from any2all_data.cohort_entry import Entry, Split
-from any2all_data.cohort_format import attributes_of, format_of
+from any2all_data.cohort_format import attributes_of, differences, format_of
 from any2all_data.cohort_slices import PatientStack
 from any2all_data.normalise import Array, constants
 
@@ -77,11 +77,7 @@ class CohortStore:
         if "any2all" in group.attrs:
             store = cls(group, url)
             there = attributes_of(store.format, store.virtual)
-            if differing := [
-                f"{name} {there[name]}, not {asked[name]}"
-                for name in asked
-                if there[name] != asked[name]
-            ]:
+            if differing := differences(there, asked):
                 raise UserError(f"{url}: this cohort has {'; '.join(differing)}; choose another")
             return store
         if len(list(group.members())):

@@ -25,6 +25,12 @@ def prepare(
     rules: Annotated[
         Path | None, typer.Option(help="TOML that maps series to modalities [default: built in]")
     ] = None,
+    kinds: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML of modality kinds beside the built-in ones, as ADC; the cohort keeps them"
+        ),
+    ] = None,
     spacing: Annotated[
         str, typer.Option(help="Voxels in mm, x,y,z; or native: those of the reference")
     ] = "1.875,1.875,3",
@@ -81,6 +87,7 @@ def prepare(
     preparing = Preparing(
         modalities=modality_names(modalities) if modalities else None,
         rules=rules,
+        kinds=kinds,
         spacing=spacing_of(spacing),
         size=slice_size(size, "--size"),
         reference=reference,
