@@ -253,7 +253,7 @@ def test_adc_from_files_to_a_completed_patient(
     store = CohortStore.open("c")
     assert store.format.names == ("T1", "ADC")
     assert store.format.ranges == {"ADC": Range(0.0, 4000.0)}
-    recipe = ("channels=8,16", "blocks=1", "norm_groups=2", "steps=4", "batch_size=2")
+    recipe = ("channels=8+16", "blocks=1", "norm_groups=2", "steps=4", "batch_size=2")
     few = [part for change in recipe for part in ("--set", change)]
     done = any2all("train", "--data", "c", "--output", "run", *few)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Many patients: who they are, and a run over them that several processes share."""
+"""A run over many patients that several processes share."""
 
 from __future__ import annotations
 
@@ -9,35 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from any2all_data.cohort_entry import SPLITS
-from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
 from any2all_app.folders import is_free, write_text
 
 RUN = "run.json"
-
-
-def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
-    """{name: input} of the patients of a cohort, or of a folder of patients' folders of NIfTI.
-
-    None where ``input_`` is one patient. split: of a cohort, all of them without it.
-    """
-    if split is not None and split not in SPLITS:
-        raise UserError(f"--split {split}: expected {', '.join(SPLITS)}")
-    if store := CohortStore.find(input_):
-        entries = store.patients()
-        chosen = [name for name, entry in entries.items() if split in (None, entry.split)]
-        if not chosen:
-            raise UserError(f"{input_}: no {split or ''} patient in it")
-        return {name: f"{input_.rstrip('/')}/{name}" for name in chosen}
-    folder = Path(input_)
-    if not folder.is_dir() or any(path.is_file() for path in folder.iterdir()):
-        return None
-    if split is not None:
-        raise UserError(f"--split {split}: {input_} is no cohort, which would say who is {split}")
-    patients = sorted({path.parent for path in folder.glob("*/*.nii*")})
-    return {path.name: str(path) for path in patients} or None
 
 
 def share() -> tuple[int, int]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.augment import augment
-from any2all_data.store import is_cohort
+from any2all_data.patients import Patients
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
 from torch import Tensor
@@ -44,10 +45,11 @@ class Training:
     Parameters
     ----------
     data
-        A cohort of ``any2all prepare``, as a path or a URL, or a folder of
-        <patient>/<modality>.nii.gz.
+        A cohort of ``any2all prepare``, as a path or a URL; a folder of
+        <patient>/<modality>.nii.gz; or one with folders train and val of such.
     validation
-        A folder of held-out patients; None holds out a tenth of a folder. A cohort says who is val.
+        A folder of held-out patients; None takes the folder val, or else a tenth of the patients.
+        A cohort says who is val.
     modalities
         Their names, in order; None takes all that every patient has.
     recipe
@@ -84,7 +86,7 @@ class Training:
         names = self.modalities
         if names and len(set(names)) < len(names):
             raise UserError(f"--modalities {','.join(names)}: one is given twice")
-        if is_cohort(self.data):
+        if self.patients.place == "cohort":
             if self.validation is not None:
                 raise UserError(
                     f"--validation: {self.data} is a cohort, which says itself who is val"
@@ -93,6 +95,11 @@ class Training:
             raise UserError(
                 f"--incomplete: {self.data} is no cohort; make one with any2all prepare"
             )
+
+    @cached_property
+    def patients(self) -> Patients:
+        """Who lies at ``data``."""
+        return Patients.at(self.data)
 
 
 def train(training: Training, output: str | Path, observer: Observer = SILENT) -> Path:
@@ -169,9 +176,10 @@ def _recipe(training: Training, output: Path) -> Recipe:
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
     """Of its data; ``native``: whether gaps are trained on as they are."""
-    if is_cohort(training.data):
-        return of_cohort(training.data, training.modalities, training.incomplete, native, observer)
-    return of_folders(training.data, training.validation, training.modalities, observer)
+    patients, wanted = training.patients, training.modalities
+    if patients.place == "cohort" and patients.cohort is not None:
+        return of_cohort(patients.cohort, wanted, training.incomplete, native, observer)
+    return of_folders(patients, training.validation, wanted, observer)
 
 
 def _report(

@@ -10,9 +10,10 @@ from typing import Any
 from any2all_core.examples import Examples, InMemory
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import StackFormat
-from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_data.cohort import find_modalities, read_slices
 from any2all_data.cohort_entry import Entry
 from any2all_data.cohort_slices import CohortSlices
+from any2all_data.patients import Patients
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from torch import Tensor
@@ -32,19 +33,24 @@ class TrainingSlices:
 
 
 def of_folders(
-    data: str,
+    found: Patients,
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     observer: Observer,
 ) -> TrainingSlices:
-    """Those of DATA/<patient>/<modality>.nii.gz; held out is a tenth, or ``validation``."""
-    patients = find_patients(Path(data))
+    """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train.
+
+    Held out are ``validation``, or else its folder val, or else a tenth of the patients.
+    """
+    patients = _folders(found, "train")
     if validation is not None:
-        held_out = find_patients(validation)
+        held_out = _folders(Patients.at(validation), "val")
+    elif "val" in found.groups:
+        held_out = _folders(found, "val")
     else:
         count = max(1, len(patients) // 10)
         if len(patients) < 2:
-            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
+            raise UserError(f"{found.path}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     names = wanted or find_modalities(patients)
     advance = Count(observer, READING, len(patients) + len(held_out))
@@ -55,7 +61,7 @@ def of_folders(
 
 
 def of_cohort(
-    data: str,
+    store: CohortStore,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
     native: bool,
@@ -66,7 +72,6 @@ def of_cohort(
     incomplete: whether patients count who lack modalities; native: whether their gaps are trained
     on as they are, and not as a prior has filled them.
     """
-    store = CohortStore.open(data)
     names = wanted or store.format.names
     if not set(names) <= set(store.format.names):
         raise UserError(
@@ -83,8 +88,8 @@ def of_cohort(
     patients |= lacking
     if not patients:
         raise UserError(
-            f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
-            f"{data}, or take fewer --modalities"
+            f"{store.url}: too few patients of train that have {', '.join(names)}; see any2all "
+            f"cohort {store.url}, or take fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
     examples = CohortSlices(store, patients, names, advance, not native)
@@ -109,6 +114,17 @@ def of_cohort(
         }
     settings = PriorSettings(replace(store.format.select(names), grid=grid), training=made_of)
     return TrainingSlices(examples, check, settings)
+
+
+def _folders(found: Patients, split: str) -> list[Path]:
+    """The folders of a split's patients, or of all where nothing says who is in it."""
+    if found.is_one or found.cohort is not None:
+        raise UserError(
+            f"{found.path}: no folders of patients in it; expected a cohort, or a folder of "
+            "<patient>/<modality>.nii.gz"
+        )
+    paths = found.of(split) if found.groups else found.everybody
+    return [Path(path) for path in paths.values()]
 
 
 def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:

@@ -11,9 +11,10 @@ from any2all_app.derived_series import find_reference, write_dicom
 from any2all_app.folders import Folder, finished_folder
 from any2all_app.grammar import modality_specs, name_values
 from any2all_app.measurement import PatientMeasurement
-from any2all_app.shared_run import begin, patients_in
+from any2all_app.shared_run import begin
 from any2all_app.terminal import observed
 from any2all_core.reconstruct import make_sampler
+from any2all_data.patients import Patients
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
@@ -56,8 +57,10 @@ def run(
         raise UserError("--input, --slices and --simulate need --modalities: say what is known")
     if (dicom and not input_) or (dicom_from and not dicom):
         raise UserError("--dicom needs --input, and --dicom-from goes with --dicom: give both")
-    many = patients_in(input_, split) if input_ else None
-    if many is None and (split or resume):
+    patients = Patients.at(input_) if input_ else None
+    one = patients is None or patients.is_one
+    many = None if one or patients is None else patients.of(split)
+    if one and (split or resume):
         raise UserError("--split and --resume are for many patients: give a cohort or their folder")
     if many is not None and (output is None or dicom_from):
         raise UserError("many patients need --output, and have no one --dicom-from series")

@@ -17,11 +17,12 @@ from any2all_data.files import is_nifti, tree
 from any2all_data.kinds import kind_for, own_kinds
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import AXES, Volume, modality_path, read_patient
+from any2all_data.patients import Patients
 from any2all_data.people import differ
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
-from any2all_data.store import CohortStore, is_cohort
+from any2all_data.store import CohortStore
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
 
@@ -50,15 +51,14 @@ def open_patient(path: str, format_: StackFormat, trust_axes: bool = False) -> P
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
-    url = path.rstrip("/").rpartition("/")[0]
-    if url and is_cohort(url):
-        return _of_cohort(path, format_)
-    folder = Path(path)
-    if not folder.is_dir():
+    patients = Patients.at(path)
+    if not patients.is_one:
         raise UserError(
-            f"--input {path}: no such folder; expected <patient>/<modality>.nii.gz, "
-            "COHORT/PATIENT, or a folder of DICOM"
+            f"{path}: {len(patients.everybody)} patients lie there; expected one of them"
         )
+    if patients.cohort is not None:
+        return _of_cohort(patients, patients.cohort, format_)
+    folder = Path(path)
     there = [m for m in format_.names if modality_path(folder, m)]
     if not there and _holds_dicom(folder):
         return _of_dicom(folder, format_)
@@ -66,14 +66,12 @@ def open_patient(path: str, format_: StackFormat, trust_axes: bool = False) -> P
     return Patient(volumes)
 
 
-def _of_cohort(path: str, format_: StackFormat) -> Patient:
-    url, _, name = path.rstrip("/").rpartition("/")
-    store = CohortStore.open(url)
-    entry = store.entry(name)
+def _of_cohort(one: Patients, store: CohortStore, format_: StackFormat) -> Patient:
+    entry, url = store.entry(one.name), store.url
     if entry is None:
-        raise UserError(f"{url}: no patient {name} in this cohort; see any2all cohort {url}")
-    images = store.images(name)
-    patient = _as_patient(path, images, entry, store.format.names, format_)
+        raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
+    images = store.images(one.name)
+    patient = _as_patient(one.path, images, entry, store.format.names, format_)
     return replace(patient, note=VIRTUAL if store.virtual else "")
 
 

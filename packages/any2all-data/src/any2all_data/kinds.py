@@ -124,7 +124,7 @@ def _kind(name: str, table: Mapping[str, Any], known: Kinds) -> ModalityKind:
 
 
 def _with_match(kind: ModalityKind) -> ModalityKind:
-    """The kind, told by its name where nothing else is said, and ``modalities.toml`` has no rule."""
+    """The kind, told by its name where neither it nor ``modalities.toml`` says how."""
     if kind.match or kind.name in shipped_kinds():
         return kind
     return replace(kind, match=({"words": rf"\b{re.escape(words(kind.name))}\b"},))

@@ -16,6 +16,7 @@ from any2all_operators import UserError
 
 from any2all_data.cohort_entry import SPLITS
 from any2all_data.files import is_nifti
+from any2all_data.source_tree import SIDECARS
 from any2all_data.store import CohortStore, is_cohort
 
 Place = Literal["cohort", "patient of a cohort", "folders by split", "folders", "patient"]
@@ -58,7 +59,7 @@ class Patients:
                 f"{text}: no such folder; expected a cohort, COHORT/PATIENT, a folder of "
                 "<patient>/<modality>.nii.gz, or one patient's folder of NIfTI, k-space or DICOM"
             )
-        if any(entry.is_file() for entry in folder.iterdir()):
+        if any(_is_image(entry) for entry in folder.iterdir()):
             return cls(text, "patient")
         if any(_patients_in(folder / split) for split in SPLITS):
             return cls(text, "folders by split")
@@ -124,6 +125,12 @@ class Patients:
 
     def _below(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file may be one of a patient's, and does not only tell of images."""
+    said = path.name.startswith(".") or path.name.lower().endswith(SIDECARS)
+    return path.is_file() and not said
 
 
 def _patients_in(folder: Path) -> dict[str, str]:
