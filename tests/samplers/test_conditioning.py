@@ -11,6 +11,7 @@ from any2all_core import (
     DiffusionPrior,
     GaussianPrior,
     PriorSettings,
+    StackFormat,
     check_sampler,
     reconstruct,
     simulate,
@@ -175,5 +176,5 @@ def test_levels_are_kept_with_the_prior(tmp_path: Path) -> None:
 
 def separate_prior() -> DiffusionPrior:
     torch.manual_seed(0)
-    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), levels="separate")
+    settings = PriorSettings(StackFormat.of_names(MODALITIES, (32, 32)), levels="separate")
     return build_prior(TINY_RECIPE, settings).eval().requires_grad_(False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2all_core import Grid
+from any2all_core.testing import MODALITIES
 from any2all_data.cohort_entry import Entry
 from any2all_data.inputs import open_patient
 from any2all_data.kinds import stack_format
@@ -14,7 +15,8 @@ from any2all_data.patients import Patients
 from any2all_data.store import CohortStore
 from any2all_eval.patients import find_people
 from any2all_operators import UserError
-from conftest import MODALITIES, Run, write_patient
+from builders.command_line import Run
+from builders.patients import write_patient
 
 IMAGES = stack_format(MODALITIES, (32, 32), Grid())
 

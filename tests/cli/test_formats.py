@@ -15,6 +15,7 @@ from any2all_core import DiffusionPrior, Grid, ModalityFormat, PriorSettings, Ra
 from any2all_core.examples import InMemory
 from any2all_core.network import build_prior
 from any2all_core.prior_settings import read_settings, write_settings
+from any2all_core.testing import TINY_RECIPE, phantom
 from any2all_core.training import train
 from any2all_data.bids import bids_tags
 from any2all_data.kinds import kind_of, read_kinds, shipped_kinds, stack_format
@@ -23,7 +24,7 @@ from any2all_data.rules import modality_of, read_rules
 from any2all_data.sources import file_source
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
-from conftest import TINY, Run, phantom
+from builders.command_line import Run
 
 KINDS = """
 [ADC]
@@ -75,7 +76,7 @@ def kinds_file(tmp_path: Path) -> Path:
 
 def test_a_prior_of_format_1_is_read_as_before_and_kept_in_format_2(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    prior = build_prior(TINY, PriorSettings(IMAGES, training={"steps": 6}))
+    prior = build_prior(TINY_RECIPE, PriorSettings(IMAGES, training={"steps": 6}))
     prior.save(tmp_path)
     assert json.loads((tmp_path / "prior.json").read_text())["format"] == 2
     (tmp_path / "prior.json").write_text(json.dumps(FORMAT_1))
@@ -108,7 +109,7 @@ def test_shipped_priors_are_read_and_written_without_a_change(name: str, tmp_pat
     ("change", "said"),
     [
         ({"format": 3}, "not a prior of format"),
-        ({"format": 2}, "images"),
+        ({"format": 2, "images": {}}, "damaged"),
         ({"image_size": "wide"}, "damaged"),
         ({"normalisation": {"CT": {"low": 0.0}}}, "damaged"),
     ],
@@ -126,7 +127,7 @@ def test_a_damaged_prior_is_refused_in_one_line(
 def test_a_run_that_kept_its_normalisation_goes_on(tmp_path: Path) -> None:
     x = torch.rand(6, 2, 32, 32)
     settings = PriorSettings(IMAGES, training={"virtual": True})
-    arguments = (InMemory(x), x[:2], settings, TINY, tmp_path)
+    arguments = (InMemory(x), x[:2], settings, TINY_RECIPE, tmp_path)
     train(*arguments, precision="float32")
     path = tmp_path / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
@@ -139,7 +140,7 @@ def test_a_run_that_kept_its_normalisation_goes_on(tmp_path: Path) -> None:
     assert "grid" not in read_settings(tmp_path).training
     other = StackFormat((IMAGES["T1"], ModalityFormat("CT")), (32, 32))
     with pytest.raises(UserError, match="ranges"):
-        train(InMemory(x), x[:2], PriorSettings(other), TINY, tmp_path, resume=True)
+        train(InMemory(x), x[:2], PriorSettings(other), TINY_RECIPE, tmp_path, resume=True)
 
 
 def test_a_cohort_of_before_kinds_is_read(tmp_path: Path) -> None:
