@@ -18,6 +18,8 @@ from any2all_core.prior_settings import read_settings, write_settings
 from any2all_core.testing import TINY_RECIPE, phantom
 from any2all_core.training import train
 from any2all_data.bids import bids_tags
+from any2all_data.derived import Derived, write_derived
+from any2all_data.dicom import find_series, read_series
 from any2all_data.kinds import kind_of, read_kinds, shipped_kinds, stack_format
 from any2all_data.nifti import load_nifti
 from any2all_data.rules import modality_of, read_rules
@@ -25,6 +27,7 @@ from any2all_data.sources import file_source
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.command_line import Run
+from builders.dicom import save, stack
 
 KINDS = """
 [ADC]
@@ -225,6 +228,18 @@ def test_values_that_a_kind_can_not_have_are_refused(kinds_file: Path, tmp_path:
     nib.save(nib.Nifti1Image(6e-6 * phantom(), np.eye(4)), path)
     with pytest.raises(UserError, match="expected 300 to 6000 1e-6 mm²/s of ADC"):
         load_nifti(path, "it", adc)
+
+
+def test_mr_with_a_unit_goes_to_dicom_and_back(kinds_file: Path, tmp_path: Path) -> None:
+    adc = read_kinds(kinds_file)["ADC"]
+    (reference,), _ = find_series(save(tmp_path / "a", stack()))
+    values = np.linspace(-50, 3000, 5 * 8 * 8, dtype=np.float32).reshape(5, 8, 8)
+    place = np.diag([-2.0, -2.0, 3.0, 1.0])
+    image = Derived(adc, values, place, Range(0.0, 4000.0), "ADC", "drawn")
+    write_derived(tmp_path / "out", image, reference, 9001)
+    (series,), _ = find_series(tmp_path / "out")
+    again = np.sort(read_series(series).get_fdata(), axis=None)
+    np.testing.assert_allclose(again, np.sort(values, axis=None), atol=4050 / 65535)
 
 
 def test_the_table_says_what_the_code_takes_where_nothing_is_said() -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from any2all_core.checkpoint import identity_of, prepare_output
-from any2all_core.fitted import GROUP, make_method, method_of
 from any2all_core.fitting import fit as fit_on
 from any2all_core.loop import Progress
 from any2all_core.method import Method, MethodSettings
+from any2all_core.named_methods import GROUP, make_method, method_of
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.registry import find_plugin

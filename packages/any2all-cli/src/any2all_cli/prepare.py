@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from any2all_app.preparing import (
-    FoundPatients,
-    Preparing,
-    find_patients,
-    prepare,
-    prepare_virtual,
-    without_reference,
-)
+from any2all_app.finding import FoundPatients, Preparing, find_patients, without_reference
+from any2all_app.preparing import prepare, prepare_virtual
 from any2all_app.terminal import observed
 from any2all_data.prepare import Outcome
 from any2all_data.salt import keep_salt

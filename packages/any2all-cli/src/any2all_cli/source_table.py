@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from any2all_app.preparing import FoundPatients
+from any2all_app.finding import FoundPatients
 from any2all_data.kinds import Kinds, kind_of
 from any2all_data.people import Remark
 from any2all_data.ranking import doubts, open_questions, preferred_session, weighed, why_later
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-KINDS = ("MR", "CT", "PT")
+DICOM_MODALITIES = ("MR", "CT", "PT")
 MOST_NAMED = 5
 """Patients that are named where a sentence is about many."""
 
@@ -42,7 +42,7 @@ def source_table(found: FoundPatients, reference: str, show_names: bool) -> Tabl
                 escape(" ".join(one)) if show_names else found.keys[one],
                 use,
                 str(source.frames if source.series else len(source.files)),
-                kind if kind in KINDS else "other",
+                kind if kind in DICOM_MODALITIES else "other",
                 escape(described if show_names or described.isdecimal() else ""),
             )
     return table

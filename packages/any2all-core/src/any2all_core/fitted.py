@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from any2all_operators import Identity, Measurement, Operator, UserError
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
 from any2all_core.model_settings import images_of
+from any2all_core.named_methods import method_of
 from any2all_core.noise import Noise
 from any2all_core.prior import choose_device
 from any2all_core.prior_settings import read_json
-from any2all_core.registry import find_plugin, make_plugin
 from any2all_core.sampler import Step
 from any2all_core.stack_format import StackFormat
 
-GROUP = "any2all.methods"
 FORMAT = 2
 """Format 1 told of its images as format 1 of ``prior.json`` does; it is read, too."""
 WEIGHTS = "model.safetensors"
@@ -281,30 +280,6 @@ def split(measurement: Measurement) -> tuple[list[str], list[str]]:
     blocks = measurement.operator.operators
     clean = [m for m in measurement.known if blocks[m] == Identity()]
     return clean, [m for m in measurement.known if m not in clean]
-
-
-def make_method(name: str, options: Mapping[str, str], preset: str | None = None) -> Method:
-    """The untrained method of an entry point's name. Raises UserError."""
-    method = make_plugin(GROUP, name, options, preset)
-    if not isinstance(method, Method):
-        raise UserError(f"method {name!r} is a {type(method).__name__}, no Method; tell its author")
-    return method
-
-
-def method_of(name: str, options: Mapping[str, Any]) -> Method:
-    """A method as it was kept: JSON has lists where it has tuples."""
-    try:
-        plugin = find_plugin(GROUP, name)
-    except UserError:
-        package = name.partition(":")[0]
-        raise UserError(f"this needs method {name}; run pip install {package}") from None
-    cls = plugin.load()
-    known = {f.name for f in fields(cls)}
-    if unknown := set(options) - known:
-        raise TypeError(f"options {', '.join(sorted(unknown))} are unknown to {name}")
-    kept = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
-    method: Method = cls(**kept)
-    return method
 
 
 def _pasted(made: Tensor, given: Tensor, available: Tensor) -> Tensor:

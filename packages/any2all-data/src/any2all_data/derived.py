@@ -30,7 +30,7 @@ LONGEST = {"SeriesDescription": 64, "DerivationDescription": 1024}
 """Characters of an LO and an ST."""
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 
-KINDS: Mapping[str, Mapping[str, Any]] = {
+DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
     "MR": {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
         "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
@@ -136,7 +136,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
                 series_instance_uid=series,
                 series_number=number,
                 sop_instance_uid=highdicom.UID(),
-                sop_class_uid=KINDS[kind]["SOPClassUID"],
+                sop_class_uid=DEFINITIONS[kind]["SOPClassUID"],
                 instance_number=k + 1,
                 modality=kind,
                 manufacturer="Any2all",
@@ -155,7 +155,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
             position = volume.get_plane_position(k)[0]
             for item in (measures, plane, position):
                 dataset.update(item)
-            _set(dataset, KINDS[kind])
+            _set(dataset, DEFINITIONS[kind])
             _set(dataset, encoding)
             if kind == "PT":
                 _set(dataset, {"NumberOfSlices": len(stored), "ImageIndex": k + 1})

@@ -78,8 +78,8 @@ def prepare(
     ] = False,
 ) -> None:
     """Make a training-ready cohort of scans."""
+    from any2all_app.finding import Preparing
     from any2all_app.grammar import modality_names, slice_size
-    from any2all_app.preparing import Preparing
     from any2all_data.stacking import Preparation
 
     from any2all_cli.prepare import run, spacing_of
