@@ -263,6 +263,7 @@ def test_adc_from_files_to_a_completed_patient(
     small = ("--spacing", "native", "--size", 32, "--workers", 1)
     done = any2all("prepare", "scans", "c", "--kinds", kinds_file, *small)
     assert done.returncode == 0, done.stderr
+    assert "--kinds: no image of T1map, FDG was found" in done.stderr
     kinds_file.unlink()
     again = any2all("prepare", "scans", "c", *small)
     assert "3 unchanged" in again.stderr

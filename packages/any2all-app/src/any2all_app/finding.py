@@ -139,6 +139,8 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
             f"{source}: {len(sources)} images, none of them a known modality; see "
             "--dry-run --show-names, and give --rules FILE"
         )
+    if preparing.kinds is not None and (absent := [name for name in own if name not in found]):
+        remarks = [*remarks, Remark("", f"--kinds: no image of {', '.join(absent)} was found")]
     settled = before.format.names if before else ()
     names = preparing.modalities or settled or found
     if not settled and not set(names) <= set(found):
