@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from any2all_app.observer import SILENT
+from any2all_app.training_slices import of_folders
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES
 from any2all_data.cohort_entry import Entry
@@ -105,10 +107,11 @@ def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path:
         done = any2all(*command)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert said in done.stderr
+
+
+def test_training_holds_out_the_folder_val(tmp_path: Path) -> None:
     write_patient(tmp_path / "all/train/a")
     write_patient(tmp_path / "all/val/b")
-    recipe = ("channels=8+16", "blocks=1", "norm_groups=2", "steps=2", "batch_size=2")
-    few = [part for change in recipe for part in ("--set", change)]
-    done = any2all("train", "--data", "all", "--output", "run", *few)
-    assert done.returncode == 0, done.stderr
-    assert "trained on 4 slices, validated on 4 of other patients" in done.stderr
+    found = of_folders(Patients.at(tmp_path / "all"), None, None, SILENT)
+    assert (len(found.examples), len(found.held_out)) == (4, 4)
+    assert found.settings.modalities == MODALITIES
