@@ -168,7 +168,7 @@ def test_what_is_missing_does_not_enter_the_network(prior: DiffusionPrior) -> No
 def test_levels_are_kept_with_the_prior(tmp_path: Path) -> None:
     separate = separate_prior()
     separate.save(tmp_path / "prior")
-    again = DiffusionPrior.load(tmp_path / "prior", "float32")
+    again = DiffusionPrior.load(tmp_path / "prior", "float32", "cpu")
     assert again.levels == "separate"
     x = torch.randn(1, 3, 32, 32, generator=generator(2))
     torch.testing.assert_close(again.denoise(x, [0, 5, LAST]), separate.denoise(x, [0, 5, LAST]))
