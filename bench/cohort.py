@@ -18,15 +18,16 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from any2all_core import PriorSettings
+from any2all_core import PriorSettings, StackFormat
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe
+from any2all_data.kinds import stack_format
 from any2all_data.prepare import Plan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore
+from any2all_data.store import CohortStore
 
 MODALITIES = ("T1", "FLAIR", "T1Gd")
 
@@ -44,7 +45,7 @@ def plans(data: Path, count: int) -> list[Plan]:
 def training_rate() -> float:
     """Images a second of forward and backward, batch as in the recipe."""
     recipe = Recipe()
-    prior = build_prior(recipe, PriorSettings(MODALITIES, (128, 128)))
+    prior = build_prior(recipe, PriorSettings(StackFormat.of_names(MODALITIES, (128, 128))))
     x = torch.randn(recipe.batch_size, 3, 128, 128)
     seconds = []
     for _ in range(4):
@@ -65,7 +66,7 @@ def main() -> None:
         print(f"{options.workers} workers\n{'patients':>10}{'seconds':>10}{'a patient':>12}")
         for count in (1, 2, 4, 8, 16):
             url = str(folder / f"c{count}")
-            CohortStore.create(url, CohortSettings(MODALITIES, (128, 128)))
+            CohortStore.create(url, stack_format(MODALITIES, (128, 128)))
             start = time.perf_counter()
             done = list(
                 prepare_all(plans(options.data, count), url, Preparation(), options.workers)

@@ -14,7 +14,7 @@ import argparse
 import torch
 from any2all_app.grammar import sampler_of
 from any2all_core.oracle import cases, mode_shares, posterior_error
-from any2all_core.prior import Levels
+from any2all_core.prior_settings import Levels
 
 SAMPLERS: dict[Levels, tuple[str, ...]] = {
     "separate": ("mds", "mds:steps=50", "mps:zeta=0.1", "mcs", "mcs:steps=50", "mmps"),

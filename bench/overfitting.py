@@ -14,8 +14,8 @@ from pathlib import Path
 
 from any2all_core import load_prior
 from any2all_core.objective import validate, validation_slices
-from any2all_data.cohort import find_patients, read_slices
-from any2all_data.store import CohortStore, is_cohort
+from any2all_data.cohort import read_slices
+from any2all_data.patients import Patients
 
 
 def main() -> None:
@@ -24,12 +24,12 @@ def main() -> None:
     arguments.add_argument("--data", required=True)
     options = arguments.parse_args()
     prior = load_prior(options.prior, "float32")
-    store = CohortStore.open(options.data) if is_cohort(options.data) else None
+    patients = Patients.at(options.data)
     for split in ("train", "val", "test"):
-        if store is not None:
+        if store := patients.cohort:
             slices = store.slices(store.having(prior.modalities, split), prior.modalities)
         else:
-            slices = read_slices(find_patients(Path(options.data) / split), prior.modalities)
+            slices = read_slices([Path(p) for p in patients.of(split).values()], prior.modalities)
         measured = validate(prior, validation_slices(slices))
         figures = "  ".join(f"{k} {v:.4g}" for k, v in measured.items())
         print(f"{split}: {figures}", flush=True)

@@ -24,13 +24,14 @@ import torch
 from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
 from any2all_core.objective import validate, validation_slices
 from any2all_core.options import parse_options
-from any2all_core.prior import PriorSettings
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data import KSpace
 from any2all_data.augment import augment
+from any2all_data.cohort_slices import CohortSlices
 from any2all_data.metrics import at_best_scale, psnr
-from any2all_data.store import CohortSlices, CohortStore
+from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity
 from scenes import spread_over_error
 from synthesis import ask as only
@@ -141,12 +142,12 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(1)
     store = CohortStore.open(options.data)
-    names = store.settings.modalities
+    names = store.format.names
     examples = CohortSlices(store, store.having(names, "train"), names)
     val = [store.slices({p: e}, names) for p, e in store.having(names, "val").items()]
     changes = parse_options(Recipe, dict(s.split("=", 1) for s in options.set), "recipe")
     recipe = dataclasses.replace(SMALL, **changes)
-    settings = PriorSettings(names, store.settings.size, normalisation=store.normalisation())
+    settings = PriorSettings(store.format)
     start = load_prior(options.start_from, "float32") if options.start_from else None
     ask = None
     if options.regressor:

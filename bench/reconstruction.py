@@ -23,8 +23,9 @@ import numpy as np
 from any2all_app.grammar import sampler_of
 from any2all_core import load_prior, reconstruct, simulate
 from any2all_data import KSpace, read_patient, to_stack
-from any2all_data.cohort import covered, find_patients, read_slices
+from any2all_data.cohort import covered, read_slices
 from any2all_data.metrics import psnr, ssim
+from any2all_data.patients import Patients
 from any2all_eval.classical import cg_sense, l1_wavelet, tuned
 from any2all_eval.references import regression
 from any2all_operators import BlockDiagonal, Identity, SenseFourier
@@ -61,9 +62,14 @@ ROWS = (
 )
 
 
+def folders(data: Path) -> list[Path]:
+    """The folders of its patients."""
+    return [Path(path) for path in Patients.at(data).everybody.values()]
+
+
 def read(folder: Path, modalities: tuple[str, ...], every: int, limit: int | None) -> list[Patient]:
     patients = []
-    for seed, path in enumerate(find_patients(folder)[:limit]):
+    for seed, path in enumerate(folders(folder)[:limit]):
         stack = to_stack(read_patient(path, modalities))
         patients.append(Patient(seed, stack[covered(stack)][::every]))
     return patients
@@ -126,7 +132,7 @@ def references(
             seconds = time.perf_counter() - start
             scores = [score(u, p.stack[:, m]) for u, p in zip(results, patients, strict=True)]
             table.add(f"{name} k-space", method, name, scores, seconds)
-    train = read_slices(find_patients(data / "train"), modalities)
+    train = read_slices(folders(data / "train"), modalities)
     flair = modalities.index("FLAIR")
     mean = train[:, flair].mean(0)
     scores = [score(mean.expand_as(p.stack[:, flair]), p.stack[:, flair]) for p in patients]

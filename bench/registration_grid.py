@@ -22,6 +22,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from any2all_data import registration
+from any2all_data.kinds import kind_of
 from any2all_data.pose_search import climbed
 from any2all_data.registration import (
     head_mask,
@@ -108,7 +109,7 @@ def _found(
     moving = scan(images[modality], modality, start)
     begin = time.perf_counter()
     grid = reference_grid(images["T1"], (4.0, 4.0, 4.0), (52, 60, 45))
-    found = register(moving, images["T1"], grid, modalities=(modality, "T1"))
+    found = register(moving, images["T1"], grid, kinds=(kind_of(modality), kind_of("T1")))
     seconds = time.perf_counter() - begin
     yield {**_error(found.matrix, start, points), "quality": found.quality, "seconds": seconds}
 
@@ -116,7 +117,8 @@ def _found(
 def _wrong_poses(
     images: dict[str, nib.Nifti1Image], points: np.ndarray, modality: str, start: Start
 ) -> Iterator[dict[str, Any]]:
-    moving, t1, kinds = scan(images[modality], modality, start), images["T1"], (modality, "T1")
+    moving, t1 = scan(images[modality], modality, start), images["T1"]
+    kinds = kind_of(modality), kind_of("T1")
     pair = registration._pair(moving, t1, kinds)
     fixed, move = (cubes(image, 4.0) for image in pair.images)
     rough, figure = Similarity(fixed, move, pair.heads[0], 0, 10_000), pair.similarity(0)
@@ -135,7 +137,7 @@ def _error(matrix: np.ndarray, start: Start, points: np.ndarray) -> dict[str, fl
 
 
 def _print(done: Sequence[dict[str, Any]], modality: str) -> None:
-    threshold = quality_threshold((modality, "T1"))
+    threshold = quality_threshold((kind_of(modality), kind_of("T1")))
     print(f"\n{modality} to T1, threshold {threshold:g}")
     print(
         "| starts | registrations | mean error | within 1 mm | worst | accepted | worst accepted ",

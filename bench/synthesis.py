@@ -27,12 +27,13 @@ import torch
 from any2all_core import DiffusionPrior, load_prior, reconstruct
 from any2all_core.loop import Progress
 from any2all_core.options import parse_options
-from any2all_core.prior import PriorSettings
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data.augment import augment
+from any2all_data.cohort_slices import CohortSlices
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.store import CohortSlices, CohortStore
+from any2all_data.store import CohortStore
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
 from torch import Tensor
@@ -79,11 +80,11 @@ def train_regressor(
     store: CohortStore, recipe: Recipe, given: tuple[str, ...], output: Path, check_every: int
 ) -> None:
     """Leave the best network for one question in ``output``."""
-    names = store.settings.modalities
+    names = store.format.names
     places = tuple(names.index(name) for name in given)
     others = [m for m in range(len(names)) if m not in places]
     val = torch.cat([store.slices({p: e}, names) for p, e in store.having(names, "val").items()])
-    settings = PriorSettings(names, store.settings.size, normalisation=store.normalisation())
+    settings = PriorSettings(store.format)
     run = output.with_suffix(".run")
     shutil.rmtree(run, ignore_errors=True)
     found: list[float] = []
@@ -105,7 +106,7 @@ def train_regressor(
     with contextlib.suppress(Enough):
         train(
             train_slices, val[:: max(1, len(val) // 8)], settings, recipe, run,
-            augment=functools.partial(augment, in_units=[m in store.fixed() for m in names]),
+            augment=functools.partial(augment, in_units=[m in store.format.ranges for m in names]),
             ask=functools.partial(ask, places, diffusion_steps=recipe.diffusion_steps),
             validate_every=check_every, checkpoint_every=10**9, report=judge,
         )  # fmt: skip

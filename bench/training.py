@@ -24,14 +24,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.loop import Progress
 from any2all_core.network import build_prior
 from any2all_core.prior import choose_device, choose_dtype
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data.augment import augment
-from any2all_data.store import CohortSettings, CohortSlices, CohortStore, Entry
+from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_slices import CohortSlices
+from any2all_data.kinds import stack_format
+from any2all_data.store import CohortStore
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -46,7 +49,7 @@ def now() -> float:
 
 
 def cohort(folder: Path, modalities: tuple[str, ...]) -> CohortSlices:
-    store = CohortStore.create(str(folder), CohortSettings(modalities, (SIZE, SIZE)))
+    store = CohortStore.create(str(folder), stack_format(modalities, (SIZE, SIZE)))
     images = np.random.default_rng(0).random((64, len(modalities), SIZE, SIZE)).astype(np.float32)
     scale = dict.fromkeys(modalities, 1.0)
     store.write("p", images, Entry("train", np.eye(4).tolist(), list(modalities), scale=scale))
@@ -150,7 +153,7 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=16)
     options = arguments.parse_args()
     names = tuple(f"M{k}" for k in range(options.modalities))
-    settings = PriorSettings(names, (SIZE, SIZE))
+    settings = PriorSettings(StackFormat.of_names(names, (SIZE, SIZE)))
     device = choose_device()
     recipe, dtype = Recipe(batch_size=options.batch), choose_dtype("auto", device.type)
     prior = build_prior(recipe, settings).eval().to(device)

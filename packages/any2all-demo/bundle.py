@@ -73,7 +73,7 @@ def virtual_person() -> None:
 
     prior = DiffusionPrior.load(PACKAGE / "virtual")
     height, width = prior.settings.image_size
-    spacing = prior.settings.training["grid"]["spacing"]
+    spacing = prior.format.known_grid.spacing
     person = draw(PERSON, spacing, (width, height, DEPTH))
     folder = fresh(PACKAGE / "virtual_person", "a virtual person, simulated; no such person exists")
     for name, image in person.images.items():

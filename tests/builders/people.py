@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from any2all_data.kinds import stack_format
 from any2all_data.prepare import Plan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import find_sources
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore
+from any2all_data.store import CohortStore
 from builders.dicom import stack
 from pydicom import Dataset
 
@@ -27,7 +28,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 
 def prepared_entry(source: Path, cohort: Path) -> Any:
     modalities = ("T1", "FLAIR")
-    CohortStore.create(str(cohort), CohortSettings(modalities, (32, 32)))
+    CohortStore.create(str(cohort), stack_format(modalities, (32, 32)))
     chosen = choose(find_sources(source)[0], read_rules(), modalities, "T1")
     outcome = prepare_patient(Plan("p-1", "train", chosen), str(cohort), Preparation())
     assert outcome.status == "prepared", outcome.reason

@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from any2all_core import PriorSettings
+from any2all_core import ModalityFormat, PriorSettings, Range, StackFormat
 from any2all_core.network import build_prior
-from any2all_core.testing import MODALITIES, TINY_RECIPE
+from any2all_core.testing import TINY_RECIPE
 from any2all_data import KSpace
 from any2all_data.normalise import mr_scale
 from builders.command_line import Run
@@ -70,10 +70,9 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
 def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(
     any2all: Run, patient: Path, tmp_path: Path
 ) -> None:
-    hu = {"T1Gd": {"low": 0.0, "high": 200.0, "unit": "HU"}}
-    build_prior(TINY_RECIPE, PriorSettings(MODALITIES, (32, 32), normalisation=hu)).save(
-        tmp_path / "prior"
-    )
+    hu = ModalityFormat("T1Gd", "HU", "fixed", Range(0.0, 200.0))
+    images = StackFormat((ModalityFormat("T1"), ModalityFormat("FLAIR"), hu), (32, 32))
+    build_prior(TINY_RECIPE, PriorSettings(images)).save(tmp_path / "prior")
     done = any2all(
         *("sample", "--prior", tmp_path / "prior", "--input", patient, "--modalities", "T1=clean"),
         *("--output", tmp_path / "out", *FEW),

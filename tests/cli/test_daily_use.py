@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from any2all_core.prior import read_json
+from any2all_core.prior_settings import read_settings
+from any2all_core.stack_format import Grid, ModalityFormat, Range, StackFormat
 from any2all_core.testing import phantom, tiny_prior
 from builders.cohorts import TINY_RUN
 from builders.command_line import Run
 from builders.patients import write_patient
 
 FEW = ("--sampler", "mds:steps=2", "--seed", 1)
-GRID = {"spacing": [1.5, 1.5, 4.0], "reference": "T1", "bias_correct": False}
 FINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
 
@@ -24,10 +25,15 @@ FINE = np.diag([1.0, 1.0, 2.0, 1.0])
 def placed_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prior that says the grid it was trained at, and CT in HU."""
     folder = tmp_path_factory.mktemp("placed") / "prior"
-    hu = {"low": -1000.0, "high": 1000.0, "unit": "HU"}
-    tiny_prior(
-        modalities=("T1", "FLAIR", "CT"), normalisation={"CT": hu}, training={"grid": GRID}
-    ).save(folder)
+    prior = tiny_prior(modalities=("T1", "FLAIR", "CT"))
+    images = (
+        ModalityFormat("T1"),
+        ModalityFormat("FLAIR"),
+        ModalityFormat("CT", "HU", "group", Range(-1000.0, 1000.0)),
+    )
+    format_ = StackFormat(images, (32, 32), Grid((1.5, 1.5, 4.0)))
+    prior.settings = dataclasses.replace(prior.settings, format=format_)
+    prior.save(folder)
     return folder
 
 
@@ -85,9 +91,7 @@ def test_every_modality_says_its_unit_scale_and_what_is_clipped(
         reports[way] = json.loads((tmp_path / way / "report.json").read_text())["modalities"]
         assert "FLAIR: unit normalised, scale 0 to 1\n" in done.stderr
         assert "CT: unit HU, scale -1000 to 1000, 0.39 % of its voxels outside\n" in done.stderr
-        assert re.search(
-            r"T1: unit as in its source, scale 0 to 1\d\d.*, [\d.]+ % of", done.stderr
-        )
+        assert re.search(r"T1: unit as in its source, scale 0 to 1\d\d.*, [\d.]+ % of", done.stderr)
         (patient / "FLAIR.nii.gz").unlink(missing_ok=True)
     np.testing.assert_array_equal(
         *(nib.load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
@@ -198,10 +202,11 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     done = any2all(*asked, "--output", "run", "--hours", hours)
     assert done.returncode == 0, done.stderr
     (said,) = re.findall(r"so there are (\d+) steps; --resume keeps them", done.stderr)
-    kept = read_json(tmp_path / "run/prior.json")
-    assert kept["modalities"] == ["T1", "FLAIR"]
-    assert kept["training"]["recipe"]["steps"] == int(said) > 2
-    assert kept["training"]["hours"] == pytest.approx(hours)
+    kept = read_settings(tmp_path / "run")
+    assert kept.format.names == ("T1", "FLAIR")
+    assert kept.format.grid == Grid((1.5, 1.5, 4.0), "T1")
+    assert kept.training["recipe"]["steps"] == int(said) > 2
+    assert kept.training["hours"] == pytest.approx(hours)
     again = any2all(*asked, "--output", "run", "--hours", hours, "--resume")
     assert again.returncode == 0, again.stderr
     assert "so there are" not in again.stderr

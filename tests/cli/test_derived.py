@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 from any2all_cli.sample import _unnamed
-from any2all_core import PriorSettings
+from any2all_core import Grid, ModalityFormat, PriorSettings, Range, StackFormat
 from any2all_core.network import build_prior
 from any2all_core.testing import TINY_RECIPE, phantom
+from any2all_data.cohort_entry import Entry
 from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series, unit_of
-from any2all_data.normalise import Range, constants
-from any2all_data.store import CohortSettings, CohortStore, Entry
+from any2all_data.kinds import kind_of, stack_format
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.command_line import Run
 from builders.dicom import save, stack
@@ -28,10 +29,12 @@ from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomograp
 
 SIZE, DEPTH = 32, 6
 STUDY = "1.2.840.99999.1"
-NORMALISATION = {
-    "CT": constants(Range(-1000.0, 1600.0), "HU"),
-    "PET": constants(Range(0.0, 2.5), "SUV g/ml"),
-}
+MODALITIES = (
+    ModalityFormat("T1"),
+    ModalityFormat("FLAIR"),
+    ModalityFormat("CT", "HU", "group", Range(-1000.0, 1600.0)),
+    ModalityFormat("PET", "SUV g/ml", "group", Range(0.0, 2.5)),
+)
 IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 
@@ -51,12 +54,7 @@ def prior_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained prior of a cohort with voxels of its own for each patient."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("prior")
-    settings = PriorSettings(
-        modalities=("T1", "FLAIR", "CT", "PET"),
-        image_size=(SIZE, SIZE),
-        normalisation=NORMALISATION,
-        training={"grid": {"spacing": None, "reference": "T1"}},
-    )
+    settings = PriorSettings(StackFormat(MODALITIES, (SIZE, SIZE), Grid()))
     build_prior(TINY_RECIPE, settings).save(folder)
     return folder
 
@@ -196,14 +194,14 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
 
 def test_no_frame_of_reference_no_dicom(tmp_path: Path) -> None:
     folder = save(tmp_path / "a", stack(FrameOfReferenceUID=None))
-    image = Derived("CT", np.zeros((3, 8, 8), np.float32), np.eye(4), Range(-1000, 1000), "d", "m")
+    blank = np.zeros((3, 8, 8), np.float32)
+    image = Derived(kind_of("CT"), blank, np.eye(4), Range(-1000, 1000), "d", "m")
     with pytest.raises(UserError, match="no FrameOfReferenceUID"):
         write_derived(tmp_path / "out", image, only(folder), 9001)
 
 
 def test_virtual_people_are_called_so(any2all: Run, prior_folder: Path, tmp_path: Path) -> None:
-    settings = CohortSettings(("T1",), (SIZE, SIZE), virtual=True)
-    store = CohortStore.create(str(tmp_path / "c"), settings)
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(("T1",), (SIZE, SIZE)), True)
     images = phantom(SIZE, 3).transpose(2, 1, 0)[:, None]
     told = Entry("test", np.diag([-1.5, -1.5, 4, 1]).tolist(), ["T1"], scale={"T1": 150.0})
     store.write("virtual-00000", images, told)

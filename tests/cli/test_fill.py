@@ -17,11 +17,20 @@ import pytest
 import torch
 from any2all_app import NamedPrior
 from any2all_app.filling import Filling, draw_missing
-from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct
+from any2all_core import (
+    DiffusionPrior,
+    ModalityFormat,
+    PriorSettings,
+    Range,
+    StackFormat,
+    make_sampler,
+    reconstruct,
+)
 from any2all_core.network import build_prior
 from any2all_core.testing import MODALITIES, TINY_RECIPE, phantom
-from any2all_data.normalise import Range, constants
-from any2all_data.store import CohortSettings, CohortStore, Entry
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import stack_format
+from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity
 from builders.cohorts import TINY_RUN
 from builders.command_line import Run
@@ -41,7 +50,7 @@ PRESENT = {
 @pytest.fixture
 def store(tmp_path: Path) -> CohortStore:
     """Four slices a patient, of which the lowest shows no head; p-6 is a test patient."""
-    made = CohortStore.create(str(tmp_path / "c"), CohortSettings(MODALITIES, (32, 32)))
+    made = CohortStore.create(str(tmp_path / "c"), stack_format(MODALITIES, (32, 32)))
     for seed, (patient, present) in enumerate(PRESENT.items()):
         images = np.stack([phantom(seed=10 * seed + k).transpose(2, 1, 0) for k in range(3)], 1)
         images[0] = 0
@@ -222,13 +231,15 @@ def test_what_is_accepted_was_not_known_to_the_draws(store: CohortStore, any2all
 
 
 def test_units_have_to_be_the_cohorts(any2all: Run, tmp_path: Path) -> None:
-    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(("T1", "CT"), (32, 32)))
     images = np.stack([phantom(seed=k).transpose(2, 1, 0) for k in range(2)], 1)
     store.write("p-1", images, Entry("train", np.eye(4).tolist(), ["T1", "CT"], scale={"T1": 200}))
     store.write("p-2", images, Entry("train", np.eye(4).tolist(), ["CT"]))
     store.fit()
     torch.manual_seed(0)
-    build_prior(TINY_RECIPE, PriorSettings(("T1", "CT"), (32, 32))).save(tmp_path / "prior")
+    build_prior(TINY_RECIPE, PriorSettings(StackFormat.of_names(("T1", "CT"), (32, 32)))).save(
+        tmp_path / "prior"
+    )
     refused = any2all("fill", "c", "--prior", "prior")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "--prior prior: its CT is in other units than the cohort's" in refused.stderr
@@ -236,15 +247,15 @@ def test_units_have_to_be_the_cohorts(any2all: Run, tmp_path: Path) -> None:
 
 def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
     """A prior with another range of HU than the cohort's: what it draws keeps its HU."""
-    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(("T1", "CT"), (32, 32)))
     images = np.stack([phantom(seed=k).transpose(2, 1, 0) for k in range(2)], 1)
     store.write("p-1", images, Entry("train", np.eye(4).tolist(), ["T1", "CT"], scale={"T1": 200}))
     lacking = Entry("train", np.eye(4).tolist(), ["T1"], scale={"T1": 200})
     store.write("p-2", images * [[[[1]], [[0]]]], lacking)
     store.fit()
     torch.manual_seed(0)
-    kept = {"CT": constants(Range(-1000.0, 3000.0), "HU")}
-    settings = PriorSettings(("T1", "CT"), (32, 32), normalisation=kept)
+    ct = ModalityFormat("CT", "HU", "group", Range(-1000.0, 3000.0))
+    settings = PriorSettings(StackFormat((ModalityFormat("T1"), ct), (32, 32)))
     prior = build_prior(TINY_RECIPE, settings).eval().requires_grad_(False)
     sampler = make_sampler("mds", {"steps": "3"})
     filling = Filling(NamedPrior("untrained", prior, ""), sampler, "mds")
@@ -254,5 +265,5 @@ def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:
     assert hounsfield.max() > 500
     store.write_drawn("p-2", hounsfield, ["CT"], {})
     stack = store.stack("p-2", store.patients()["p-2"], ("T1", "CT"))
-    expected = store.fixed()["CT"].normalise(hounsfield[:, 0])
+    expected = store.format.ranges["CT"].normalise(hounsfield[:, 0])
     assert torch.equal(stack[:, 1], torch.from_numpy(expected))

@@ -293,7 +293,7 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> N
     assert trained.returncode == 0, trained.stderr
     kept = json.loads((tmp_path / "run/prior.json").read_text())
     assert kept["modalities"] == ["T1", "FLAIR"]
-    assert kept["training"]["grid"] == {
+    assert kept["images"]["grid"] == {
         "spacing": None,
         "reference": "T1",
         "bias_correct": False,

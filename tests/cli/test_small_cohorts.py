@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from any2all_cli.qc import PER_MM, alignment_sheet
 from any2all_core.testing import phantom
-from any2all_data.store import CohortStore, Entry
+from any2all_data.cohort_entry import Entry
+from any2all_data.store import CohortStore
 from builders.command_line import Run
 from builders.patients import lesion, write_patient
 from torch import from_numpy

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.examples import InMemory
 from any2all_core.prior import choose_device
 from any2all_core.recipe import Optimizer, Recipe
@@ -30,7 +30,7 @@ def test_training_on_a_gpu_keeps_everything_there(
         channels=(8,), blocks=1, attention_levels=0, norm_groups=4, steps=3, batch_size=2,
         accumulate=2, warmup=0, optimizer=optimizer,
     )  # fmt: skip
-    settings = PriorSettings(("T1", "FLAIR"), (32, 32))
+    settings = PriorSettings(StackFormat.of_names(("T1", "FLAIR"), (32, 32)))
 
     def losses(output: Path) -> list[float]:
         said: list[float] = []

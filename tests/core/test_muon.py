@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from any2all_core import (
     PriorSettings,
+    StackFormat,
 )
 from any2all_core.muon import Muon, groups, orthogonal
 from any2all_core.network import build_prior
@@ -25,7 +26,7 @@ def test_muon_moves_along_the_orthogonal_factor() -> None:
 
 def test_muon_takes_convolutions_in_any_layout_and_adam_the_rest() -> None:
     torch.manual_seed(0)
-    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), levels="separate")
+    settings = PriorSettings(StackFormat.of_names(MODALITIES, (32, 32)), levels="separate")
     plain, last = (build_prior(TINY_RECIPE, settings) for _ in range(2))
     last.load_state_dict(plain.state_dict())
     last.unet.to(memory_format=torch.channels_last)

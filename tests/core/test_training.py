@@ -19,19 +19,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from any2all_core import DiffusionPrior, PriorSettings
+from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.examples import InMemory, places
 from any2all_core.loop import Progress, Stopped, learning_rate
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
-from any2all_core.prior import Prediction, choose_dtype
+from any2all_core.prior import choose_dtype
+from any2all_core.prior_settings import Prediction
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.testing import MODALITIES, TINY_RECIPE, patient_stack
 from any2all_core.training import at_half_size, train
 from any2all_operators import UserError
 
-SETTINGS = PriorSettings(modalities=MODALITIES, image_size=(32, 32))
+SETTINGS = PriorSettings(StackFormat.of_names(MODALITIES, (32, 32)))
+
+
+def of_images(names: tuple[str, ...], size: tuple[int, int] = (32, 32)) -> PriorSettings:
+    return PriorSettings(StackFormat.of_names(names, size))
 
 
 def slices(count: int = 12) -> torch.Tensor:
@@ -141,7 +146,7 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
         run(tmp_path / "run", dataclasses.replace(TINY_RECIPE, steps=5), resume=True)
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "other", resume=True)
-    other = dataclasses.replace(SETTINGS, modalities=("T1", "T2", "CT"))
+    other = of_images(("T1", "T2", "CT"))
     with pytest.raises(UserError, match=r"modalities = \('T1', 'FLAIR', 'T1Gd'\), given was"):
         train(InMemory(slices()), slices()[:4], other, TINY_RECIPE, tmp_path / "run", resume=True)
     assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
@@ -202,7 +207,7 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
 def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) -> None:
     run(tmp_path / "first")
     first = DiffusionPrior.load(tmp_path / "first", "float32")
-    settings = dataclasses.replace(SETTINGS, modalities=("CT", MODALITIES[2], MODALITIES[0]))
+    settings = of_images(("CT", MODALITIES[2], MODALITIES[0]))
     still = dataclasses.replace(
         TINY_RECIPE, learning_rate=1e-12, matrix_rate=1e-12, steps=1, ema=0.0
     )
@@ -222,7 +227,7 @@ def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) 
     assert torch.allclose(found[:, 2], expected[:, 0], atol=1e-5)
     assert torch.allclose(found[:, 1], expected[:, 2], atol=1e-5)
     assert found[:, 0].abs().max() < 1e-5
-    strange = dataclasses.replace(SETTINGS, modalities=("CT", "PET", "SPECT"))
+    strange = of_images(("CT", "PET", "SPECT"))
     with pytest.raises(UserError, match="nothing in common"):
         train(InMemory(x), x[:4], strange, still, tmp_path / "third", **more)  # type: ignore[arg-type]
 
@@ -236,7 +241,7 @@ def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> No
 
 def test_what_cannot_be_trained_is_told_first(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"30 x 32 don't suit .* multiples of 4, such as 32 x 32"):
-        build_prior(TINY_RECIPE, dataclasses.replace(SETTINGS, image_size=(30, 32)))
+        build_prior(TINY_RECIPE, of_images(MODALITIES, (30, 32)))
     with pytest.raises(UserError, match="norm_groups=3"):
         dataclasses.replace(TINY_RECIPE, norm_groups=3)
     (tmp_path / "file").write_text("")

@@ -9,12 +9,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_core import Grid, Range
 from any2all_core.testing import phantom
-from any2all_data.normalise import Range, fixed_range
+from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_slices import CohortSlices
+from any2all_data.kinds import stack_format
 from any2all_data.ranking import choose
 from any2all_data.rules import modality_of, read_rules
 from any2all_data.sources import find_sources
-from any2all_data.store import CohortSettings, CohortSlices, CohortStore, Entry
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
 
@@ -22,7 +25,7 @@ def entry(split: str = "train", present: tuple[str, ...] = ("T1", "CT")) -> Entr
     return Entry(split=split, affine=np.eye(4).tolist(), present=list(present), scale={"T1": 4.0})  # type: ignore[arg-type]
 
 
-SETTINGS = CohortSettings(("T1", "CT"), (8, 6))
+SETTINGS = stack_format(("T1", "CT"), (8, 6), Grid())
 
 
 def test_a_patient_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -55,9 +58,9 @@ def test_a_patient_is_whole_or_not_there(tmp_path: Path) -> None:
 def test_settings_are_those_of_the_cohort(tmp_path: Path) -> None:
     url = str(tmp_path / "c")
     CohortStore.create(url, SETTINGS)
-    assert CohortStore.create(url, SETTINGS).settings == SETTINGS
+    assert CohortStore.create(url, SETTINGS).format == SETTINGS
     with pytest.raises(UserError, match=r"this cohort has size \(8, 6\), not \(8, 8\)"):
-        CohortStore.create(url, CohortSettings(("T1", "CT"), (8, 8)))
+        CohortStore.create(url, stack_format(("T1", "CT"), (8, 8)))
     with pytest.raises(UserError, match="no cohort there"):
         CohortStore.open(str(tmp_path / "nowhere"))
 
@@ -72,10 +75,10 @@ def test_constants_come_from_the_training_group_alone(tmp_path: Path) -> None:
     fitted = store.fit()["CT"]
     assert fitted.low == pytest.approx(-1000, abs=15)
     assert fitted.high == pytest.approx(1500, abs=15)
-    kept = CohortStore.open(str(tmp_path / "c")).normalisation()
-    assert kept["CT"]["unit"] == "HU"
-    assert fixed_range(kept["CT"]) == fitted
-    assert fixed_range(kept["T1"]) is None
+    kept = CohortStore.open(str(tmp_path / "c")).format
+    assert kept["CT"].unit == "HU"
+    assert kept["CT"].range == fitted
+    assert kept["T1"].range is None
     values = np.array([-900.0, 0.0, 1400.0], np.float32)
     assert np.allclose(fitted.physical(fitted.normalise(values)), values, atol=0.01)
     assert Range(0, 4).normalise(np.array([8.0], np.float32)) == 1
@@ -138,7 +141,7 @@ def test_bids_and_patient_folders(tmp_path: Path) -> None:
 
 
 def test_slices_are_normalised_and_split(tmp_path: Path) -> None:
-    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1",), (32, 32)))
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(("T1",), (32, 32)))
     volume = phantom(32, 6).transpose(2, 1, 0)[:, None]
     for name, split in {"p-1": "train", "p-2": "val"}.items():
         told = Entry(split, np.eye(4).tolist(), ["T1"], scale={"T1": 100.0})  # type: ignore[arg-type]
@@ -151,7 +154,7 @@ def test_slices_are_normalised_and_split(tmp_path: Path) -> None:
 
 
 def test_slices_are_read_one_by_one(tmp_path: Path) -> None:
-    store = CohortStore.create(str(tmp_path / "c"), CohortSettings(("T1", "CT"), (32, 32)))
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(("T1", "CT"), (32, 32)))
     volume = np.stack([phantom(32, 6, k).transpose(2, 1, 0) for k in range(2)], 1)
     volume[0] = 0  # no head in the lowest slice
     kept = Entry("train", np.eye(4).tolist(), ["T1", "CT"], scale={"T1": 100.0})

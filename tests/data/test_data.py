@@ -17,9 +17,10 @@ import pytest
 import torch
 from any2all_core.testing import MODALITIES, phantom
 from any2all_data import read_patient, read_volume, to_stack, write_volume
-from any2all_data.cohort import covered, find_modalities, find_patients, read_slices
+from any2all_data.cohort import covered, find_modalities, read_slices
 from any2all_data.metrics import psnr, ssim
 from any2all_data.normalise import mr_scale
+from any2all_data.patients import Patients
 from any2all_operators import UserError
 from builders.patients import write_patient
 
@@ -79,7 +80,7 @@ def test_a_cohort_is_read_and_empty_slices_left_out(tmp_path: Path) -> None:
     array[:, :, 0] = 0
     nib.save(nib.Nifti1Image(array, np.diag([-1.5, -1.5, 4, 1])), folder / "FLAIR.nii.gz")
     nib.save(nib.Nifti1Image(array, RAS), folder / "lesion.nii.gz")
-    patients = find_patients(tmp_path)
+    patients = [Path(path) for path in Patients.at(tmp_path).everybody.values()]
     assert [p.name for p in patients] == ["a", "b"]
     assert find_modalities(patients) == ("T1", "FLAIR", "T1Gd")
     assert read_slices(patients, MODALITIES).shape == (7, 3, 32, 32)

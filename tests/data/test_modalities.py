@@ -8,13 +8,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from any2all_core import Grid
 from any2all_core.testing import phantom
 from any2all_data.dicom_headers import GE_RAW_DATA
+from any2all_data.kinds import kind_of, stack_format
 from any2all_data.ranking import choose, doubts, open_questions, weighed, why_later
 from any2all_data.rules import modality_of, read_rules
 from any2all_data.sources import file_source, find_sources
 from any2all_data.stacking import Preparation, prepared
-from any2all_data.store import CohortSettings
 from builders.dicom import image, save, stack
 from builders.nifti import write_head
 
@@ -228,14 +229,14 @@ def test_parts_of_a_complex_image_in_one_series(tmp_path: Path) -> None:
         assert len(found) == 2
         assert "\\M" in found[0].tags["ImageType"] or found[0].tags["RawDataType"] == "0"
         assert why_later(*found, "T1", None) == "it is not the magnitude"
-        assert found[0].read("T1").image.shape[2] == 4
+        assert found[0].read(kind_of("T1")).image.shape[2] == 4
 
 
 def test_a_series_of_every_third_slice_is_said(tmp_path: Path) -> None:
     def told(name: str, step: int, **tags: Any) -> list[str]:
         slices = [image(k, uid="1.2.6", **tags) for k in range(0, 4 * step, step)]
         (source,), _ = find_sources(save(tmp_path / name, slices))
-        return doubts(source, "T1")
+        return doubts(source, kind_of("T1"))
 
     (said,) = told("third", 3, SliceThickness=3)
     assert said.startswith("its slices lie 9 mm apart but are 3 mm thick and its InstanceNumber")
@@ -250,7 +251,7 @@ def test_pet_of_two_tracers_is_undecided(tmp_path: Path) -> None:
     for label, depth in {"FDG": 6, "AV45": 8}.items():
         write_head(tmp_path / f"sub-1/pet/sub-1_trc-{label}_pet.nii.gz", depth=depth)
     found = choose(find_sources(tmp_path)[0], RULES, ("PET",), "T1")["PET"]
-    (said,) = open_questions(weighed(found, 0, {}, "PET", None))
+    (said,) = open_questions(weighed(found, 0, {}, kind_of("PET"), None))
     assert "its tracer is another one" in said
 
 
@@ -269,7 +270,7 @@ def test_the_next_is_used_where_the_first_does_not_register(tmp_path: Path, regi
         nib.save(nib.Nifti1Image(values, place), tmp_path / f"p/{name}.nii.gz")
     chosen = choose(find_sources(tmp_path)[0], RULES, ("T1", "FLAIR"), "T1")
     assert chosen["FLAIR"][0].files[0].name == "FLAIR_a.nii.gz"  # finer
-    settings = CohortSettings(("T1", "FLAIR"), (32, 32))
+    settings = stack_format(("T1", "FLAIR"), (32, 32), Grid())
     _, entry = prepared(chosen, settings, Preparation(register=register))
     assert entry.present == ["T1", "FLAIR"]
     (why,) = [why for _, why in entry.choices["FLAIR"] if why != "used"]

@@ -13,13 +13,14 @@ import pytest
 from any2all_core.testing import phantom
 from any2all_data.dicom import find_series, read_series
 from any2all_data.hounsfield import hounsfield
+from any2all_data.kinds import kind_of, stack_format
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import read_patient
 from any2all_data.pet_sidecar import Frame, late_frames
 from any2all_data.prepare import Plan, prepare_patient
 from any2all_data.sources import Source, find_sources
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.dicom import pet, refusal, save, stack
 from builders.nifti import (
@@ -37,12 +38,12 @@ from builders.nifti import (
 
 
 def values_of(path: Path, modality: str, **options: Any) -> np.ndarray:
-    return np.asarray(load_nifti(path, "it", modality, **options).image.dataobj)
+    return np.asarray(load_nifti(path, "it", kind_of(modality), **options).image.dataobj)
 
 
 def refused(path: Path, modality: str) -> str:
     with pytest.raises(UserError) as caught:
-        load_nifti(path, "it", modality)
+        load_nifti(path, "it", kind_of(modality))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -116,14 +117,14 @@ def test_metal_and_parts_of_a_body_are_let_through() -> None:
 
 def test_what_a_ct_shows_beside_a_head_is_said(tmp_path: Path) -> None:
     path = write(tmp_path / "CT.nii.gz", ct())
-    assert load_nifti(path, "it", "CT").notes == ()
+    assert load_nifti(path, "it", kind_of("CT")).notes == ()
     write(path, ct()[8:24, 9:27, 3:12])  # the field of view is smaller than the head
-    (said,) = load_nifti(path, "it", "CT").notes
+    (said,) = load_nifti(path, "it", kind_of("CT")).notes
     assert "its field of view cuts the body" in said
     chest = np.where(distance() < 0.6, -850.0, 45.0)  # lungs
     chest[distance() > 1] = -1000
     write(path, np.concatenate([chest, ct()], 2), PLACE @ np.diag([1, 1, 6, 1]))
-    assert load_nifti(path, "it", "CT").notes == ("it is 504 mm tall, more than a head",)
+    assert load_nifti(path, "it", kind_of("CT")).notes == ("it is 504 mm tall, more than a head",)
 
 
 def test_ct_of_nifti_and_of_a_patient_folder(tmp_path: Path) -> None:
@@ -181,13 +182,13 @@ def test_no_form_code_is_refused_unless_the_axes_are_trusted(tmp_path: Path) -> 
     array = phantom(12, 6)
     path = header_of(write(tmp_path / "T1.nii", array, PLACE), qform_code=0, sform_code=0)
     assert "its qform_code and sform_code are 0" in refused(path, "T1")
-    scan = load_nifti(path, "it", "T1", trust_axes=True)
+    scan = load_nifti(path, "it", kind_of("T1"), trust_axes=True)
     assert nib.aff2axcodes(scan.image.affine) == ("R", "A", "S")
     np.testing.assert_allclose(np.diag(scan.image.affine), [2, 2, 3, 1])
     np.testing.assert_array_equal(scan.image.dataobj, array)
     assert "trusted" in scan.notes[0]
     known = write(tmp_path / "T2.nii", array, PLACE)
-    assert load_nifti(known, "it", "T2", trust_axes=True).notes == ()
+    assert load_nifti(known, "it", kind_of("T2"), trust_axes=True).notes == ()
 
 
 def test_two_forms_that_disagree_are_said(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_nan_around_the_body_is_background(tmp_path: Path, modality: str, level:
     outside = distance() > 1.1
     values[outside] = np.nan
     path = write(tmp_path / f"{modality}.nii.gz", values)
-    scan = load_nifti(path, "it", modality)
+    scan = load_nifti(path, "it", kind_of(modality))
     read = np.asarray(scan.image.dataobj)
     assert (read[outside] == level).all()
     np.testing.assert_array_equal(read[~outside], values[~outside])
@@ -290,7 +291,7 @@ def test_pet_is_refused_by_what_it_lacks(
 
 def test_pet_without_a_sidecar_is_suv_where_it_can_be(tmp_path: Path) -> None:
     path = write(tmp_path / "PET.nii.gz", uptake())
-    scan = load_nifti(path, "it", "PET")
+    scan = load_nifti(path, "it", kind_of("PET"))
     np.testing.assert_array_equal(scan.image.dataobj, uptake())
     assert scan.notes == ("no sidecar says its unit; its values are taken as SUV (g/ml)",)
     assert "which is no SUV" in refused(write(path, BECQUEREL * uptake()), "PET")
@@ -332,7 +333,7 @@ def test_dynamic_pet_is_the_mean_of_its_late_frames(tmp_path: Path) -> None:
     series = uptake()[..., None] * BECQUEREL * levels
     told = without(InjectionStart=0, ImageDecayCorrectionTime=2400, **FRAMES)
     path = write(tmp_path / "PET.nii.gz", series, **told)
-    scan = load_nifti(path, "it", "PET")
+    scan = load_nifti(path, "it", kind_of("PET"))
     late = (600 * 1.0 + 300 * 0.8) / 900
     np.testing.assert_allclose(scan.image.dataobj, late * uptake(), rtol=1e-4)
     assert scan.notes == ("SUV is the mean of frames 6 to 7 of 7, 40 to 55 min after injection",)
@@ -389,7 +390,7 @@ def test_a_patient_prepared_before_axes_could_be_trusted_is_unchanged(tmp_path: 
     write(tmp_path / "source/a/T1.nii.gz", phantom(32, 14))
     (source,), _ = find_sources(tmp_path / "source")
     url, plan = str(tmp_path / "cohort"), Plan("p-1", "train", {"T1": [source]})
-    store = CohortStore.create(url, CohortSettings(("T1",), (32, 32)))
+    store = CohortStore.create(url, stack_format(("T1",), (32, 32)))
     made = prepare_patient(plan, url, Preparation()).entry
     assert made is not None
     kept = {name: value for name, value in made.preparation.items() if name != "trust_axes"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from any2all_core.stack_format import Grid, StackFormat
 from any2all_core.testing import AFFINE, phantom
 from any2all_data.inputs import open_patient
 from any2all_data.modality_names import kind_of_name, known_name
@@ -16,8 +18,12 @@ from any2all_data.patient_files import find_file, find_images
 from any2all_operators import UserError
 
 KNOWN = ("T1", "FLAIR", "T1Gd", "T2")
-GRID = {"spacing": (1.5, 1.5, 4.0), "reference": "T1", "bias_correct": False}
+GRID = Grid((1.5, 1.5, 4.0))
 VOLUME = phantom()
+
+
+def images(names: tuple[str, ...], size: tuple[int, int], grid: Grid | None = None) -> StackFormat:
+    return dataclasses.replace(StackFormat.of_names(names, size), grid=grid)
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -100,7 +106,7 @@ def test_what_is_chosen_over_what_is_said_and_a_tie_is_refused(tmp_path: Path) -
 
 def test_a_patient_is_read_by_such_names(tmp_path: Path) -> None:
     folder = write(tmp_path / "p", "p_t1", "p_flair", "p_dwi")
-    patient = open_patient(str(folder), KNOWN, {}, (32, 32), None)
+    patient = open_patient(str(folder), images(KNOWN, (32, 32)))
     assert list(patient.volumes) == ["T1", "FLAIR"]
     assert patient.volumes["T1"].notes == ("read from p_t1.nii.gz",)
     assert patient.missing["T2"] == "there is T1, FLAIR; not understood: p_dwi.nii.gz"
@@ -150,17 +156,17 @@ def test_other_grids_lead_to_the_line_that_makes_one(tmp_path: Path) -> None:
     folder = write(tmp_path / "my scans/p01", "t1")
     nib.save(nib.Nifti1Image(phantom(depth=6), AFFINE), folder / "flair.nii.gz")
     with pytest.raises(UserError) as mistake:
-        open_patient(str(folder), KNOWN, {}, (32, 40), GRID)
+        open_patient(str(folder), images(KNOWN, (32, 40), GRID))
     source = tmp_path / "my scans"
     line = f"any2all prepare '{source}' '{source}-cohort' --size 32,40 --spacing 1.5,1.5,4"
     assert "flair.nii.gz: shape (32, 32, 6), but" in str(mistake.value)
     assert "any2all sample --resample does it" in str(mistake.value)
     assert str(mistake.value).endswith(line)
-    assert prepare_line("scans", (8, 8), {"spacing": None, "reference": "CT"}) == (
+    assert prepare_line("scans", (8, 8), Grid(None, "CT")) == (
         "any2all prepare scans scans-cohort --size 8,8 --spacing native --reference CT"
     )
     with pytest.raises(UserError, match="--resample: this prior does not say the voxel size"):
-        open_patient(str(folder), KNOWN, {}, (32, 40), None, resample=True)
+        open_patient(str(folder), images(KNOWN, (32, 40)), resample=True)
 
 
 def test_results_come_back_to_the_patients_own_grid(tmp_path: Path) -> None:
@@ -173,8 +179,8 @@ def test_results_come_back_to_the_patients_own_grid(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(t1, place), folder / "t1.nii.gz")
     nib.save(nib.Nifti1Image(t1 * 0.5, place), folder / "flair.nii.gz")
     (folder / "flair.json").write_text(json.dumps({"Modality": "MR"}))
-    grid = GRID | {"spacing": (3.0, 3.0, 4.0)}
-    patient = open_patient(str(folder), ("T1", "FLAIR"), {}, (40, 40), grid, resample=True)
+    format_ = images(("T1", "FLAIR"), (40, 40), Grid((3.0, 3.0, 4.0)))
+    patient = open_patient(str(folder), format_, resample=True)
     own = patient.own
     assert own is not None
     assert patient.volumes["T1"].slices.shape[1:] == (40, 40)

@@ -11,14 +11,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from any2all_core import Grid
 from any2all_core.testing import phantom
+from any2all_data.kinds import stack_format
 from any2all_data.prepare import Plan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.source_tree import counted
 from any2all_data.sources import find_sources
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.dicom import image, save, stack
 from builders.patients import write_patient
@@ -156,7 +158,7 @@ def test_a_reference_that_shows_no_head_costs_itself_alone(tmp_path: Path) -> No
     source = write_patient(tmp_path / "source/a")
     nib.save(nib.Nifti1Image(np.ones((32, 32, 4), np.float32), np.eye(4)), source / "T1.nii.gz")
     modalities = ("T1", "FLAIR")
-    settings = CohortSettings(modalities, (32, 32), (1.5, 1.5, 4.0))
+    settings = stack_format(modalities, (32, 32), Grid((1.5, 1.5, 4.0)))
     CohortStore.create(str(tmp_path / "c"), settings)
     chosen = choose(find_sources(tmp_path / "source")[0], read_rules(), modalities, "T1")
     outcome = prepare_patient(Plan("p-1", "train", chosen), str(tmp_path / "c"), Preparation())

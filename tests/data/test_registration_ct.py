@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from any2all_data.kinds import kind_of
 from any2all_data.registration import (
     QUALITY_THRESHOLD,
     head_mask,
@@ -18,6 +19,7 @@ from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
 pytest.importorskip("ants")
+T1, CT = kind_of("T1"), kind_of("CT")
 Images = dict[str, nib.Nifti1Image]
 CENTRE = np.array([0.0, -8.0, 16.0])
 HEAD = CENTRE + np.random.default_rng(0).uniform(-60, 60, (200, 3))
@@ -75,28 +77,28 @@ def test_found_again(
     image = with_table(person["CT"]) if modality == "CT" else person["PET"]
     grid = reference_grid(person["T1"], (6, 6, 6), (34, 40, 30))
     moving = moved(image, truth, slices)
-    found = register(moving, person["T1"], grid, modalities=(modality, "T1"))
+    found = register(moving, person["T1"], grid, kinds=(kind_of(modality), T1))
     assert error(found.matrix, truth) < within
-    assert found.quality > quality_threshold((modality, "T1"))
+    assert found.quality > quality_threshold((kind_of(modality), T1))
     assert found.image.shape == grid.shape
 
 
 def test_wrong_poses_are_refused(person: Images) -> None:
     """Off by what is too much, in a direction of its own; and T1 does not go by CT's threshold."""
-    pair = ("CT", "T1")
+    pair = (CT, T1)
     moving = moved(person["CT"], MOVE, slice(None))
     right, *wrong = (
-        registration_quality(moving, person["T1"], MOVE @ away, modalities=pair)
+        registration_quality(moving, person["T1"], MOVE @ away, kinds=pair)
         for away in (np.eye(4), pose((0, 0, 0), (0, 3, 2)), pose((5, 0, 3), (2, 0, 0)))
     )
     assert right > quality_threshold(pair) > max(wrong)
-    assert quality_threshold(("T1", "CT")) == quality_threshold(("CT", "FLAIR"))
-    assert quality_threshold(("T2", "T1")) == QUALITY_THRESHOLD < quality_threshold(("CT", "T1"))
+    assert quality_threshold((T1, CT)) == quality_threshold((CT, kind_of("FLAIR")))
+    assert quality_threshold((kind_of("T2"), T1)) == QUALITY_THRESHOLD < quality_threshold((CT, T1))
 
 
 def test_the_head_of_a_ct_is_without_its_table(person: Images) -> None:
     alone, lying = (
-        np.asarray(head_mask(image, "CT").dataobj)
+        np.asarray(head_mask(image, CT).dataobj)
         for image in (person["CT"], with_table(person["CT"]))
     )
     assert (alone != lying).sum() < 0.01 * alone.sum()

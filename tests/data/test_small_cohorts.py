@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2all_core.testing import AFFINE
+from any2all_data.cohort_entry import Entry
 from any2all_data.mask_names import mask_of
 from any2all_data.masks import with_masks
 from any2all_data.sources import Source
 from any2all_data.splits import Person, assigned
-from any2all_data.store import Entry
 from builders.patients import lesion
 
 

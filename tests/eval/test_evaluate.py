@@ -20,12 +20,13 @@ import pytest
 import torch
 from any2all_app.grammar import modality_specs
 from any2all_app.measurement import build_operator
-from any2all_core import DiffusionPrior, PriorSettings, simulate
+from any2all_core import DiffusionPrior, ModalityFormat, PriorSettings, Range, StackFormat, simulate
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.reconstruct import complete
 from any2all_core.testing import MODALITIES, TINY_RECIPE, phantom
 from any2all_data import KSpace
+from any2all_data.kinds import stack_format
 from any2all_data.metrics import at_best_scale, best_scale
 from any2all_eval import classical, metrics, references
 from any2all_eval.beaten import compare, told
@@ -44,6 +45,7 @@ from builders.command_line import Run
 from builders.patients import write_patient
 
 VIRTUAL = ("T1", "FLAIR", "T2star", "CT", "PET")
+THREE = stack_format(MODALITIES, (32, 32))
 STUDY = """
 title = "A little of everything"
 samplers = ["mds:steps=3"]
@@ -110,7 +112,7 @@ def without_time(output: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("modalities", [MODALITIES, VIRTUAL])
 def test_shipped_studies_fit_both_priors(name: str, modalities: tuple[str, ...]) -> None:
-    study = read_study(name, modalities)
+    study = read_study(name, stack_format(modalities, (32, 32)))
     assert study.rows
     assert not study.left_out
     for row in study.rows:
@@ -118,7 +120,7 @@ def test_shipped_studies_fit_both_priors(name: str, modalities: tuple[str, ...])
 
 
 def test_a_growing_study_adds_one_clean_image_each() -> None:
-    rows = read_study("reconstruction", VIRTUAL).rows
+    rows = read_study("reconstruction", stack_format(VIRTUAL, (32, 32))).rows
     assert [row.name for row in rows][:3] == ["y(FLAIR)", "y(FLAIR)+T1", "y(FLAIR)+T1&T2star"]
     assert [len(row.clean) for row in rows] == [0, 1, 2, 3, 4]
     assert all(row.measured == ("FLAIR",) for row in rows)
@@ -141,7 +143,7 @@ def test_mistakes_in_a_study_are_told(tmp_path: Path, text: str, said: str) -> N
     path = tmp_path / "study.toml"
     path.write_text(text)
     with pytest.raises(UserError) as mistake:
-        read_study(str(path), MODALITIES)
+        read_study(str(path), THREE)
     assert said in str(mistake.value)
 
 
@@ -230,8 +232,8 @@ def test_scaled_scores_do_not_depend_on_brightness(factor: float) -> None:
 @pytest.fixture(scope="module")
 def with_ct() -> DiffusionPrior:
     """An untrained prior of three MR images and a CT."""
-    hu = {"CT": {"low": -110.0, "high": 200.0, "unit": "HU"}}
-    settings = PriorSettings((*MODALITIES, "CT"), image_size=(32, 32), normalisation=hu)
+    hu = ModalityFormat("CT", "HU", "fixed", Range(-110.0, 200.0))
+    settings = PriorSettings(StackFormat((*map(ModalityFormat, MODALITIES), hu), (32, 32)))
     return build_prior(TINY_RECIPE, settings)
 
 
@@ -381,7 +383,7 @@ def test_claims_are_decided_by_patients(
     first: float, second: float, grows: str, first_most: str
 ) -> None:
     """Of gains that vary by 0.1 among nine; five patients decide nothing, though they agree."""
-    study = read_study("reconstruction", MODALITIES)
+    study = read_study("reconstruction", THREE)
     spread = [0.1, -0.1, 0.06, -0.07, 0.02, 0.03, -0.05, -0.02, 0.04]
     for patients in (9, 5):
         one = [first + s for s in spread[:patients]]
@@ -394,7 +396,7 @@ def test_claims_are_decided_by_patients(
 
 
 def test_mixed_claims_compare_what_they_say() -> None:
-    study = read_study("mixed", MODALITIES)
+    study = read_study("mixed", THREE)
     values = {row.name: [float(k), k + 0.1] for k, row in enumerate(study.rows)}
     rows = [{**r, "study": "mixed"} for r in records(values)]
     claims = {claim.text: claim for claim in decide(Results([study], rows))}

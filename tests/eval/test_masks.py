@@ -8,13 +8,14 @@ import nibabel as nib
 import numpy as np
 from any2all_core import DiffusionPrior
 from any2all_core.testing import AFFINE, MODALITIES, phantom
+from any2all_data.kinds import stack_format
 from any2all_data.masks import find_masks
 from any2all_data.prepare import Plan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import find_sources
 from any2all_data.stacking import Preparation
-from any2all_data.store import CohortSettings, CohortStore
+from any2all_data.store import CohortStore
 from any2all_eval.patients import read_patient
 from builders.patients import lesion, write_patient
 
@@ -28,7 +29,7 @@ def test_masks_travel_with_the_patient_and_evaluate_finds_them(
     nib.save(nib.Nifti1Image(phantom() / 200, AFFINE), folder / "lesion.nii.gz")  # no labels
     sources, _ = find_sources(tmp_path / "s")
     url = str(tmp_path / "c")
-    store = CohortStore.create(url, CohortSettings(MODALITIES, (32, 32)))
+    store = CohortStore.create(url, stack_format(MODALITIES, (32, 32)))
     chosen = choose([s for s in sources if not s.mask], read_rules(), MODALITIES, "T1")
     plan = Plan("p-1", "test", chosen, find_masks(sources))
     outcome = prepare_patient(plan, url, Preparation())

@@ -112,7 +112,7 @@ def test_cheap_methods_come_first_and_what_takes_too_long_is_left(
     asked: Evaluation, tmp_path: Path
 ) -> None:
     prior = tiny_prior()
-    study = read_study(asked.studies[0], prior.modalities)
+    study = read_study(asked.studies[0], prior.format)
     evaluator = Evaluator([study], Solvers(prior), None, tmp_path, None, 8, None)
     order = [(part.row.name, part.method) for part in in_order(evaluator)]
     cheap, dear = order[: len(order) // 2], order[len(order) // 2 :]

@@ -11,6 +11,7 @@ from any2all_core import (
     DiffusionPrior,
     GaussianPrior,
     PriorSettings,
+    StackFormat,
     check_sampler,
     reconstruct,
     simulate,
@@ -167,7 +168,7 @@ def test_what_is_missing_does_not_enter_the_network(prior: DiffusionPrior) -> No
 def test_levels_are_kept_with_the_prior(tmp_path: Path) -> None:
     separate = separate_prior()
     separate.save(tmp_path / "prior")
-    again = DiffusionPrior.load(tmp_path / "prior", "float32")
+    again = DiffusionPrior.load(tmp_path / "prior", "float32", "cpu")
     assert again.levels == "separate"
     x = torch.randn(1, 3, 32, 32, generator=generator(2))
     torch.testing.assert_close(again.denoise(x, [0, 5, LAST]), separate.denoise(x, [0, 5, LAST]))
@@ -175,5 +176,5 @@ def test_levels_are_kept_with_the_prior(tmp_path: Path) -> None:
 
 def separate_prior() -> DiffusionPrior:
     torch.manual_seed(0)
-    settings = PriorSettings(modalities=MODALITIES, image_size=(32, 32), levels="separate")
+    settings = PriorSettings(StackFormat.of_names(MODALITIES, (32, 32)), levels="separate")
     return build_prior(TINY_RECIPE, settings).eval().requires_grad_(False)

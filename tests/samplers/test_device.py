@@ -2,9 +2,16 @@
 
 import pytest
 import torch
-from any2all_core import DiffusionPrior, PriorSettings, make_sampler, reconstruct, simulate
+from any2all_core import (
+    DiffusionPrior,
+    PriorSettings,
+    StackFormat,
+    make_sampler,
+    reconstruct,
+    simulate,
+)
 from any2all_core.network import build_prior
-from any2all_core.prior import Levels
+from any2all_core.prior_settings import Levels
 from any2all_core.recipe import Recipe
 from any2all_operators import (
     BlockDiagonal,
@@ -19,7 +26,7 @@ from builders.accelerator import GPU
 def small_prior(levels: Levels) -> DiffusionPrior:
     torch.manual_seed(0)
     recipe = Recipe(channels=(8, 16), blocks=1, attention_levels=1, norm_groups=4)
-    settings = PriorSettings(("T1", "FLAIR", "CT"), (16, 16), levels=levels)
+    settings = PriorSettings(StackFormat.of_names(("T1", "FLAIR", "CT"), (16, 16)), levels=levels)
     prior = build_prior(recipe, settings).eval().requires_grad_(False)
     with torch.no_grad():
         for weights in prior.parameters():  # which start at zero where it matters most

@@ -2,11 +2,12 @@
 
 from any2all_app.completion import Completer
 from any2all_app.filling import Filling, fill
+from any2all_app.finding import Preparing, find_patients
 from any2all_app.fitting import Fitting, fit
 from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import Observer
 from any2all_app.one_call import complete
-from any2all_app.preparing import Preparing, find_patients, prepare, prepare_virtual
+from any2all_app.preparing import prepare, prepare_virtual
 from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
 

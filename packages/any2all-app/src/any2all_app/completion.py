@@ -178,11 +178,11 @@ class Completer:
             images.copy_(blended(found, operator, measurement.data[m], images))
         check_finite(results, prior.modalities, measurement.slice_ids)
         report = self._report(started, passes)
-        report |= judge(measurement, results, prior.settings.normalisation)
+        report |= judge(measurement, results)
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence
-        beside = prior.settings.training.get("missing", {})
+        beside = prior.settings.nearness
         for m, source in measurement.source.items():
             said = copy_is_nearer(beside, m, measurement.built) if source == "missing" else None
             if said:
@@ -192,7 +192,7 @@ class Completer:
     def draw(self, observer: Observer = SILENT, kept: KeptBatches | None = None) -> NewPeople:
         """Stacks of people who do not exist, ``draws`` of them; kept: as of :meth:`complete`."""
         prior, started = self.prior.prior, time.perf_counter()
-        options = {"shape": (1, *prior.settings.image_size), "kept": kept}
+        options = {"shape": (1, *prior.format.size), "kept": kept}
         nothing = complete_operator(BlockDiagonal({}), prior)
         asked = Measurement(nothing, {m: torch.zeros(1, 0) for m in prior.modalities})
         passes = passes_of(self._solver, asked)
@@ -261,7 +261,7 @@ class Completer:
             "prior": {
                 "name": self.prior.name,
                 "sha256": self.prior.sha256,
-                "virtual": bool(prior.settings.training.get("virtual")),
+                "virtual": prior.settings.virtual,
             },
             "sampler": self._sampler,
             "seed": self.seed,

@@ -46,7 +46,7 @@ def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]
 
 
 def copy_is_nearer(
-    found: Mapping[str, Mapping[str, Nearness]], missing: str, given: Collection[str]
+    found: Mapping[str, Mapping[str, tuple[float, float]]], missing: str, given: Collection[str]
 ) -> str | None:
     """What to tell a user whose missing image a copy of a given one would come nearer to.
 

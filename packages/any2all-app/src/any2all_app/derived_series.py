@@ -9,7 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from any2all_data.derived import Derived, write_derived
-from any2all_data.dicom import Series, find_series, read_series, unit_of
+from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.kinds import kind_for, kind_of_dicom
 from any2all_operators import UserError
 
 from any2all_app.measurement import PatientMeasurement
@@ -47,9 +48,9 @@ def _check_place(known: PatientMeasurement, series: Series, folder: Path) -> Non
 
     name, volume = next(iter(known.volumes.items()))
     image = nib.Nifti1Image(volume.slices.transpose(2, 1, 0), volume.affine)
-    shown = {"HU": "CT", "SUV g/ml": "PET"}.get(unit_of(series), "MR")
-    pair = (shown, name)
-    quality = registration_quality(read_series(series), image, np.eye(4), modalities=pair)
+    shown = kind_of_dicom(series.tags.get("Modality", ""))
+    pair = (shown, kind_for(known.format[name]))
+    quality = registration_quality(read_series(series), image, np.eye(4), kinds=pair)
     if quality < quality_threshold(pair):
         raise UserError(
             f"--dicom-from {folder}: it does not lie where the input's {name} does (agreement "
@@ -70,7 +71,7 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
         values = known.ranges[name]
         verb = "synthesised" if known.source[name] == "missing" else "reconstructed"
         image = Derived(
-            modality=name,
+            kind=kind_for(known.format[name]),
             slices=values.physical(mean[:, m]),
             affine=affine,
             range=values,

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from any2all_core.reconstruct import reconstruct
 from any2all_core.sampler import Sampler
+from any2all_core.stack_format import Range
 from any2all_data.cohort import covered
 from any2all_data.inputs import open_patient
-from any2all_data.normalise import Array, Range, fixed_range
+from any2all_data.normalise import Array
 from any2all_data.patient import to_stack
 from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity, UserError
@@ -88,8 +89,8 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     """
     store = CohortStore.open(cohort, writable=True)
     prior, name = filling.prior.prior, filling.prior.name
-    if prior.settings.image_size != store.settings.size:
-        (height, width), (rows, columns) = store.settings.size, prior.settings.image_size
+    if prior.format.size != store.format.size:
+        (height, width), (rows, columns) = store.format.size, prior.format.size
         raise UserError(
             f"--prior {name}: of {rows} x {columns}, but {cohort} has slices of {height} x "
             f"{width}; train one on those of its patients who lack nothing: any2all train --data "
@@ -101,9 +102,9 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
             f"{cohort}: no patient of train has one of {', '.join(prior.modalities)} and lacks "
             "another; there is nothing to fill"
         )
-    kept, fixed = prior.settings.normalisation, store.fixed()
-    both = [m for m in prior.modalities if m in store.settings.modalities]
-    if other := [m for m in both if (fixed_range(kept.get(m)) is None) != (m not in fixed)]:
+    known, fixed = prior.format.ranges, store.format.ranges
+    both = [m for m in prior.modalities if m in store.format.names]
+    if other := [m for m in both if (m in known) != (m in fixed)]:
         raise UserError(
             f"--prior {name}: its {', '.join(other)} is in other units than the cohort's; "
             "train one on this cohort"
@@ -135,12 +136,10 @@ def draw_missing(patient: str, missing: Sequence[str], filling: Filling) -> Arra
     (Z, M, H, W) of the missing modalities in physical units, MR in [0, 1].
     """
     prior = filling.prior.prior
-    modalities, kept = prior.modalities, prior.settings.normalisation
-    size, grid = prior.settings.image_size, prior.settings.training.get("grid")
-    volumes = open_patient(patient, modalities, kept, size, grid).volumes
+    volumes = open_patient(patient, prior.format).volumes
     stack = to_stack(volumes)
     ids = covered(stack).nonzero().flatten()
-    result = torch.zeros(len(stack), len(missing), *size)
+    result = torch.zeros(len(stack), len(missing), *prior.format.size)
     if len(ids):
         name = patient.rpartition("/")[2]
         key = hashlib.sha256(f"{filling.seed} {name}".encode()).digest()
@@ -153,9 +152,9 @@ def draw_missing(patient: str, missing: Sequence[str], filling: Filling) -> Arra
             seed=int.from_bytes(key[:8]),  # patients' noise differs
             batch_size=filling.batch_size,
         )[0]
-        result[ids] = draw[:, [modalities.index(m) for m in missing]]
+        result[ids] = draw[:, [prior.modalities.index(m) for m in missing]]
     images = result.numpy()
     for k, m in enumerate(missing):
-        values = fixed_range(kept.get(m)) or Range(0.0, 1.0)
+        values = prior.format[m].range or Range(0.0, 1.0)
         images[:, k] = values.physical(images[:, k])
     return images

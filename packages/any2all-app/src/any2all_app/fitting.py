@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from any2all_core.checkpoint import identity_of, prepare_output
-from any2all_core.fitted import GROUP, make_method, method_of
 from any2all_core.fitting import fit as fit_on
 from any2all_core.loop import Progress
 from any2all_core.method import Method, MethodSettings
+from any2all_core.named_methods import GROUP, make_method, method_of
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.registry import find_plugin
 from any2all_data.augment import augment
-from any2all_data.normalise import fixed_range
 from any2all_operators import UserError
 
 from any2all_app.grammar import name_and_options, name_values
@@ -79,18 +78,13 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
         fitting.data, fitting.validation, fitting.modalities, incomplete=fitting.incomplete
     )
     found = training_slices(asked, True, observer)
-    settings = MethodSettings(
-        found.settings.modalities,
-        found.settings.image_size,
-        found.settings.normalisation,
-        found.settings.training,
-    )
+    settings = MethodSettings(found.settings.format, found.settings.training)
     held_out = validation_slices(found.held_out)
     observer.say(
         f"{name} is trained on {len(found.examples)} slices, validated on {len(held_out)} of other "
         f"patients; {', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
     )
-    in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
+    in_units = [modality.range is not None for modality in settings.format.modalities]
     fit_on(
         name,
         method,

@@ -14,9 +14,9 @@ from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
+from any2all_core.stack_format import Range, StackFormat
 from any2all_data.dicom import Series
-from any2all_data.inputs import Wanted, how_to_resample, open_patient
-from any2all_data.normalise import Range
+from any2all_data.inputs import how_to_resample, open_patient
 from any2all_data.own_grid import OwnGrid
 from any2all_data.patient import Volume, to_stack
 from any2all_data.patient_files import find_file
@@ -54,8 +54,8 @@ class PatientMeasurement:
     ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
     ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
     modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
-    those that have an image; ``reference``: the DICOM series in whose space they are, where they
-    came from DICOM; ``own``: the patient's own grid, to which results are brought back where the
+    those that have an image; ``format``: of the prior's images; ``reference``: the DICOM series in
+    whose space they are, where they came from DICOM; ``own``: the patient's own grid, to which results are brought back where the
     images were resampled.
     """
 
@@ -71,6 +71,7 @@ class PatientMeasurement:
     units: dict[str, str]
     clipped: dict[str, float]
     note: str
+    format: StackFormat
     reference: Series | None = None
     own: OwnGrid | None = None
 
@@ -124,24 +125,19 @@ def measure_patient(
     note = ""
     if input_ is None:
         input_, note = _example(prior_name)
-    kept = prior.settings.normalisation
-    height, width = prior.settings.image_size
+    height, width = prior.format.size
     where = Path(input_) if Path(input_).is_dir() and not reading.simulate else None
     complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
     built = {spec.modality: build_operator(spec, height, width, where) for spec in specs}
     operator = complete(BlockDiagonal({m: b.operator for m, b in built.items()}), prior)
     measured = {m: b.measured for m, b in built.items() if b.measured is not None}
     needed = [m for m in prior.modalities if not isinstance(operator.operators[m], Zero)]
-    grid = prior.settings.training.get("grid")
-    size = (height, width)
     if reading.resample and measured:
         raise UserError(
             f"--resample: {', '.join(measured)} is raw k-space, which is not resampled; leave "
             "--resample out, or give an image"
         )
-    patient = open_patient(
-        input_, prior.modalities, kept, size, grid, reading.trust_axes, reading.resample
-    )
+    patient = open_patient(input_, prior.format, reading.trust_axes, reading.resample)
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:
@@ -155,7 +151,7 @@ def measure_patient(
         raise UserError(
             f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
             f"on {height} x {width} (--prior {prior_name}); "
-            f"{how_to_resample(input_, Wanted(prior.modalities, kept, size, grid))}"
+            f"{how_to_resample(input_, prior.format)}"
         )
     count = _slice_count(input_, volumes, measured)
     asked = parse_slices(reading.slices, count)
@@ -182,7 +178,7 @@ def measure_patient(
             del truth[m]
         else:
             source[m] = "simulated from the truth"
-    ranges, units = scales(prior.modalities, kept, volumes, measured, source)
+    ranges, units = scales(prior.format, volumes, measured, source)
     clipped = {m: volumes[m].clipped(ids) for m in needed if m in volumes and m not in measured}
     return PatientMeasurement(
         volumes,
@@ -197,6 +193,7 @@ def measure_patient(
         units,
         clipped,
         _said(note or patient.note, prior),
+        prior.format,
         patient.reference,
         patient.own,
     )
@@ -204,7 +201,7 @@ def measure_patient(
 
 def _said(note: str, prior: Trained) -> str:
     what = "method" if isinstance(prior, Answers) else "prior"
-    trained = f"{what} trained on virtual people" if prior.settings.training.get("virtual") else ""
+    trained = f"{what} trained on virtual people" if prior.settings.virtual else ""
     return "; ".join(part for part in (note, trained) if part)
 
 

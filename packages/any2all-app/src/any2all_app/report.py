@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from any2all_core.registry import GROUPS, list_plugins
 from any2all_data.cohort import covered
+from any2all_data.kinds import kind_for
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.normalise import Array, fixed_range
+from any2all_data.normalise import Array
 from any2all_data.patient import Volume, write_slices, write_volume
 from any2all_data.sidecar import write_suv_sidecar
-from any2all_data.store import UNITS
 from any2all_operators import Measurement, UserError
 from torch import Tensor
 
@@ -41,10 +41,8 @@ def versions() -> dict[str, str]:
     return ours | theirs | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def judge(
-    known: PatientMeasurement, results: Tensor, normalisation: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """What the report says of each modality; normalisation: {modality: as the prior keeps it}."""
+def judge(known: PatientMeasurement, results: Tensor) -> dict[str, Any]:
+    """What the report says of each modality."""
     mean = results.mean(0)
     measurement = Measurement(known.operator, known.data)
     residuals = measurement.near(mean).residual(mean)
@@ -82,7 +80,7 @@ def judge(
             chosen = covered(truth[:, None])
             if chosen.any():
                 entry["slices_scored"] = int(chosen.sum())
-                score = _score if fixed_range(normalisation.get(name)) else _score_without_unit
+                score = _score if known.format[name].range else _score_without_unit
                 entry["score"] = score(mean[chosen, m], truth[chosen])
                 if name in residuals:
                     plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
@@ -183,8 +181,9 @@ def write_patient(
             write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
         else:
             write_volume(folder / f"{file}.nii.gz", image, like)
-    if known.units.get("PET") == UNITS["PET"]:
-        write_suv_sidecar(folder / "PET.nii.gz")
+    for modality in known.format.modalities:
+        if modality.range is not None and kind_for(modality).values == "suv":
+            write_suv_sidecar(folder / f"{modality.name}.nii.gz")
 
 
 def write_preview(folder: Path, known: PatientMeasurement, mean: Tensor) -> None:

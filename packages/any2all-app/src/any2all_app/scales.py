@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from any2all_data.normalise import Range, fixed_range
+from any2all_core.stack_format import Range, StackFormat
 from any2all_data.patient import Volume
 from any2all_operators import Measured
 
@@ -16,8 +15,7 @@ share of full scale."""
 
 
 def scales(
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
+    format_: StackFormat,
     volumes: Mapping[str, Volume],
     measured: Mapping[str, Measured],
     source: Mapping[str, str],
@@ -28,12 +26,11 @@ def scales(
     of that file is known to the sampler, its scale neither.
     """
     ranges, units = {}, {}
-    for m in modalities:
-        kept = normalisation.get(m)
-        fixed = fixed_range(kept)
+    for modality in format_.modalities:
+        m, fixed = modality.name, modality.range
         ranges[m], units[m] = fixed or Range(0.0, 1.0), FULL_SCALE
-        if kept is not None and fixed is not None:
-            units[m] = kept["unit"]
+        if fixed is not None:
+            units[m] = modality.unit
         elif source[m] != "missing":
             scan = measured.get(m)
             ranges[m] = volumes[m].range if scan is None else Range(0.0, scan.scale)

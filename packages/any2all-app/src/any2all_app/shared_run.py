@@ -1,4 +1,4 @@
-"""Many patients: who they are, and a run over them that several processes share."""
+"""A run over many patients that several processes share."""
 
 from __future__ import annotations
 
@@ -9,41 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from any2all_data.patient_files import is_bids_folder, nifti_of
-from any2all_data.people import SUBJECT
-from any2all_data.store import SPLITS, CohortStore
 from any2all_operators import UserError
 
 from any2all_app.folders import is_free, write_text
 
 RUN = "run.json"
-
-
-def patients_in(input_: str, split: str | None) -> dict[str, str] | None:
-    """{name: input} of the patients of a cohort, or of a folder of patients' folders of NIfTI.
-
-    None where ``input_`` is one patient: it holds files, or BIDS' folders of sessions and
-    datatypes. A folder with BIDS' sub-* in it is of those patients, whatever files lie beside
-    them. split: of a cohort, all of them without it.
-    """
-    if split is not None and split not in SPLITS:
-        raise UserError(f"--split {split}: expected {', '.join(SPLITS)}")
-    if store := CohortStore.find(input_):
-        entries = store.patients()
-        chosen = [name for name, entry in entries.items() if split in (None, entry.split)]
-        if not chosen:
-            raise UserError(f"{input_}: no {split or ''} patient in it")
-        return {name: f"{input_.rstrip('/')}/{name}" for name in chosen}
-    folder = Path(input_)
-    inside = list(folder.iterdir()) if folder.is_dir() else []
-    subjects = sorted(p for p in inside if p.is_dir() and SUBJECT.fullmatch(p.name))
-    if not subjects and (not inside or any(p.is_file() or is_bids_folder(p.name) for p in inside)):
-        return None
-    if split is not None:
-        raise UserError(f"--split {split}: {input_} is no cohort, which would say who is {split}")
-    patients = sorted({path.parent for path in folder.glob("*/*.nii*")})
-    patients = [p for p in subjects if nifti_of(p)] if subjects else patients
-    return {path.name: str(path) for path in patients} or None
 
 
 def share() -> tuple[int, int]:

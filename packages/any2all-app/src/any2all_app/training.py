@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,19 @@ from any2all_core.checkpoint import BEST, begun, prepare_output
 from any2all_core.loop import Progress
 from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
-from any2all_core.prior import DiffusionPrior, PriorSettings, read_json, write_settings
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.augment import augment
-from any2all_data.normalise import fixed_range
-from any2all_data.store import is_cohort
+from any2all_data.patients import Patients
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
 from torch import Tensor
 
-from any2all_app.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_app.copies import beside_copies, copy_is_nearer
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
 from any2all_app.preview import contact_sheet
@@ -49,10 +50,11 @@ class Training:
     Parameters
     ----------
     data
-        A cohort of ``any2all prepare``, as a path or a URL, or a folder of
-        <patient>/<modality>.nii.gz.
+        A cohort of ``any2all prepare``, as a path or a URL; a folder of
+        <patient>/<modality>.nii.gz; or one with folders train and val of such.
     validation
-        A folder of held-out patients; None holds out a tenth of a folder. A cohort says who is val.
+        A folder of held-out patients; None takes the folder val, or else a tenth of the patients.
+        A cohort says who is val.
     modalities
         Their names, in order; None takes all that every patient has.
     recipe
@@ -97,7 +99,7 @@ class Training:
         names = self.modalities
         if names and len(set(names)) < len(names):
             raise UserError(f"--modalities {','.join(names)}: one is given twice")
-        if is_cohort(self.data):
+        if self.patients.place == "cohort":
             if self.validation is not None:
                 raise UserError(
                     f"--validation: {self.data} is a cohort, which says itself who is val"
@@ -106,6 +108,11 @@ class Training:
             raise UserError(
                 f"--incomplete: {self.data} is no cohort; make one with any2all prepare"
             )
+
+    @cached_property
+    def patients(self) -> Patients:
+        """Who lies at ``data``."""
+        return Patients.at(self.data)
 
 
 def train(training: Training, output: str | Path, observer: Observer = SILENT) -> Path:
@@ -145,7 +152,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         f"trained on {len(found.examples)} slices, validated on {len(held_out)} of other patients; "
         f"{', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
     )
-    in_units = [fixed_range(settings.normalisation[m]) is not None for m in settings.modalities]
+    in_units = [modality.range is not None for modality in settings.format.modalities]
     write = _tensorboard(output) if training.tensorboard and first else None
     hours = training.hours if training.hours is not None else _kept_hours(training, output)
     if hours is not None:
@@ -198,7 +205,7 @@ def _kept_hours(training: Training, output: Path) -> float | None:
     """The hours that a resumed run was begun with; None where there were none."""
     if not training.resume:
         return None
-    hours = read_json(output / "prior.json")["training"].get(HOURS)
+    hours = read_settings(output).training.get(HOURS)
     return None if hours is None else float(hours)
 
 
@@ -221,9 +228,10 @@ def _in_hours(
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
     """Of its data; ``native``: whether gaps are trained on as they are."""
-    if is_cohort(training.data):
-        return of_cohort(training.data, training.modalities, training.incomplete, native, observer)
-    return of_folders(training.data, training.validation, training.modalities, observer)
+    patients, wanted = training.patients, training.modalities
+    if patients.place == "cohort" and patients.cohort is not None:
+        return of_cohort(patients.cohort, wanted, training.incomplete, native, observer)
+    return of_folders(patients, training.validation, wanted, observer)
 
 
 def _report(
@@ -242,7 +250,7 @@ def _report(
             write(progress.step, progress.validation, sheet)
 
 
-def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
+def _judge(output: Path, check: Tensor) -> Mapping[str, Mapping[str, tuple[float, float]]]:
     """Keep in the prior, and its best, what held-out slices (N, M, H, W) say of it.
 
     That is its error floor, and how near its draws, and copies, come to what is missing.
@@ -250,11 +258,10 @@ def _judge(output: Path, check: Tensor) -> dict[str, dict[str, Nearness]]:
     last = DiffusionPrior.load(output)
     settings = judged = _judged(last, check)
     write_settings(judged, output)
-    best = read_json(output / BEST / "prior.json")
-    if best["training"]["steps"] != last.settings.training["steps"]:
+    if read_settings(output / BEST).steps != last.settings.steps:
         settings = _judged(DiffusionPrior.load(output / BEST), check)
     write_settings(settings, output / BEST)
-    return judged.training["missing"]
+    return judged.nearness
 
 
 def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from any2all_core.examples import Examples, InMemory
-from any2all_core.prior import PriorSettings
-from any2all_data.cohort import find_modalities, find_patients, read_slices
+from any2all_core.prior_settings import PriorSettings
+from any2all_core.stack_format import Grid, StackFormat
+from any2all_data.cohort import find_modalities, read_slices
+from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_slices import CohortSlices
 from any2all_data.grid import common_spacing
 from any2all_data.modality_names import known_name
-from any2all_data.normalise import MR_NORMALISATION
 from any2all_data.patient import modality_path
-from any2all_data.store import CohortSlices, CohortStore, Entry
+from any2all_data.patients import Patients
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -33,36 +36,40 @@ class TrainingSlices:
 
 
 def of_folders(
-    data: str,
+    found: Patients,
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     observer: Observer,
 ) -> TrainingSlices:
-    """Those of DATA/<patient>/<modality>.nii.gz; held out is a tenth, or ``validation``."""
-    patients = find_patients(Path(data))
+    """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train.
+
+    Held out are ``validation``, or else its folder val, or else a tenth of the patients.
+    """
+    patients = _folders(found, "train")
     if validation is not None:
-        held_out = find_patients(validation)
+        held_out = _folders(Patients.at(validation), "val")
+    elif "val" in found.groups:
+        held_out = _folders(found, "val")
     else:
         count = max(1, len(patients) // 10)
         if len(patients) < 2:
-            raise UserError(f"{data}: one patient; give more, or --validation FOLDER")
+            raise UserError(f"{found.path}: one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     there = find_modalities(patients)
-    names = _meant(wanted, there, f"the patients of {data} have") or there
+    names = _meant(wanted, there, f"the patients of {found.path} have") or there
     advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
-    kept = {name: MR_NORMALISATION for name in names}
+    format_ = StackFormat.of_names(names, _size(slices))
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
-    made_of: dict[str, Any] = {}
     if spacing is not None:
-        made_of["grid"] = {"spacing": spacing, "reference": names[0], "bias_correct": False}
-    settings = PriorSettings(names, _size(slices), normalisation=kept, training=made_of)
+        format_ = replace(format_, grid=Grid(spacing, names[0]))
+    settings = PriorSettings(format_)
     return TrainingSlices(InMemory(slices), check, settings)
 
 
 def of_cohort(
-    data: str,
+    store: CohortStore,
     wanted: tuple[str, ...] | None,
     incomplete: bool,
     native: bool,
@@ -73,8 +80,7 @@ def of_cohort(
     incomplete: whether patients count who lack modalities; native: whether their gaps are trained
     on as they are, and not as a prior has filled them.
     """
-    store = CohortStore.open(data)
-    there = store.settings.modalities
+    there = store.format.names
     names = _meant(wanted, there, "the cohort has") or there
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
@@ -87,22 +93,16 @@ def of_cohort(
     patients |= lacking
     if not patients:
         raise UserError(
-            f"{data}: too few patients of train that have {', '.join(names)}; see any2all cohort "
-            f"{data}, or take fewer --modalities"
+            f"{store.url}: too few patients of train that have {', '.join(names)}; see any2all "
+            f"cohort {store.url}, or take fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
     examples = CohortSlices(store, patients, names, advance, not native)
     check = store.slices(held_out, names, advance)
-    everything = store.normalisation()
-    kept = {name: everything[name] for name in names}
-    corrected = [entry.preparation.get("bias_correct", False) for entry in patients.values()]
-    grid = {
-        "spacing": store.settings.spacing,
-        "reference": store.settings.reference,
-        "bias_correct": any(corrected),
-    }
-    made_of: dict[str, Any] = {"grid": grid}
-    if store.settings.virtual:
+    corrected = any(entry.bias_corrected for entry in patients.values())
+    grid = replace(store.format.known_grid, bias_corrected=corrected)
+    made_of: dict[str, Any] = {}
+    if store.virtual:
         made_of["virtual"] = True
     if native and lacking:
         observer.say(
@@ -117,8 +117,19 @@ def of_cohort(
             "patients": len(filled),
             "by": [entry for k, entry in enumerate(by) if entry not in by[:k]],
         }
-    settings = PriorSettings(names, _size(check), normalisation=kept, training=made_of)
+    settings = PriorSettings(replace(store.format.select(names), grid=grid), training=made_of)
     return TrainingSlices(examples, check, settings)
+
+
+def _folders(found: Patients, split: str) -> list[Path]:
+    """The folders of a split's patients, or of all where nothing says who is in it."""
+    if found.is_one or found.cohort is not None:
+        raise UserError(
+            f"{found.path}: no folders of patients in it; expected a cohort, or a folder of "
+            "<patient>/<modality>.nii.gz"
+        )
+    paths = found.of(split) if found.groups else found.everybody
+    return [Path(path) for path in paths.values()]
 
 
 def _meant(

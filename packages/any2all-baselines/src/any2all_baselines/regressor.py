@@ -10,7 +10,8 @@ import torch
 from any2all_core.method import Ability, Method, MethodSettings, Question
 from any2all_core.network import build_prior
 from any2all_core.noise import Noise
-from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 from torch import Tensor
 
@@ -54,8 +55,7 @@ class Regressor(Method):
 
     def build(self, settings: MethodSettings) -> DiffusionPrior:
         shape = PriorSettings(
-            settings.modalities,
-            settings.image_size,
+            settings.format,
             prediction="sample",
             levels="separate",
             patch=self.patch,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from any2all_app.folders import is_free, write_text
+from any2all_data.kinds import own_kinds
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from rich.console import Console
@@ -23,7 +24,7 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
         entry = store.entry(patient)
         if entry is None or name not in entry.aside:
             raise UserError(f"--accept {choice}: not set aside; expected PATIENT:MODALITY that is")
-        order = store.settings.modalities.index
+        order = store.format.names.index
         store.update(
             patient,
             replace(
@@ -39,8 +40,8 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
     if json_:
         print(json.dumps({patient: asdict(entry) for patient, entry in entries.items()}, indent=2))
     else:
-        title = f"{len(entries)} patients" + (", all virtual" if store.settings.virtual else "")
-        printed(table_of(entries, store.settings.modalities, {}, pages(entries), title))
+        title = f"{len(entries)} patients" + (", all virtual" if store.virtual else "")
+        printed(table_of(entries, store.format.names, {}, pages(entries), title))
     if qc is not None:
         _sheets(store, qc)
 
@@ -52,13 +53,14 @@ def _sheets(store: CohortStore, folder: Path) -> None:
     if not is_free(folder):
         raise UserError(f"{folder}: there already, and not an empty folder; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
-    stacks, kept = {}, store.normalisation()
+    stacks, format_ = {}, store.format
     entries = store.patients()
     numbers = pages(entries)
     for patient, page in numbers.items():
         entry = entries[patient]
         there = (*entry.present, *entry.aside)
-        shown = [m for m in kept if m in there and ("low" in kept[m] or m in entry.scale)]
+        scaled = (*format_.ranges, *entry.scale)
+        shown = [m for m in format_.names if m in there and m in scaled]
         shown.sort(key=lambda m: m != entry.reference)
         if not shown:
             continue
@@ -67,9 +69,9 @@ def _sheets(store: CohortStore, folder: Path) -> None:
         if entry.drawn:
             rows.append(store.stack(patient, replace(entry, present=[]), entry.drawn))
         title = f"page {page} of {len(entries)}   {patient}   {entry.split}"
-        sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1))
+        sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1), own_kinds(format_))
         sheet.save(folder / f"{patient}.png")
-    histograms(stacks, store.settings.modalities).save(folder / "histograms.png")
+    histograms(stacks, store.format.names).save(folder / "histograms.png")
     write_text(folder / "index.html", index({patient: numbers[patient] for patient in stacks}))
     Console(stderr=True).print(
         f"{len(stacks)} contact sheets, index.html with all of them, histograms.png in {folder}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from any2all_app.folders import finished_folder
 from any2all_app.grammar import modality_names, name_values, slice_size
 from any2all_core.imported import import_prior
-from any2all_core.prior import Prediction
+from any2all_core.prior_settings import Prediction
 from any2all_core.schedule import Kind
 from rich.console import Console
 from rich.markup import escape

@@ -9,7 +9,7 @@ from typing import Any
 
 from any2all_core.check import check_sampler
 from any2all_core.check_method import check_method
-from any2all_core.fitted import make_method
+from any2all_core.named_methods import make_method
 from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, make_sampler

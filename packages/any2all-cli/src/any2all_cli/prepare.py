@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from any2all_app.preparing import (
-    FoundPatients,
-    Preparing,
-    find_patients,
-    prepare,
-    prepare_virtual,
-    without_reference,
-)
+from any2all_app.finding import FoundPatients, Preparing, find_patients, without_reference
+from any2all_app.preparing import prepare, prepare_virtual
 from any2all_app.terminal import observed
 from any2all_data.prepare import Outcome
 from any2all_data.salt import keep_salt
@@ -60,7 +54,10 @@ def _shown(console: Console, found: FoundPatients, preparing: Preparing, show_na
     reference = preparing.reference
     printed(source_table(found, reference, show_names))
     shown = {w: " ".join(w).strip() if show_names else found.keys[w] for w in found.chosen}
-    warn(console, {shown[who]: doubts_of(own, reference) for who, own in found.chosen.items()})
+    doubts = {
+        shown[who]: doubts_of(chosen, reference, found.own) for who, chosen in found.chosen.items()
+    }
+    warn(console, doubts)
     if not found.kept:
         console.print("pseudonyms of this run alone: give COHORT for those of prepare")
     tell_remarks(console, found.remarks, show_names)

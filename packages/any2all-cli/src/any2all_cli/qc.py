@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import NO_KINDS, Kinds, kind_of
 from any2all_data.registration import quality_threshold
-from any2all_data.store import Entry
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
@@ -37,12 +38,17 @@ RED = (255, 40, 40)
 
 
 def alignment_sheet(
-    title: str, entry: Entry, modalities: Sequence[str], stack: Tensor
+    title: str,
+    entry: Entry,
+    modalities: Sequence[str],
+    stack: Tensor,
+    own: Kinds = NO_KINDS,
 ) -> Image.Image:
     """Rows: modalities, then those drawn; columns: slices; in red the first one's edges.
 
     Three axial slices, a coronal and a sagittal one, at PER_MM pixels a mm, cut around the head.
-    stack: (Z, M, H, W) in [0, 1]; voxels of the size that ``entry.affine`` gives.
+    own: kinds that the table lacks. stack: (Z, M, H, W) in [0, 1]; voxels of the size that
+    ``entry.affine`` gives.
     """
     spacing = np.linalg.norm(np.array(entry.affine)[:3, :3], axis=0)[::-1]  # z, y, x
     cut = _around_head(stack.nan_to_num(0).mean(1).numpy(), spacing)
@@ -55,7 +61,7 @@ def alignment_sheet(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
     for m, name in enumerate([*modalities, *entry.drawn]):
         top, left = m * height, 0
-        said = _caption(name, entry, m, len(modalities)) + (f"   {title}" if not m else "")
+        said = _caption(name, entry, m, len(modalities), own) + (f"   {title}" if not m else "")
         draw.text((6, top + 2), said, "white", font=font)
         for view, edge in zip(_views(volumes[m], spacing), edges, strict=True):
             picture = np.asarray(_enlarged(*view).convert("RGB")).copy()
@@ -80,13 +86,13 @@ def index(pages: Mapping[str, int]) -> str:
     return f'{head}{style}{sheets}<h2>Histograms</h2><img src="histograms.png">\n'
 
 
-def _caption(name: str, entry: Entry, place: int, measured: int) -> str:
+def _caption(name: str, entry: Entry, place: int, measured: int, own: Kinds) -> str:
     if place >= measured:
         return f"{name}  DRAWN: SYNTHETIC"
     if not place:
         return f"{name}  (its edges are red below)"
     quality = entry.aside.get(name, entry.quality.get(name))
-    threshold = quality_threshold((name, entry.reference))
+    threshold = quality_threshold((kind_of(name, own), kind_of(entry.reference, own)))
     said = (
         "not registered: on one grid, or as scanned"
         if quality is None

@@ -17,8 +17,9 @@ from any2all_app.kept import KeptBatches
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.results import Completion
-from any2all_app.shared_run import begin, patients_in
+from any2all_app.shared_run import begin
 from any2all_app.terminal import observed
+from any2all_data.patients import Patients
 from any2all_operators import UserError
 from rich.console import Console
 from rich.markup import escape
@@ -113,7 +114,9 @@ class Request:
 def run(request: Request) -> bool:
     """Sample one patient or many, or draw new ones; False when one of many was refused."""
     request.check()
-    many = patients_in(request.input, request.split) if request.input else None
+    patients = Patients.at(request.input) if request.input else None
+    one = patients is None or patients.is_one
+    many = None if one or patients is None else patients.of(request.split)
     for option, given in (("--split", request.split), ("--resume", request.resume)):
         if many is None and given:
             said = "; one patient goes on without it" if option == "--resume" else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from any2all_app.preparing import FoundPatients
+from any2all_app.finding import FoundPatients
+from any2all_data.kinds import Kinds, kind_of
 from any2all_data.people import Remark
 from any2all_data.ranking import doubts, open_questions, preferred_session, weighed, why_later
 from any2all_data.rules import modality_of
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-KINDS = ("MR", "CT", "PT")
+DICOM_MODALITIES = ("MR", "CT", "PT")
 MOST_NAMED = 5
 """Patients that are named where a sentence is about many."""
 
@@ -33,7 +34,7 @@ def source_table(found: FoundPatients, reference: str, show_names: bool) -> Tabl
         for source in owned:
             name = "" if source.mask else modality_of(source.tags, found.rules)
             use = f"({source.mask} mask)" if source.mask else ""
-            use = use or _use(source, name, found.chosen[one], reference)
+            use = use or _use(source, name, found.chosen[one], reference, found.own)
             use += f": {source.lost}" if source.lost else ""
             kind = source.tags.get("Modality", "")
             described = source.shown if show_names else source.tags.get("SeriesNumber", "")
@@ -41,13 +42,13 @@ def source_table(found: FoundPatients, reference: str, show_names: bool) -> Tabl
                 escape(" ".join(one)) if show_names else found.keys[one],
                 use,
                 str(source.frames if source.series else len(source.files)),
-                kind if kind in KINDS else "other",
+                kind if kind in DICOM_MODALITIES else "other",
                 escape(described if show_names or described.isdecimal() else ""),
             )
     return table
 
 
-def _use(source: Source, name: str, chosen: Chosen, reference: str) -> str:
+def _use(source: Source, name: str, chosen: Chosen, reference: str, own: Kinds) -> str:
     if not name:
         return "(left out)"
     ranked = chosen.get(name, ())
@@ -55,16 +56,18 @@ def _use(source: Source, name: str, chosen: Chosen, reference: str) -> str:
         return f"({name}: not asked for)"
     if ranked[0] is source:
         return name
-    why = why_later(ranked[0], source, name, preferred_session(chosen, reference, name))
+    session = preferred_session(chosen, reference, name)
+    why = why_later(ranked[0], source, kind_of(name, own), session)
     return f"({name}: another is used, {why})"
 
 
-def doubts_of(chosen: Chosen, reference: str) -> list[str]:
+def doubts_of(chosen: Chosen, reference: str, own: Kinds) -> list[str]:
     """What has to be said of the images that would be used."""
     said = []
     for name, found in chosen.items():
-        images = weighed(found, 0, {}, name, preferred_session(chosen, reference, name))
-        sentences = open_questions(images) + doubts(found[0], name)
+        kind, session = kind_of(name, own), preferred_session(chosen, reference, name)
+        images = weighed(found, 0, {}, kind, session)
+        sentences = open_questions(images) + doubts(found[0], kind)
         said += [f"{name}: {sentence}" for sentence in sentences]
     return said
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from any2all_data.cohort_entry import SPLITS, Entry
 from any2all_data.prepare import ALWAYS_NOTED, Outcome
-from any2all_data.store import SPLITS, CohortStore, Entry
+from any2all_data.store import CohortStore
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -79,7 +80,7 @@ def show(store: CohortStore, outcomes: Sequence[Outcome]) -> None:
     title = f"{len(everybody)} patients in the cohort: " + ", ".join(
         f"{groups[split]} {split}" for split in SPLITS
     )
-    modalities = store.settings.modalities
+    modalities = store.format.names
     printed(table_of(entries, modalities, refused, pages(everybody), title))
 
 

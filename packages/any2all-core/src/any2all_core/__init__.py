@@ -6,11 +6,14 @@ from any2all_core.conditioning import Conditioning
 from any2all_core.fitted import Answers, FittedMethod
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
 from any2all_core.method import Guides, Method, MethodSettings, Question, Scan
+from any2all_core.modality_kind import ModalityKind
 from any2all_core.noise import Noise
-from any2all_core.prior import BundledPrior, DiffusionPrior, Prior, PriorSettings
+from any2all_core.prior import BundledPrior, DiffusionPrior, Prior
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct, simulate, solve
 from any2all_core.sampler import Sampler, Solver
 from any2all_core.schedule import Schedule
+from any2all_core.stack_format import Grid, ModalityFormat, Range, StackFormat
 
 __version__ = "0.1.0"
 
@@ -22,18 +25,23 @@ __all__ = [
     "FittedMethod",
     "GaussianMixturePrior",
     "GaussianPrior",
+    "Grid",
     "Guides",
     "Method",
     "MethodSettings",
+    "ModalityFormat",
+    "ModalityKind",
     "Noise",
     "Posterior",
     "Prior",
     "PriorSettings",
     "Question",
+    "Range",
     "Sampler",
     "Scan",
     "Schedule",
     "Solver",
+    "StackFormat",
     "check_method",
     "check_sampler",
     "load_prior",

@@ -9,7 +9,7 @@ from any2all_operators import BlockDiagonal, Identity, UserError
 from torch import Tensor
 
 from any2all_core.gaussian import GaussianPrior
-from any2all_core.prior import Levels
+from any2all_core.prior_settings import Levels
 from any2all_core.reconstruct import reconstruct
 from any2all_core.sampler import Sampler
 

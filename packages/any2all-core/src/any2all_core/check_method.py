@@ -15,6 +15,7 @@ from any2all_core.examples import InMemory
 from any2all_core.fitted import FittedMethod
 from any2all_core.fitting import fit
 from any2all_core.method import Method, MethodSettings
+from any2all_core.stack_format import StackFormat
 
 NAMES = ("A", "B", "C")
 SLICES = 6
@@ -40,7 +41,7 @@ def check_method(name: str, method: Method, size: tuple[int, int] = (32, 32)) ->
         raise AssertionError(f"{name}: abilities is empty; expected what the method is able to")
     targets = method.targets()
     names = (*targets, *(m for m in NAMES if m not in targets))[: len(NAMES)]
-    settings = MethodSettings(names, size)
+    settings = MethodSettings(StackFormat.of_names(names, size))
     random = torch.Generator().manual_seed(0)
     slices = torch.rand((SLICES, len(names), *size), generator=random)
     short = replace(method, steps=2, batch_size=2, warmup=0)

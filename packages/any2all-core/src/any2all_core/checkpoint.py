@@ -99,7 +99,7 @@ def restore(
     step, state = read_checkpoint(output, identity)
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
-    ema.settings = replace(ema.settings, training=state["training"])
+    ema.settings = replace(ema.settings, training=without_grid(state["training"]))
     return step, state["optimizer"]
 
 
@@ -113,7 +113,7 @@ def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dic
     path = output / CHECKPOINT
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-        was, now = ({**FORMER, **i["recipe"], **i} for i in (state["identity"], identity))
+        was, now = ({**FORMER, **i["recipe"], **_named(i)} for i in (state["identity"], identity))
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged or of another version ({reason}); train again") from None
@@ -134,6 +134,20 @@ def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dic
             "resume with that number of steps, or train it on in a new folder with --start-from"
         )
     return step, state
+
+
+def without_grid(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a run, without the grid that older ones kept in it."""
+    return {name: value for name, value in training.items() if name != "grid"}
+
+
+def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with ``ranges``, where an older run kept them as its ``normalisation``."""
+    named = dict(identity)
+    if "normalisation" in named:
+        old = named.pop("normalisation")
+        named["ranges"] = {m: [v["low"], v["high"]] for m, v in old.items() if "low" in v}
+    return named
 
 
 def save_checkpoint(

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from any2all_operators import Identity, Measurement, Operator, UserError
 from torch import Tensor, nn
 
 from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
+from any2all_core.model_settings import images_of
+from any2all_core.named_methods import method_of
 from any2all_core.noise import Noise
-from any2all_core.prior import choose_device, read_json
-from any2all_core.registry import find_plugin, make_plugin
+from any2all_core.prior import choose_device
+from any2all_core.prior_settings import read_json
 from any2all_core.sampler import Step
+from any2all_core.stack_format import StackFormat
 
-GROUP = "any2all.methods"
-FORMAT = 1
+FORMAT = 2
+"""Format 1 told of its images as format 1 of ``prior.json`` does; it is read, too."""
 WEIGHTS = "model.safetensors"
 METHOD = "method.json"
 
@@ -108,7 +111,8 @@ class FittedMethod:
         weights = {n: w.detach().cpu().contiguous() for n, w in self.network.state_dict().items()}
         save_file(weights, folder / WEIGHTS)
         said = {"format": FORMAT, "method": self.name, "options": asdict(self.method)}
-        text = json.dumps(said | vars(self.settings), indent=2)
+        said |= {"images": self.settings.format.to_json(), "training": self.settings.training}
+        text = json.dumps(said, indent=2)
         (folder / METHOD).write_text(text + "\n")
 
     @classmethod
@@ -123,16 +127,14 @@ class FittedMethod:
                 f"{folder}: no {METHOD} in it; expected a folder written by any2all train --method"
             )
         said = read_json(folder / METHOD)
-        if said.pop("format", None) != FORMAT:
-            raise UserError(f"{folder / METHOD}: not of format {FORMAT}; update any2all")
+        if said.pop("format", None) not in (1, FORMAT):
+            raise UserError(f"{folder / METHOD}: not of format 1 or {FORMAT}; update any2all")
         try:
             name, options = said.pop("method"), said.pop("options")
-            for key in ("modalities", "image_size"):
-                said[key] = tuple(said[key])
-            settings = MethodSettings(**said)
+            settings = MethodSettings(images_of(said), **said)
             method = method_of(name, options)
             network = method.build(settings)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise UserError(
                 f"{folder / METHOD}: damaged, or of another version ({reason}); copy it again"
@@ -196,6 +198,11 @@ class Answers:
         return self.fitted.settings
 
     @property
+    def format(self) -> StackFormat:
+        """The images of its modalities."""
+        return self.settings.format.select(self.modalities)
+
+    @property
     def device(self) -> torch.device:
         return self.fitted.device
 
@@ -257,7 +264,7 @@ class Answers:
         return stack[:, [everything.index(m) for m in self.modalities]]
 
     def _agreeing(self, operator: Operator, data: Tensor, image: Tensor) -> Tensor:
-        error = self.fitted.settings.training.get("validation_error")
+        error = self.fitted.settings.validation_error
         if error is None:
             raise UserError(
                 f"dc=true: method {self.fitted.name} was never validated, so its error is not "
@@ -273,30 +280,6 @@ def split(measurement: Measurement) -> tuple[list[str], list[str]]:
     blocks = measurement.operator.operators
     clean = [m for m in measurement.known if blocks[m] == Identity()]
     return clean, [m for m in measurement.known if m not in clean]
-
-
-def make_method(name: str, options: Mapping[str, str], preset: str | None = None) -> Method:
-    """The untrained method of an entry point's name. Raises UserError."""
-    method = make_plugin(GROUP, name, options, preset)
-    if not isinstance(method, Method):
-        raise UserError(f"method {name!r} is a {type(method).__name__}, no Method; tell its author")
-    return method
-
-
-def method_of(name: str, options: Mapping[str, Any]) -> Method:
-    """A method as it was kept: JSON has lists where it has tuples."""
-    try:
-        plugin = find_plugin(GROUP, name)
-    except UserError:
-        package = name.partition(":")[0]
-        raise UserError(f"this needs method {name}; run pip install {package}") from None
-    cls = plugin.load()
-    known = {f.name for f in fields(cls)}
-    if unknown := set(options) - known:
-        raise TypeError(f"options {', '.join(sorted(unknown))} are unknown to {name}")
-    kept = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
-    method: Method = cls(**kept)
-    return method
 
 
 def _pasted(made: Tensor, given: Tensor, available: Tensor) -> Tensor:

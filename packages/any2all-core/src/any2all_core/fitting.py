@@ -18,6 +18,7 @@ from any2all_core.checkpoint import (
     prepare_output,
     read_checkpoint,
     save_checkpoint,
+    without_grid,
 )
 from any2all_core.examples import Examples, places
 from any2all_core.fitted import FittedMethod
@@ -75,7 +76,7 @@ def fit(
         "recipe": asdict(method),
         "modalities": settings.modalities,
         "image_size": settings.image_size,
-        "normalisation": settings.normalisation,
+        "ranges": {name: [r.low, r.high] for name, r in settings.format.ranges.items()},
         "slices": len(examples),
         "incomplete": settings.training.get("incomplete"),
         "precision": str(dtype),
@@ -84,7 +85,7 @@ def fit(
     if kept is not None:
         network.load_state_dict(kept["network"])
         average.load_state_dict(kept["average"])
-        fitted.settings = replace(settings, training=kept["training"])
+        fitted.settings = replace(settings, training=without_grid(kept["training"]))
         export(output, fitted)  # a kill may have come before it
         keep_best(output, fitted)
     use_exact_kernels(where)

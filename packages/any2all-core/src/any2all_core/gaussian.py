@@ -10,7 +10,8 @@ import torch
 from any2all_operators import Measurement
 from torch import Tensor
 
-from any2all_core.prior import Levels, Times
+from any2all_core.prior import Times
+from any2all_core.prior_settings import Levels
 from any2all_core.schedule import Schedule
 
 NULL = 1e-9

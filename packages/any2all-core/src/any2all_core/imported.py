@@ -13,15 +13,11 @@ from any2all_operators import UserError
 
 from any2all_core.guided_diffusion import convert
 from any2all_core.options import parse_options
-from any2all_core.prior import (
-    DiffusionPrior,
-    Prediction,
-    PriorSettings,
-    build_network,
-    read_json,
-)
+from any2all_core.prior import DiffusionPrior, build_network
+from any2all_core.prior_settings import Prediction, PriorSettings, read_json
 from any2all_core.registry import list_plugins, make_plugin
 from any2all_core.schedule import Kind
+from any2all_core.stack_format import StackFormat
 
 KINDS = ("guided-diffusion", "diffusers")
 PREDICTIONS: Mapping[str, Prediction] = {
@@ -100,8 +96,7 @@ def import_prior(
     said |= {"prediction": prediction} if prediction else {}
     said |= {"schedule": schedule} if schedule else {}
     settings = PriorSettings(
-        modalities=tuple(modalities),
-        image_size=size,
+        StackFormat.of_names(modalities, size),
         patch=1,
         training={"imported": kind},
         **{"prediction": "epsilon", "diffusion_steps": diffusion_steps, **said},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from typing import Any, ClassVar, Literal
@@ -13,6 +13,7 @@ import torch
 from any2all_operators import Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.model_settings import ModelSettings
 from any2all_core.noise import Noise
 
 Ability = Literal["synthesis", "reconstruction", "generation"]
@@ -23,16 +24,8 @@ NOTHING_GIVEN = 0.05
 
 
 @dataclass(frozen=True)
-class MethodSettings:
-    """What the weights and the options do not say. Stored in ``method.json``.
-
-    ``normalisation`` and ``training``: as of :class:`any2all_core.PriorSettings`.
-    """
-
-    modalities: tuple[str, ...]
-    image_size: tuple[int, int]
-    normalisation: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
+class MethodSettings(ModelSettings):
+    """What the weights and the options do not say. Stored in ``method.json``."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import math
 
 from any2all_operators import UserError
 
-from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from any2all_core.prior import DiffusionPrior, Prediction
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import Prediction
 
 VALIDATION_SLICES = 64
 VALIDATION_TIMES = (150, 300, 500, 700)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior
 from any2all_core.noise import generator
-from any2all_core.prior import Levels
+from any2all_core.prior_settings import Levels
 from any2all_core.reconstruct import complete, reconstruct, simulate
 from any2all_core.sampler import Sampler
 

@@ -6,25 +6,31 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor, nn
 
+from any2all_core.prior_settings import (
+    Levels,
+    PriorSettings,
+    damaged,
+    read_json,
+    read_settings,
+    write_settings,
+)
 from any2all_core.registry import find_plugin
-from any2all_core.schedule import Kind, Schedule
+from any2all_core.schedule import Schedule
+from any2all_core.stack_format import StackFormat
 
-Prediction = Literal["epsilon", "v", "sample"]
-Levels = Literal["separate", "shared"]
 Times = int | Sequence[int]
 """One time of the schedule for all modalities, or one for each of them."""
 BFLOAT16 = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 """What torch calls the processors that multiply bfloat16."""
-FORMAT = 1
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -51,32 +57,6 @@ def has_separate_levels(prior: Prior) -> bool:
     return getattr(prior, "levels", "shared") == "separate"
 
 
-@dataclass(frozen=True)
-class PriorSettings:
-    """All that the weights do not say. Stored as ``prior.json`` beside them.
-
-    ``normalisation``: for each modality how physical values became [0, 1] and its unit.
-    ``patch``: the network sees pixel_unshuffle(x, patch), so a stack of M images enters as
-    M·patch² channels on an (H/patch, W/patch) grid. ``levels``: whether each modality has a noise
-    level of its own, which the network is told in M more channels, or all share one. ``network``:
-    diffusers, a ``UNet2DModel``, or the name of a plugin of the group ``any2all.networks`` that
-    builds another. ``error_floor``: the standard deviation, in [0, 1] units, below which the error
-    of x̂_0 does not fall, however little noise is left: a network is never exact.
-    """
-
-    modalities: tuple[str, ...]
-    image_size: tuple[int, int]
-    prediction: Prediction = "v"
-    levels: Levels = "shared"
-    patch: int = 2
-    diffusion_steps: int = 1000
-    schedule: Kind = "cosine"
-    network: str = "diffusers"
-    error_floor: float = 0.0
-    normalisation: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-
 class DiffusionPrior(nn.Module):
     """A U-Net trained to predict ε, v or x_0, read as the denoiser E[x_0 | x_t].
 
@@ -101,7 +81,7 @@ class DiffusionPrior(nn.Module):
         self.unet = unet
         self.config = config
         self.settings = settings
-        self.modalities = tuple(settings.modalities)
+        self.modalities = settings.modalities
         self.levels: Levels = settings.levels
         self.schedule = Schedule(settings.diffusion_steps, settings.schedule)
 
@@ -109,6 +89,11 @@ class DiffusionPrior(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are, and where ``x_t`` has to be."""
         return next(self.unet.parameters()).device
+
+    @property
+    def format(self) -> StackFormat:
+        """The images that it was trained on."""
+        return self.settings.format
 
     @property
     def error_floor(self) -> float:
@@ -201,19 +186,12 @@ class DiffusionPrior(nn.Module):
         from safetensors.torch import load_file
 
         folder = Path(folder)
-        settings = read_json(folder / "prior.json")
-        if settings.pop("format", None) != FORMAT:
-            raise UserError(
-                f"{folder / 'prior.json'}: not a prior of format {FORMAT}; update any2all"
-            )
+        settings = read_settings(folder)
         try:
-            for name in ("modalities", "image_size"):
-                settings[name] = tuple(settings[name])
-            checked = PriorSettings(**settings)
             config = read_json(folder / "config.json")
-            unet = build_network(checked.network, config)
+            unet = build_network(settings.network, config)
         except (KeyError, TypeError, ValueError) as error:
-            raise _as_user_error(error, folder) from None
+            raise damaged(error, folder) from None
         try:
             unet.load_state_dict(load_file(folder / WEIGHTS))
         except FileNotFoundError:
@@ -224,20 +202,13 @@ class DiffusionPrior(nn.Module):
                 f"{folder / WEIGHTS}: damaged, or not the safetensors of this network ({reason}); "
                 "copy or train it again"
             ) from None
-        prior = cls(unet, checked, None if checked.network == "diffusers" else config)
+        prior = cls(unet, settings, None if settings.network == "diffusers" else config)
         # through the wrapper: diffusers' own to(dtype) warns of modules that this network lacks
         where = choose_device(device)
         use_exact_kernels(where)
         prior.to(where, choose_dtype(precision, where.type))
         unet.to(memory_format=torch.channels_last)
         return prior.eval().requires_grad_(False)
-
-
-def write_settings(settings: PriorSettings, folder: Path) -> None:
-    """Write ``prior.json``, in one rename."""
-    temporary = folder / "prior.json.part"
-    temporary.write_text(json.dumps({"format": FORMAT, **vars(settings)}, indent=2) + "\n")
-    os.replace(temporary, folder / "prior.json")
 
 
 def build_network(name: str, config: Mapping[str, Any]) -> Any:
@@ -320,23 +291,3 @@ def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
         raise UserError(
             f"precision {precision!r} is unknown: use auto, float32 or bfloat16"
         ) from None
-
-
-def _as_user_error(error: Exception, folder: Path) -> UserError:
-    if isinstance(error, UserError):
-        return error
-    reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return UserError(f"{folder}: prior.json or config.json is damaged ({reason}); copy it again")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A prior's settings. Raises UserError naming the file."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; a prior is a folder written by 'train'") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); copy the prior again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a prior's settings; copy the prior again")
-    return content

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from any2all_operators import UserError
 
-from any2all_core.prior import Levels, Prediction
+from any2all_core.prior_settings import Levels, Prediction
 from any2all_core.questions import QUESTIONS
 
 Optimizer = Literal["muon", "adam"]

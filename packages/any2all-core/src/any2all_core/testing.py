@@ -16,8 +16,10 @@ from torch import Tensor
 
 from any2all_core.check import check_sampler
 from any2all_core.network import build_prior
-from any2all_core.prior import DiffusionPrior, PriorSettings
+from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
+from any2all_core.stack_format import StackFormat
 
 __all__ = [
     "AFFINE",
@@ -118,6 +120,7 @@ def tiny_prior(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        images = StackFormat.of_names(modalities, image_size)
         given = {"prediction": "v", "patch": TINY_RECIPE.patch, **settings}
-        prior = build_prior(TINY_RECIPE, PriorSettings(tuple(modalities), image_size, **given))
+        prior = build_prior(TINY_RECIPE, PriorSettings(images, **given))
     return prior.eval().requires_grad_(False)

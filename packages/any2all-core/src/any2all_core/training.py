@@ -38,7 +38,8 @@ from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior, divided
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
-from any2all_core.prior import DiffusionPrior, PriorSettings, choose_dtype
+from any2all_core.prior import DiffusionPrior, choose_dtype
+from any2all_core.prior_settings import PriorSettings
 from any2all_core.questions import JOINT, draw_times
 from any2all_core.recipe import Recipe
 from any2all_core.weights import Weights, engine
@@ -117,7 +118,7 @@ def train(
         "batch_size": batch,
         "modalities": settings.modalities,
         "image_size": settings.image_size,
-        "normalisation": settings.normalisation,
+        "ranges": {name: [r.low, r.high] for name, r in settings.format.ranges.items()},
         "slices": len(examples),
         "drawn": settings.training.get("drawn"),
         "incomplete": settings.training.get("incomplete"),

@@ -1,4 +1,4 @@
-"""A cohort as a folder of patient folders, read as training slices."""
+"""Folders of patients read as training slices, and which slices show a head."""
 
 from __future__ import annotations
 
@@ -14,16 +14,6 @@ from any2all_data.patient import OtherGrid, read_patient, to_stack
 
 SIGNAL = 0.1  # of full scale
 COVERAGE = 0.03  # of a slice's pixels
-
-
-def find_patients(cohort: Path) -> list[Path]:
-    """The patient folders of a cohort, sorted; a folder counts if it holds NIfTI files."""
-    if not cohort.is_dir():
-        raise UserError(f"{cohort}: no such folder; expected cohort/<patient>/<modality>.nii.gz")
-    patients = sorted({path.parent for path in cohort.glob("*/*.nii*")})
-    if not patients:
-        raise UserError(f"{cohort}: no <patient>/<modality>.nii.gz in it")
-    return patients
 
 
 def find_modalities(patients: Sequence[Path]) -> tuple[str, ...]:

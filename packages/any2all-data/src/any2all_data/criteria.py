@@ -6,31 +6,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from any2all_core.modality_kind import ModalityKind
+
 from any2all_data.rules import after_contrast, number, words
 from any2all_data.sources import Source
 
 LEAST_COVERAGE = 110.0
 """mm that an image of a whole head covers along its shortest side."""
-TIMES = {
-    "T1": {"EchoTime": (0.0, 40.0)},
-    "T1Gd": {"EchoTime": (0.0, 40.0)},
-    "T2": {"EchoTime": (50.0, 1000.0), "RepetitionTime": (1200.0, 30000.0)},
-    "FLAIR": {
-        "EchoTime": (50.0, 1000.0),
-        "InversionTime": (1200.0, 4000.0),
-        "RepetitionTime": (3000.0, 30000.0),
-    },
-    "PD": {"EchoTime": (0.0, 50.0), "RepetitionTime": (1000.0, 30000.0)},
-    "T2star": {"EchoTime": (5.0, 80.0)},
-}
-"""ms that a modality's times lie between, at 0.5 to 7 T."""
-USUAL_ECHO = {"T2star": (20.0, 2.0), "T2": (90.0, 20.0), "FLAIR": (100.0, 20.0)}
-"""ms: of several echoes the one nearest to the first number is used, to within the second; of other
-modalities the first echo."""
 SHORT_ECHO = 5.0
 """ms within which echo times of other modalities count as alike."""
-PHASED = r"\bsw(i|an)|\bven\w* ?bold|\bbsi\b|\bfsbb\b"
-"""Susceptibility-weighted images, which T2* images come before."""
 DIXON = {"W": 1, "WATER": 1, "IP": 2, "IN_PHASE": 2, "OP": 3, "OPP_PHASE": 3, "OUT_PHASE": 3}
 DIXON |= {"F": 4, "FAT": 4, "FF": 4}
 """Values of ImageType."""
@@ -45,14 +29,14 @@ SHARPEST_SOFT = 49
 """Of Siemens' numbers (H31s, Br40f); above it kernels are for bone."""
 
 
-def implausible(source: Source, modality: str) -> list[str]:
-    """A sentence for each time of the header that is not one of this modality."""
+def implausible(source: Source, kind: ModalityKind) -> list[str]:
+    """A sentence for each time of the header that is not one of this kind."""
     said = []
-    for keyword, (least, most) in TIMES.get(modality, {}).items():
+    for keyword, (least, most) in kind.times.items():
         value = number(source.tags, keyword)
         if value and not least <= value <= most:
             said.append(
-                f"its {keyword} is {value:g} ms; expected {least:g} to {most:g} of {modality}"
+                f"its {keyword} is {value:g} ms; expected {least:g} to {most:g} of {kind.name}"
             )
     return said
 
@@ -63,10 +47,10 @@ def shows_head(source: Source) -> bool:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image as one of a modality; session: the one that is preferred, None for any."""
+    """An image as one of a kind; session: the one that is preferred, None for any."""
 
     source: Source
-    modality: str
+    kind: ModalityKind
     session: str | None
 
     @property
@@ -136,19 +120,20 @@ def _derived(one: Candidate) -> float:
 
 
 def _agent(one: Candidate) -> float:
-    return float(one.modality != "T1Gd" and after_contrast(one.source.tags))
+    return float(not one.kind.contrast_agent and after_contrast(one.source.tags))
 
 
 def _fat_suppressed(one: Candidate) -> float:
     return float(bool(re.search(r"\b(fs|fat ?sat|spair|spir)\b", one.text)))
 
 
-def _phased(one: Candidate) -> float:
-    return float(one.modality == "T2star" and bool(re.search(PHASED, one.text)))
+def _second_choice(one: Candidate) -> float:
+    words_ = one.kind.second_choice
+    return float(bool(words_) and bool(re.search(words_, one.text)))
 
 
 def _sharp(one: Candidate) -> float:
-    if one.modality not in ("CT", "CBCT"):
+    if one.kind.dicom != "CT":
         return 0
     kernel = one.tag("ConvolutionKernel").split("\\")[0].strip().lower()
     siemens = re.fullmatch(r"[a-z]{1,2}(\d\d)[a-z]?", kernel)
@@ -160,8 +145,8 @@ def _sharp(one: Candidate) -> float:
 def _echo(one: Candidate) -> float:
     echo = number(one.source.tags, "EchoTime") or 0.0
     index = number(one.source.tags, "echo") or number(one.source.tags, "EchoNumbers") or 0.0
-    if one.modality in USUAL_ECHO and echo:
-        usual, within = USUAL_ECHO[one.modality]
+    if one.kind.usual_echo and echo:
+        usual, within = one.kind.usual_echo
         return round(abs(echo - usual) / within)
     return index or round(echo / SHORT_ECHO)
 
@@ -173,13 +158,13 @@ CRITERIA: tuple[tuple[Callable[[Candidate], float], str], ...] = (
     (_inversion, "it is an inversion image or not denoised"),
     (_elsewhere, "it shows another part of the body"),
     (_partial, "it covers less than a head"),
-    (lambda one: len(implausible(one.source, one.modality)), "its times are of another contrast"),
+    (lambda one: len(implausible(one.source, one.kind)), "its times are of another contrast"),
     (lambda one: len(one.source.warnings), "it lacks slices"),
     (lambda one: one.session is not None and one.source.session != one.session, "another session"),
     (_derived, "it is derived from another image"),
     (_agent, "it was made after a contrast agent"),
     (_fat_suppressed, "its fat is suppressed"),
-    (_phased, "it is weighted by its phase"),
+    (_second_choice, "its words are those of a second choice"),
     (_sharp, "its kernel is for bone or lung"),
     (lambda one: one.tag("suffix").startswith(("UNI", "inplane")), "its suffix is the less usual"),
     (lambda one: round(one.source.grid.coarsest, 1) if one.source.grid else 0, "it is coarser"),

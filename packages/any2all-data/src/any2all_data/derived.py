@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from any2all_core.modality_kind import ModalityKind
+from any2all_core.stack_format import Range
 from any2all_operators import UserError
 
 from any2all_data.decode import opened
 from any2all_data.dicom import Series
 from any2all_data.dicom_headers import flat, quiet, read_header
-from any2all_data.normalise import Array, Range
+from any2all_data.normalise import Array
 from any2all_data.patient import LPS
 
 if TYPE_CHECKING:
@@ -24,13 +26,11 @@ if TYPE_CHECKING:
 
 FINEST = 1000
 """Steps from 0 to the brightest value that stored MR values have at least."""
-DICOM_MODALITY = {"CT": "CT", "CBCT": "CT", "PET": "PT"}
-"""Of a modality; MR for all others."""
 LONGEST = {"SeriesDescription": 64, "DerivationDescription": 1024}
 """Characters of an LO and an ST."""
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 
-KINDS: Mapping[str, Mapping[str, Any]] = {
+DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
     "MR": {
         "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4",
         "ImageType": ["DERIVED", "SECONDARY", "OTHER"],
@@ -76,12 +76,12 @@ it (PS3.3 A.3, A.4, A.21)."""
 class Derived:
     """An image to go back.
 
-    modality: as in the prior; slices: (Z, H, W) in physical units; affine: (4, 4), voxel (x, y, z)
+    kind: of the modality; slices: (Z, H, W) in physical units; affine: (4, 4), voxel (x, y, z)
     along (L, P, S) to mm (RAS); range: physical values of black and white; description: of the
     series, at most 64 characters; method: how it was made, in words, at most 1024.
     """
 
-    modality: str
+    kind: ModalityKind
     slices: Array
     affine: npt.NDArray[Any]
     range: Range
@@ -95,7 +95,8 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
     Patient, study and frame of reference are those of ``reference``, so the files bear the
     patient's identity. Image type DERIVED; DerivationDescription is the method; each image names
     the image of ``reference`` nearest to it as its source. CT is stored in HU, PET as SUV by body
-    weight in g/ml; MR as it is, times a power of ten where it would be too coarse.
+    weight in g/ml; MR as it is, times a power of ten where it would be too coarse, or with a slope
+    and an intercept where its kind has a unit.
 
     number: of the series. Raises UserError where the reference has no frame of reference.
     """
@@ -109,7 +110,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
     }.items():
         if len(text) > LONGEST[what]:
             raise ValueError(f"{what} of {len(text)} characters; at most {LONGEST[what]}")
-    kind = DICOM_MODALITY.get(image.modality, "MR")
+    kind = image.kind.dicom
     with quiet():
         source = _whole_header(reference.files[0])
         if not source.get("FrameOfReferenceUID"):
@@ -135,7 +136,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
                 series_instance_uid=series,
                 series_number=number,
                 sop_instance_uid=highdicom.UID(),
-                sop_class_uid=KINDS[kind]["SOPClassUID"],
+                sop_class_uid=DEFINITIONS[kind]["SOPClassUID"],
                 instance_number=k + 1,
                 modality=kind,
                 manufacturer="Any2all",
@@ -154,7 +155,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
             position = volume.get_plane_position(k)[0]
             for item in (measures, plane, position):
                 dataset.update(item)
-            _set(dataset, KINDS[kind])
+            _set(dataset, DEFINITIONS[kind])
             _set(dataset, encoding)
             if kind == "PT":
                 _set(dataset, {"NumberOfSlices": len(stored), "ImageIndex": k + 1})
@@ -200,6 +201,8 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
         brightest = max(float(image.slices.max()), high)
         slope = DS(brightest / (2**15 - 1), auto_format=True)
         scale, told = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
+    elif image.kind.physical:
+        return _rescaled(image)
     else:
         scale, told = 1.0, {}
         while scale * high < FINEST:
@@ -213,6 +216,25 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
         "WindowCenter": DS((low + high) / 2, auto_format=True),
         "WindowWidth": DS(high - low, auto_format=True),
         **told,
+    }
+
+
+def _rescaled(image: Derived) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """16-bit values of MR that has a unit: value = slope · stored + intercept."""
+    from pydicom.valuerep import DS
+
+    least = min(float(image.slices.min()), image.range.low)
+    most = max(float(image.slices.max()), image.range.high)
+    slope = DS((most - least) / (2**16 - 1), auto_format=True)
+    intercept = DS(least, auto_format=True)
+    stored = (image.slices - float(str(intercept))) / float(str(slope))
+    return np.clip(np.rint(stored), 0, 2**16 - 1).astype("<u2"), {
+        "PixelRepresentation": 0,
+        "WindowCenter": DS((image.range.low + image.range.high) / 2, auto_format=True),
+        "WindowWidth": DS(image.range.high - image.range.low, auto_format=True),
+        "RescaleSlope": slope,
+        "RescaleIntercept": intercept,
+        "RescaleType": "US",
     }
 
 

@@ -143,7 +143,7 @@ def _read(series: Series) -> nib.Nifti1Image:
     for slice_, header, values in frames:
         voxels[slice_] = factor * apply_modality_lut(values, header)
         padded[slice_] = padding(values, header)
-    voxels[padded] = background(voxels[~padded], "CT" if unit == "HU" else "")
+    voxels[padded] = background(voxels[~padded], unit == "HU")
     if not np.isfinite(voxels).all():
         raise UserError("its rescaled values are not finite; export it again")
     first = headers[order.index(0)]

@@ -26,6 +26,8 @@ PROCESSED = (
 def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, str]:
     """What rules look at: text, name, Modality, derived.
 
+    ``guessed`` is "Modality" where nothing tells it, so that it is taken for MR.
+
     ``text`` is the name without the patient's folder at its start, as words of an identifier mean
     nothing (``CT_007``); or the SeriesDescription of its JSON, ``told``, unless the name is one
     word that someone gave by hand (``t1ce``).
@@ -38,16 +40,18 @@ def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, st
     derived = "processed" if moved != own or re.search(PROCESSED, own) else ""
     text = described if described and not by_hand else name if moved == own else moved
     kind = told.get("Modality") or _kind(words(text))
-    tags = {"text": text, "name": name, "derived": derived, "Modality": kind}
+    guessed = "Modality" if kind is None else ""
+    tags = {"text": text, "name": name, "derived": derived, "guessed": guessed}
+    tags["Modality"] = "MR" if kind is None else kind
     return {key: value for key, value in tags.items() if value}
 
 
-def _kind(text: str) -> str:
-    """DICOM's Modality by whole words; MR where nothing says another, or a contrast of MR does."""
+def _kind(text: str) -> str | None:
+    """DICOM's Modality by whole words; "" where they say two of them, None where they say none."""
     if re.search(MR_WORDS, text):
         return "MR"
     ct, pet = (re.search(wanted, text) is not None for wanted in (CT_WORDS, PET_WORDS))
-    return "" if ct and pet else "CT" if ct else "PT" if pet else "MR"
+    return "" if ct and pet else "CT" if ct else "PT" if pet else None
 
 
 def _without(stem: str, patient: str) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 
+from any2all_data.kinds import MR
 from any2all_data.resampling import Array, cubes, volume_of
 
 HEAD = 4.0  # mm; heads are outlined on cubes of this
@@ -19,7 +21,7 @@ CONTRAST = (0.0, 0.1, 0.3, 0.7, 0.85, 1.0)
 """Of a CT, at those HU: fat, brain, dense tissue and bone have their share, the brain the most."""
 
 
-def head_mask(image: nib.Nifti1Image, modality: str = "MR") -> nib.Nifti1Image:
+def head_mask(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Image:
     """1 in the head, 0 in air (uint8), on the image's own voxels.
 
     MR and PET: by threshold and morphology (``ants.get_mask``). CT, in HU: the largest component
@@ -29,18 +31,19 @@ def head_mask(image: nib.Nifti1Image, modality: str = "MR") -> nib.Nifti1Image:
     """
     array = volume_of(image)
     flat = array.min() == array.max()
-    mask = np.zeros(array.shape, bool) if flat else _ct(array) if modality == "CT" else _mr(array)
+    outline = _ct if kind.values == "hounsfield" else _mr
+    mask = np.zeros(array.shape, bool) if flat else outline(array)
     if not mask.any():
         raise UserError("no head stands out in the image (constant or empty); leave it out")
     return nib.Nifti1Image(mask.astype(np.uint8), image.affine)
 
 
-def coarse_head(image: nib.Nifti1Image, modality: str = "MR") -> nib.Nifti1Image:
+def coarse_head(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Image:
     """The mask of the head on cubes of 4 mm (or of its voxels, where these are larger)."""
-    if modality == "CT":
+    if kind.values == "hounsfield":
         array = np.clip(volume_of(image), HOUNSFIELD[0], HOUNSFIELD[-1])
         image = nib.Nifti1Image(array, image.affine)
-    return head_mask(cubes(image, HEAD), modality)
+    return head_mask(cubes(image, HEAD), kind)
 
 
 def inner_head(head: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
@@ -54,14 +57,14 @@ def inner_head(head: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
     return nib.Nifti1Image(keep.astype(np.uint8), head.affine)
 
 
-def contrast(image: nib.Nifti1Image, modality: str, head: nib.Nifti1Image) -> nib.Nifti1Image:
+def contrast(image: nib.Nifti1Image, kind: ModalityKind, head: nib.Nifti1Image) -> nib.Nifti1Image:
     """The image as its pose is sought by: MR and PET as they are, CT on a scale of its own.
 
     The HU of a CT go through the broken line from HOUNSFIELD to CONTRAST, for brain is 10 HU of
     4,000; what is not within 8 mm of its ``head`` is air: table, headrest and padding are no
     landmarks.
     """
-    if modality != "CT":
+    if kind.values != "hounsfield":
         return image
     from scipy import ndimage
 

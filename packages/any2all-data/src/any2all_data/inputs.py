@@ -6,26 +6,30 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
+from any2all_core.stack_format import Range, StackFormat
 from any2all_operators import UserError
 
+from any2all_data.cohort_entry import Entry
 from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.files import is_nifti, tree
-from any2all_data.normalise import Array, Range, fixed_range
+from any2all_data.kinds import kind_for, own_kinds
+from any2all_data.normalise import Array, mr_scale
 from any2all_data.one_grid import RESAMPLE, prepare_line
 from any2all_data.own_grid import OwnGrid, own_grid
 from any2all_data.patient import AXES, OtherGrid, Volume, read_volumes
 from any2all_data.patient_files import PatientFiles, find_images
+from any2all_data.patients import Patients
 from any2all_data.people import differ
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.scan import Scan
 from any2all_data.sources import Source, file_source, find_sources
-from any2all_data.store import CohortSettings, CohortStore, Entry, is_cohort
+from any2all_data.store import CohortStore
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
 NO_GRID = (
@@ -53,92 +57,69 @@ class Patient:
     own: OwnGrid | None = None
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The images that a prior takes.
-
-    size: (H, W); normalisation, grid: as the prior keeps them, the grid as {"spacing": (x, y, z)
-    mm or None, "reference": modality, "bias_correct": whether N4 was applied}, or None where the
-    prior does not know it.
-    """
-
-    modalities: tuple[str, ...]
-    normalisation: Mapping[str, Mapping[str, Any]]
-    size: tuple[int, int]
-    grid: Mapping[str, Any] | None = None
-
-
 def open_patient(
-    path: str,
-    modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]],
-    size: tuple[int, int],
-    grid: Mapping[str, Any] | None,
-    trust_axes: bool = False,
-    resample: bool = False,
+    path: str, format_: StackFormat, trust_axes: bool = False, resample: bool = False
 ) -> Patient:
-    """Read those of the modalities that a patient has.
+    """Read those of a prior's modalities that a patient has.
 
     path: folder of NIfTI, named by modality or as data sets do (see :func:`find_images`);
     COHORT/PATIENT; or a folder of one patient's DICOM, which is registered and resampled as the
-    prior's cohort was. size, normalisation, grid: of the prior, see :class:`Wanted`; trust_axes:
-    of NIfTI, see :func:`load_nifti`. resample: register and resample whatever the patient has to
-    the grid of the prior, and keep the patient's own grid.
+    prior's cohort was. format_: the prior's images; trust_axes: of NIfTI, see :func:`load_nifti`.
+    resample: register and resample whatever the patient has to the grid of the prior, and keep the
+    patient's own grid.
 
     Raises UserError where there is no such patient or its files don't fit together.
     """
-    wanted = Wanted(tuple(modalities), normalisation, size, grid)
-    if resample and grid is None:
-        raise UserError(f"--resample: {NO_GRID}")
-    url = path.rstrip("/").rpartition("/")[0]
-    if url and is_cohort(url):
-        return _of_cohort(path, wanted, resample)
-    folder = Path(path)
-    if not folder.is_dir():
+    patients = Patients.at(path)
+    if not patients.is_one:
         raise UserError(
-            f"--input {path}: no such folder; expected <patient>/<modality>.nii.gz, "
-            "COHORT/PATIENT, or a folder of DICOM"
+            f"{path}: {len(patients.everybody)} patients lie there; expected one of them"
         )
-    files = find_images(folder, modalities)
+    if resample and format_.grid is None:
+        raise UserError(f"--resample: {NO_GRID}")
+    if patients.cohort is not None:
+        return _of_cohort(patients, patients.cohort, format_, resample)
+    folder = Path(path)
+    files = find_images(folder, format_.names, own_kinds(format_))
     if not files.images and _holds_dicom(folder):
-        return _of_dicom(folder, wanted, resample)
-    return _of_nifti(path, files, wanted, trust_axes, resample)
+        return _of_dicom(folder, format_, resample)
+    return _of_nifti(path, files, format_, trust_axes, resample)
 
 
-def how_to_resample(path: str, wanted: Wanted, alone: bool = True) -> str:
+def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     """What to do with a patient's images that are not on the grid of the prior.
 
     alone: whether the patient is sampled, and not one of those who are evaluated.
     """
     url = path.rstrip("/").rpartition("/")[0]
-    if url and is_cohort(url):
+    if Patients.at(path).cohort is not None:
         other = shlex.join(["any2all", "train", "--data", url, "--output", f"{url}-prior"])
         other = f"train a prior on its cohort: {other}"
     else:
-        line = prepare_line(Path(path).absolute().parent, wanted.size, wanted.grid)
+        line = prepare_line(Path(path).absolute().parent, format_.size, format_.grid)
         other = f"make a cohort of all patients: {line}"
-    return f"{RESAMPLE}; or {other}" if alone and wanted.grid is not None else other
+    return f"{RESAMPLE}; or {other}" if alone and format_.grid is not None else other
 
 
 def _of_nifti(
-    path: str, files: PatientFiles, wanted: Wanted, trust_axes: bool, resample: bool
+    path: str, files: PatientFiles, format_: StackFormat, trust_axes: bool, resample: bool
 ) -> Patient:
     missing = {}
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
         said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
-        missing = {m: said for m in wanted.modalities if m not in files.images}
+        missing = {m: said for m in format_.names if m not in files.images}
     if not files.images:
         return Patient({}, missing)
     if resample:
         chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
-        patient, _ = _moved(path, chosen, wanted, trust_axes, keep_own=True)
+        patient, _ = _moved(path, chosen, format_, trust_axes, keep_own=True)
     else:
         paths = {m: one.path for m, one in files.images.items()}
         try:
-            patient = Patient(read_volumes(paths, wanted.normalisation, trust_axes))
+            patient = Patient(read_volumes(paths, format_, trust_axes))
         except OtherGrid as error:
-            raise UserError(f"{error}; {how_to_resample(path, wanted)}") from None
+            raise UserError(f"{error}; {how_to_resample(path, format_)}") from None
     volumes = {
         m: replace(volume, notes=(*files.images[m].notes, *volume.notes))
         for m, volume in patient.volumes.items()
@@ -152,80 +133,76 @@ class StoredImage(Source):
 
     image: nib.Nifti1Image | None = None
 
-    def read(self, modality: str, trust_axes: bool = False) -> Scan:
+    def read(self, kind: ModalityKind, trust_axes: bool = False) -> Scan:
         """The image as it is in the cohort."""
         assert self.image is not None
         return Scan(self.image)
 
 
-def _of_cohort(path: str, wanted: Wanted, resample: bool) -> Patient:
-    url, _, name = path.rstrip("/").rpartition("/")
-    store = CohortStore.open(url)
-    entry = store.entry(name)
+def _of_cohort(one: Patients, store: CohortStore, format_: StackFormat, resample: bool) -> Patient:
+    entry, url = store.entry(one.name), store.url
     if entry is None:
-        raise UserError(f"{url}: no patient {name} in this cohort; see any2all cohort {url}")
-    note = VIRTUAL if store.settings.virtual else ""
-    images, names = store.images(name), store.settings.modalities
+        raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
+    note = VIRTUAL if store.virtual else ""
+    images, names = store.images(one.name), store.format.names
     if not resample:
-        patient = _as_patient(path, images, entry, store.settings, wanted)
-        return replace(patient, note=note)
+        return replace(_as_patient(one.path, images, entry, names, format_), note=note)
     chosen = {}
     for m in entry.present:
         voxels = images[:, names.index(m)].transpose(2, 1, 0)
         image = nib.Nifti1Image(voxels, np.array(entry.affine))
-        chosen[m] = (StoredImage(name, "", {}, (Path(path),), image=image),)
-    corrected = replace(wanted, grid={**(wanted.grid or {}), "bias_correct": False})
-    patient, _ = _moved(path, chosen, corrected, False, keep_own=True)
+        chosen[m] = (StoredImage(one.name, "", {}, (Path(one.path),), image=image),)
+    as_it_is = replace(format_, grid=replace(format_.known_grid, bias_corrected=False))
+    patient, _ = _moved(one.path, chosen, as_it_is, False, keep_own=True)
     return replace(patient, note=note)
 
 
-def _of_dicom(folder: Path, wanted: Wanted, resample: bool) -> Patient:
-    if wanted.grid is None:
+def _of_dicom(folder: Path, format_: StackFormat, resample: bool) -> Patient:
+    if format_.grid is None:
         raise UserError(f"{folder}: DICOM, but {NO_GRID}")
+    own = own_kinds(format_)
     sources = [source for source in find_sources(folder)[0] if source.series]
     people = [source.series.person for source in sources if source.series]
     count = len({source.patient for source in sources})
     if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
-    chosen = choose(sources, read_rules(), wanted.modalities, _reference(wanted))
+    rules = read_rules(own=own.values())
+    chosen = choose(sources, rules, format_.names, _reference(format_), own)
     if not chosen:
         raise UserError(
-            f"{folder}: {len(sources)} DICOM series, none of {', '.join(wanted.modalities)}; see "
+            f"{folder}: {len(sources)} DICOM series, none of {', '.join(format_.names)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    patient, entry = _moved(str(folder), chosen, wanted, False, keep_own=resample)
-    return replace(patient, reference=_used(chosen, entry.reference))
+    patient, entry = _moved(str(folder), chosen, format_, False, keep_own=resample)
+    return replace(patient, reference=_used(chosen, entry.reference, format_))
 
 
-def _reference(wanted: Wanted) -> str:
+def _reference(format_: StackFormat) -> str:
     """The modality that the others are registered to, as in the prior's cohort."""
-    name = str((wanted.grid or {})["reference"])
-    return name if name in wanted.modalities else wanted.modalities[0]
+    name = format_.known_grid.reference
+    return name if name in format_.names else format_.names[0]
 
 
 def _moved(
     path: str,
     chosen: Mapping[str, Sequence[Source]],
-    wanted: Wanted,
+    format_: StackFormat,
     trust_axes: bool,
     keep_own: bool,
 ) -> tuple[Patient, Entry]:
     """The images registered to the reference, on the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
-    grid = wanted.grid or {}
-    spacing = tuple(grid["spacing"]) if grid["spacing"] else None
-    settings = CohortSettings(wanted.modalities, wanted.size, spacing, _reference(wanted))
-    corrected = grid.get("bias_correct", False)
-    preparation = Preparation(bias_correct=corrected, trust_axes=trust_axes)
-    images, entry = prepared(chosen, settings, preparation)
-    patient = _as_patient(path, images, entry, settings, wanted)
+    grid = replace(format_.known_grid, reference=_reference(format_))
+    preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
+    images, entry = prepared(chosen, replace(format_, grid=grid), preparation)
+    patient = _as_patient(path, images, entry, format_.names, format_)
     if keep_own:
         volumes = {
             m: replace(v, notes=(*v.notes, *_how_moved(m, entry)))
             for m, v in patient.volumes.items()
         }
-        own = own_grid(chosen, entry, trust_axes)
+        own = own_grid(chosen, entry, format_, trust_axes)
         patient = replace(patient, volumes=volumes, own=own)
     return patient, entry
 
@@ -239,12 +216,14 @@ def _how_moved(modality: str, entry: Entry) -> list[str]:
     return []
 
 
-def _used(chosen: Mapping[str, Sequence[Source]], modality: str) -> Series | None:
+def _used(
+    chosen: Mapping[str, Sequence[Source]], modality: str, format_: StackFormat
+) -> Series | None:
     """The series of the first that can be read, which is the one that was."""
     *others, last = chosen[modality]
     for source in others:
         try:
-            source.read(modality)
+            source.read(kind_for(format_[modality]))
         except UserError:
             continue
         return source.series
@@ -255,15 +234,16 @@ def _as_patient(
     path: str,
     images: Array,
     entry: Entry,
-    settings: CohortSettings,
-    wanted: Wanted,
+    channels: Sequence[str],
+    format_: StackFormat,
 ) -> Patient:
-    """The modalities of a cohort's patient as volumes."""
+    """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
     volumes = {}
-    for name in wanted.modalities:
+    for name in format_.names:
         if name in entry.present:
-            values = fixed_range(wanted.normalisation.get(name)) or Range(0.0, entry.scale[name])
-            slices = np.ascontiguousarray(images[:, settings.modalities.index(name)])
+            slices = np.ascontiguousarray(images[:, channels.index(name)])
+            own = Range(0.0, entry.scale.get(name) or mr_scale(slices))
+            values = format_[name].range or own
             said = f"{name}: "
             notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]
             volumes[name] = Volume(

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
+from any2all_data.cohort_entry import Entry
 from any2all_data.files import absent
 from any2all_data.mask_names import words_of
 from any2all_data.nifti import load_nifti
 from any2all_data.sources import Source
-from any2all_data.store import Entry, Labels
+from any2all_data.store import Labels
 
 Array = npt.NDArray[Any]
 LARGEST = np.iinfo(np.uint16).max

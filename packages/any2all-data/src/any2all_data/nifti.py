@@ -8,9 +8,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 from nibabel.affines import apply_affine
 
+from any2all_data.kinds import MR
 from any2all_data.normalise import Array
 from any2all_data.pet_sidecar import PetScan, late_frames, read_pet
 from any2all_data.regions import connected, corners, faces
@@ -30,10 +32,10 @@ HIGHEST_UNSAID = 30.0
 """SUV; what is brighter is in another unit, where no sidecar says one."""
 
 
-def load_nifti(path: Path, name: str, modality: str = "", trust_axes: bool = False) -> Scan:
+def load_nifti(path: Path, name: str, kind: ModalityKind = MR, trust_axes: bool = False) -> Scan:
     """A NIfTI file as one 3D volume, called ``name`` in what goes wrong.
 
-    modality: CT is checked to be in HU, PET becomes SUV by its sidecar; others have no unit.
+    kind: CT is checked to be in HU, PET becomes SUV by its sidecar; others are taken as stored.
     trust_axes: read a file that doesn't say how its axes lie as NIfTI's method 1, x to the right,
     y to the front, z up; it is refused otherwise.
 
@@ -45,10 +47,10 @@ def load_nifti(path: Path, name: str, modality: str = "", trust_axes: bool = Fal
         with nib.imageglobals.LoggingOutputSuppressor():
             image = nib.squeeze_image(nib.load(path))
             _check_size(image, path)
-            _check_shape(image, modality)
+            _check_shape(image, kind)
             affine, notes = _place(image, trust_axes)
-            values, said = _values(image, path, modality)
-        return checked(Scan(nib.Nifti1Image(values, affine), (*notes, *said)), modality)
+            values, said = _values(image, path, kind)
+        return checked(Scan(nib.Nifti1Image(values, affine), (*notes, *said)), kind)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except Exception as error:  # whose text may hold the path
@@ -68,8 +70,8 @@ def _check_size(image: Any, path: Path) -> None:
         raise UserError(f"its values are of type {kind}; expected real numbers")
 
 
-def _check_shape(image: Any, modality: str) -> None:
-    frames = image.ndim == 4 and modality == "PET"
+def _check_shape(image: Any, kind: ModalityKind) -> None:
+    frames = image.ndim == 4 and kind.values == "suv"
     if (image.ndim != 3 and not frames) or min(image.shape) < 1:
         raise UserError(f"shape {image.shape}; expected one 3D volume (x, y, z)")
 
@@ -117,18 +119,18 @@ def _forms_differ(image: Any) -> list[str]:
     return [f"its sform and qform differ by up to {apart:.1f} mm; the sform is used"]
 
 
-def _values(image: Any, path: Path, modality: str) -> tuple[Array, list[str]]:
+def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str]]:
     """float32 (x, y, z) in physical units, without NaN, and what had to be mended or assumed."""
-    if modality != "PET":
-        return _without_nan(np.asarray(image.dataobj, dtype=np.float32), modality, [])
+    if kind.values != "suv":
+        return _without_nan(np.asarray(image.dataobj, dtype=np.float32), kind, [])
     pet = read_pet(path)
     if image.ndim == 4:
         values, said = _late_uptake(image, pet)
-        return _without_nan(values, modality, said)
+        return _without_nan(values, kind, said)
     values = np.asarray(image.dataobj, dtype=np.float32)
     if pet is None:
         said = ["no sidecar says its unit; its values are taken as SUV (g/ml)"]
-        values, said = _without_nan(values, modality, said)
+        values, said = _without_nan(values, kind, said)
         check_suv(values, HIGHEST_UNSAID)
         return values, said
     factor = pet.suv_factor(pet.frames[0] if len(pet.frames) == 1 else None)
@@ -138,7 +140,7 @@ def _values(image: Any, path: Path, modality: str) -> tuple[Array, list[str]]:
             f"its sidecar tells of {len(pet.frames)} frames, but it is one volume; nothing says "
             "of which of them"
         )
-    return _without_nan(np.float32(factor) * values, modality, said)
+    return _without_nan(np.float32(factor) * values, kind, said)
 
 
 def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
@@ -163,7 +165,7 @@ def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
     return (total / seconds).astype(np.float32), [said]
 
 
-def _without_nan(values: Array, modality: str, said: list[str]) -> tuple[Array, list[str]]:
+def _without_nan(values: Array, kind: ModalityKind, said: list[str]) -> tuple[Array, list[str]]:
     """NaN that is connected to the faces of the volume as background; any other is refused."""
     finite = np.isfinite(values)
     if finite.all():
@@ -174,7 +176,7 @@ def _without_nan(values: Array, modality: str, said: list[str]) -> tuple[Array, 
         raise UserError(
             f"{inside or values.size} values are NaN or infinite in the body; mend the file first"
         )
-    level = background(values[finite], modality)
+    level = background(values[finite], kind.values == "hounsfield")
     share = f"{100 * float(outside.mean()):.2g} %"
     said.append(f"{share} of its voxels, around the body, were NaN; they are {level:g} now")
     return np.where(outside, np.float32(level), values), said

@@ -1,33 +1,16 @@
-"""Physical values to [0, 1] and back."""
+"""Which physical values become 0 and 1."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from any2all_core.stack_format import Range
 
 Array = npt.NDArray[np.float32]
 FOREGROUND = 0.1  # of the 99th percentile of the volume
 PERCENTILE = 99.5  # of the foreground
-
-
-@dataclass(frozen=True)
-class Range:
-    """The physical values that are 0 and 1: u = clip((v − low)/(high − low), 0, 1)."""
-
-    low: float
-    high: float
-
-    def normalise(self, values: Array) -> Array:
-        """To [0, 1]; what lies outside the range saturates."""
-        return np.clip((values - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
-
-    def physical(self, normalised: Array) -> Array:
-        """v = low + u (high − low), the inverse within the range."""
-        return (self.low + normalised * (self.high - self.low)).astype(np.float32)
 
 
 def mr_scale(volume: Array) -> float:
@@ -40,20 +23,8 @@ def mr_scale(volume: Array) -> float:
     return float(np.percentile(foreground, PERCENTILE)) if foreground.size else 0.0
 
 
-MR_NORMALISATION = {
-    "method": "clip(volume / scale, 0, 1), scale per patient",
-    "scale": f"{PERCENTILE}th percentile of the foreground",
-    "foreground": f"above {FOREGROUND} of the volume's 99th percentile",
-    "unit": "arbitrary",
-}
-"""How MR became [0, 1], stored with every prior trained on it."""
-
-
 def constants(fitted: Range, unit: str) -> dict[str, Any]:
-    """How a modality with physical units became [0, 1]: one range for all, of the training group.
-
-    unit: HU, or SUV in g/ml.
-    """
+    """How a modality with physical units becomes [0, 1], as a cohort keeps it."""
     return {
         "method": "clip((value - low) / (high - low), 0, 1)",
         "low": fitted.low,
@@ -61,10 +32,3 @@ def constants(fitted: Range, unit: str) -> dict[str, Any]:
         "fitted_on": "the training group",
         "unit": unit,
     }
-
-
-def fixed_range(normalisation: Mapping[str, Any] | None) -> Range | None:
-    """The range of a modality that has one for all patients, None where each has its own."""
-    if normalisation is None or "low" not in normalisation:
-        return None
-    return Range(float(normalisation["low"]), float(normalisation["high"]))

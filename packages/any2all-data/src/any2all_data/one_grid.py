@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from any2all_core.stack_format import Grid
 
 RESAMPLE = "any2all sample --resample does it for one patient, and brings the result back"
 
@@ -13,11 +13,11 @@ RESAMPLE = "any2all sample --resample does it for one patient, and brings the re
 def prepare_line(
     source: str | Path,
     size: tuple[int, int] | None = None,
-    grid: Mapping[str, Any] | None = None,
+    grid: Grid | None = None,
 ) -> str:
     """``any2all prepare SOURCE SOURCE-cohort ...`` for the slices (H, W) and the grid of a prior.
 
-    grid: as a prior keeps it, with ``spacing`` in mm (x, y, z); None leaves both to prepare.
+    None leaves either to prepare.
     """
     source = Path(source)
     if not source.name:  # . and / have no name to call a cohort after
@@ -26,7 +26,7 @@ def prepare_line(
     if size is not None:
         words += ["--size", ",".join(map(str, size))]
     if grid is not None:
-        spacing = grid["spacing"]
+        spacing = grid.spacing
         words += ["--spacing", ",".join(f"{s:g}" for s in spacing) if spacing else "native"]
-        words += ["--reference", grid["reference"]] if grid["reference"] != "T1" else []
+        words += ["--reference", grid.reference] if grid.reference != "T1" else []
     return shlex.join(words)

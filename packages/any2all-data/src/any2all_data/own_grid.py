@@ -8,13 +8,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.stack_format import Range, StackFormat
 from any2all_operators import UserError
 
-from any2all_data.normalise import Array, Range
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import kind_for
+from any2all_data.normalise import Array
 from any2all_data.patient import Volume, oriented
 from any2all_data.resampling import resampled
 from any2all_data.sources import Source
-from any2all_data.store import Entry
 
 MARGIN = 1
 """Voxels that are repeated around a result, so that its border is half a voxel wide."""
@@ -50,7 +52,12 @@ class OwnGrid:
         return np.ascontiguousarray(values.transpose(2, 1, 0), np.float32)
 
 
-def own_grid(chosen: Mapping[str, Sequence[Source]], entry: Entry, trust_axes: bool) -> OwnGrid:
+def own_grid(
+    chosen: Mapping[str, Sequence[Source]],
+    entry: Entry,
+    format_: StackFormat,
+    trust_axes: bool,
+) -> OwnGrid:
     """Of a patient who was prepared, so that ``entry`` says how each image was moved.
 
     An image that was used in the place of a better one is not among ``images``.
@@ -63,14 +70,14 @@ def own_grid(chosen: Mapping[str, Sequence[Source]], entry: Entry, trust_axes: b
             f"--resample: the first image of {name} can't be used, so it is not clear whose grid "
             "the result should have; leave that image out of the folder"
         )
-    image = chosen[name][0].read(name, trust_axes).image
+    image = chosen[name][0].read(kind_for(format_[name]), trust_axes).image
     turned = oriented(image)
     like = _volume(turned, tuple(nib.aff2axcodes(image.affine)), chosen[name][0])
     images = {name: like.slices}
     for m, native in entry.native.items():
         if m == name or m not in entry.present or not _is_first(m, entry):
             continue
-        moving = chosen[m][0].read(m, trust_axes).image
+        moving = chosen[m][0].read(kind_for(format_[m]), trust_axes).image
         pose = np.array(native["pose"])
         moved = resampled(moving, pose @ turned.affine, turned.shape, turned.affine)
         images[m] = _slices(moved)

@@ -11,12 +11,14 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
+from any2all_core.stack_format import ModalityFormat, Range, StackFormat
 from any2all_operators import UserError
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
+from any2all_data.kinds import kind_for
 from any2all_data.nifti import load_nifti
-from any2all_data.normalise import Array, Range, fixed_range, mr_scale
+from any2all_data.normalise import Array, mr_scale
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
@@ -68,21 +70,19 @@ def oriented(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def read_volume(
-    path: Path,
-    normalisation: Mapping[str, Any] | None = None,
-    trust_axes: bool = False,
-    modality: str | None = None,
+    path: Path, modality: ModalityFormat | None = None, trust_axes: bool = False
 ) -> Volume:
     """Read <modality>.nii.gz, a 3D NIfTI file of any axis order.
 
-    normalisation: of the modality, as a prior keeps it; without constants in it, as for MR;
-    trust_axes: see :func:`load_nifti`; modality: that of a file which has another name.
+    modality: its kind and range, as a prior knows them; None takes the kind of the file's name, and
+    the image's own range. trust_axes: see :func:`load_nifti`.
 
     Raises UserError naming the file when it can't be read (see :func:`load_nifti`) or is empty.
     """
-    scan = load_nifti(path, str(path), modality or path.name.split(".nii")[0], trust_axes)
+    modality = modality or ModalityFormat(path.name.split(".nii")[0])
+    scan = load_nifti(path, str(path), kind_for(modality), trust_axes)
     image, array = scan.image, np.asarray(scan.image.dataobj)
-    values = fixed_range(normalisation) or Range(0.0, mr_scale(array))
+    values = modality.range or Range(0.0, mr_scale(array))
     if values.high <= values.low or array.max() <= values.low:
         raise UserError(
             f"{path}: holds no signal (nothing above {values.low:g}); leave the modality out"
@@ -96,13 +96,13 @@ def read_volume(
 def read_patient(
     folder: str | Path,
     modalities: Sequence[str],
-    normalisation: Mapping[str, Mapping[str, Any]] | None = None,
+    format_: StackFormat | None = None,
     trust_axes: bool = False,
 ) -> dict[str, Volume]:
     """The given modalities of a patient, which must share one grid.
 
-    normalisation: {modality: as a prior keeps it}; MR's own for those that are not in it;
-    trust_axes: see :func:`load_nifti`.
+    format_: what a prior knows of them; None takes the kinds of their names, and each image's own
+    range. trust_axes: see :func:`load_nifti`.
     Raises UserError when a file is missing, or when two differ in shape or affine, naming both
     files and both shapes.
     """
@@ -113,17 +113,17 @@ def read_patient(
             there = ", ".join(sorted(p.name for p in patient.glob("*.nii*"))) or "no NIfTI file"
             raise UserError(f"{patient}: no {modality}.nii.gz; the folder has {there}")
         paths[modality] = path
-    return read_volumes(paths, normalisation, trust_axes)
+    return read_volumes(paths, format_, trust_axes)
 
 
 def read_volumes(
-    paths: Mapping[str, Path],
-    normalisation: Mapping[str, Mapping[str, Any]] | None = None,
-    trust_axes: bool = False,
+    paths: Mapping[str, Path], format_: StackFormat | None = None, trust_axes: bool = False
 ) -> dict[str, Volume]:
     """The files of one patient, {modality: path}, which must share one grid; see read_patient."""
-    kept = normalisation or {}
-    volumes = {m: read_volume(path, kept.get(m), trust_axes, m) for m, path in paths.items()}
+    volumes = {}
+    for name, path in paths.items():
+        known = ModalityFormat(name) if format_ is None else format_[name]
+        volumes[name] = read_volume(path, known, trust_axes)
     check_one_grid(volumes)
     return volumes
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 
-from any2all_data.bids import DATATYPES, stem_of
-from any2all_data.files import NIFTI, is_nifti, tree
+from any2all_data.bids import stem_of
+from any2all_data.files import NIFTI
+from any2all_data.kinds import NO_KINDS, Kinds, kind_of
 from any2all_data.mask_names import mask_of
 from any2all_data.modality_names import kind_of_name
 from any2all_data.patient import modality_path
+from any2all_data.patient_folder import nifti_of
 from any2all_data.ranking import (
     UNDECIDED,
     choose,
@@ -21,7 +24,7 @@ from any2all_data.ranking import (
     preferred_session,
     weighed,
 )
-from any2all_data.rules import modality_of, read_rules
+from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.sources import Source, file_source
 
 
@@ -41,8 +44,10 @@ class PatientFiles:
     unused: tuple[Path, ...] = ()
 
 
-def find_images(folder: Path, modalities: Sequence[str]) -> PatientFiles:
+def find_images(folder: Path, modalities: Sequence[str], own: Kinds = NO_KINDS) -> PatientFiles:
     """The NIfTI files of one patient, by the modalities that they are.
+
+    own: kinds of a user's own table, with their rules.
 
     ``<modality>.nii.gz`` comes first, then the same name in another case, then what the rules of
     ``prepare`` tell by BIDS' suffix or the words of the name (``sub-01_T1w``, ``BraTS_001_t1``).
@@ -54,7 +59,7 @@ def find_images(folder: Path, modalities: Sequence[str]) -> PatientFiles:
     named = {m: path for m in modalities if (path := _named(folder, files, m)) is not None}
     found = {m: ImageFile(path) for m, path in named.items()}
     rest = [path for path in files if path not in named.values() and not mask_of(path.name)]
-    found |= _by_rules(folder, rest, [m for m in modalities if m not in found])
+    found |= _by_rules(folder, rest, [m for m in modalities if m not in found], own)
     taken = {one.path for one in found.values()}
     unused = tuple(path for path in rest if path not in taken)
     return PatientFiles({m: found[m] for m in modalities if m in found}, unused)
@@ -82,27 +87,6 @@ def find_file(folder: Path, modality: str, suffixes: Sequence[str]) -> Path | No
     return found[0] if found else None
 
 
-def nifti_of(folder: Path) -> list[Path]:
-    """NIfTI files that lie in the folder, or below it in BIDS' folders of sessions and datatypes.
-
-    The files of one patient: a folder of another name below this one is not looked into.
-    """
-    here = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    direct = [path for path in here if path.is_file() and is_nifti(path)]
-    inside = [path for path in here if path.is_dir() and is_bids_folder(path.name)]
-    return direct + [
-        path
-        for sub in inside
-        for path in tree(sub)
-        if is_nifti(path) and all(map(is_bids_folder, path.relative_to(folder).parts[:-1]))
-    ]
-
-
-def is_bids_folder(name: str) -> bool:
-    """Whether a folder is named as BIDS names a session (``ses-1``) or a datatype (``anat``)."""
-    return name.startswith("ses-") or name in DATATYPES
-
-
 def _named(folder: Path, files: Sequence[Path], modality: str) -> Path | None:
     """The file that has a modality's name, in any case."""
     if path := modality_path(folder, modality):
@@ -113,34 +97,40 @@ def _named(folder: Path, files: Sequence[Path], modality: str) -> Path | None:
     return same[0] if same else None
 
 
-def _by_rules(folder: Path, files: Sequence[Path], wanted: Sequence[str]) -> dict[str, ImageFile]:
-    rules = read_rules()
+def _by_rules(
+    folder: Path, files: Sequence[Path], wanted: Sequence[str], own: Kinds
+) -> dict[str, ImageFile]:
+    rules = read_rules(own=own.values())
     sources = [file_source(path, folder.name, _session(path)) for path in files]
-    kinds = {m: kind_of_name(m) for m in wanted}
-    ranked = choose(sources, rules, [kind for kind in kinds.values() if kind], "T1")
+    names = {m: m if m in own else kind_of_name(m) for m in wanted}
+    ranked = choose(sources, rules, [name for name in names.values() if name], "T1", own)
     found = {}
-    for modality, kind in kinds.items():
-        if kind and list(kinds.values()).count(kind) == 1 and kind in ranked:
-            session = preferred_session(ranked, "T1", kind)
-            found[modality] = _chosen(folder, modality, ranked[kind], kind, session)
-        elif not kind:  # a modality of the user's own, which the rules do not know
+    for modality, name in names.items():
+        if name and list(names.values()).count(name) == 1 and name in ranked:
+            session = preferred_session(ranked, "T1", name)
+            found[modality] = _chosen(folder, modality, ranked[name], kind_of(name, own), session)
+        elif not name:  # a modality of the user's own, which no rule knows
             ends = rf"(?i)(^|[\W_]){re.escape(modality)}$"
-            own = [s.files[0] for s in sources if re.search(ends, stem_of(s.files[0]))]
-            own = [path for path in own if not _known(path, sources)]
-            if len(own) > 1:
-                raise _tie(folder, modality, own)
-            if own:
-                found[modality] = ImageFile(own[0], (_read_from(folder, own[0]),))
+            called = [s for s in sources if re.search(ends, stem_of(s.files[0]))]
+            paths = [s.files[0] for s in called if not _known(s, rules)]
+            if len(paths) > 1:
+                raise _tie(folder, modality, paths)
+            if paths:
+                found[modality] = ImageFile(paths[0], (_read_from(folder, paths[0]),))
     return found
 
 
-def _known(path: Path, sources: Sequence[Source]) -> bool:
+def _known(source: Source, rules: Sequence[Rule]) -> bool:
     """Whether the rules say that a file is one of their modalities."""
-    return any(modality_of(s.tags, read_rules()) for s in sources if s.files[0] == path)
+    return bool(modality_of(source.tags, rules))
 
 
 def _chosen(
-    folder: Path, modality: str, ranked: Sequence[Source], kind: str, session: str | None
+    folder: Path,
+    modality: str,
+    ranked: Sequence[Source],
+    kind: ModalityKind,
+    session: str | None,
 ) -> ImageFile:
     images = weighed(ranked, 0, {}, kind, session)
     path = ranked[0].files[0]

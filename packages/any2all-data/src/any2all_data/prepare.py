@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
+from any2all_core.stack_format import StackFormat
 from any2all_operators import UserError
 
+from any2all_data.cohort_entry import Entry, Split
+from any2all_data.kinds import kind_for
 from any2all_data.masks import with_masks
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
 from any2all_data.sources import Source
 from any2all_data.stacking import NOT_DEFACED, Preparation, prepared
-from any2all_data.store import UNITS, CohortSettings, CohortStore, Entry, Split
+from any2all_data.store import CohortStore
 
 VIRTUAL_EXTENT = 180.0
 """Of a virtual head from the lowest slice to the highest, mm."""
@@ -79,10 +83,13 @@ def prepare_patient(
     start = time.perf_counter()
     try:
         store = CohortStore.open(url, writable=True)
+        format_ = store.format
         if isinstance(plan, VirtualPlan):
             sources = {"seed": str(plan.seed)}
         else:
-            sources = {m: fingerprint(found) for m, found in plan.sources.items()}
+            sources = {
+                m: fingerprint(found, kind_for(format_[m])) for m, found in plan.sources.items()
+            }
             sources |= {f"mask {name}": fingerprint([one]) for name, one in plan.masks.items()}
         made: dict[str, Any] = {
             "split": plan.split,
@@ -101,9 +108,9 @@ def prepare_patient(
                 return Outcome(plan.patient, "refused", there, said)
         masks = None
         if isinstance(plan, VirtualPlan):
-            images, entry = _virtual(plan, store.settings)
+            images, entry = _virtual(plan, format_)
         else:
-            images, entry = prepared(plan.sources, store.settings, preparation)
+            images, entry = prepared(plan.sources, format_, preparation)
             masks, entry = with_masks(plan.masks, images.shape, entry, preparation.trust_axes)
         entry = replace(entry, **made)
         store.write(plan.patient, images, entry, masks)
@@ -178,31 +185,32 @@ def _local(make: Any, workers: int) -> Any:
         signal.signal(signal.SIGINT, before)
 
 
-def fingerprint(sources: Sequence[Source]) -> str:
-    """SHA-256 of all files that an image may be made of."""
-    return hashlib.sha256("".join(s.fingerprint() for s in sources).encode()).hexdigest()
+def fingerprint(sources: Sequence[Source], kind: ModalityKind | None = None) -> str:
+    """SHA-256 of all files that an image may be made of; kind: of an image, None for a mask."""
+    pet = kind is not None and kind.values == "suv"
+    return hashlib.sha256("".join(s.fingerprint(pet) for s in sources).encode()).hexdigest()
 
 
-def _virtual(plan: VirtualPlan, settings: CohortSettings) -> tuple[Array, Entry]:
+def _virtual(plan: VirtualPlan, format_: StackFormat) -> tuple[Array, Entry]:
     from any2all_data.virtual import virtual_person
 
-    height, width = settings.size
-    assert settings.spacing is not None
-    depth = round(VIRTUAL_EXTENT / settings.spacing[2])
-    person = virtual_person(plan.seed, spacing=settings.spacing, shape=(width, height, depth))
-    turned = {m: oriented(person.images[m]) for m in settings.modalities}
+    (height, width), grid = format_.size, format_.known_grid
+    assert grid.spacing is not None
+    depth = round(VIRTUAL_EXTENT / grid.spacing[2])
+    person = virtual_person(plan.seed, spacing=grid.spacing, shape=(width, height, depth))
+    turned = {m: oriented(person.images[m]) for m in format_.names}
     images = np.stack(
         [np.asarray(turned[m].dataobj, np.float32).transpose(2, 1, 0) for m in turned], 1
     )
     entry = Entry(
         split="train",
         affine=next(iter(turned.values())).affine.tolist(),
-        present=list(settings.modalities),
-        reference=settings.reference,
+        present=list(format_.names),
+        reference=grid.reference,
         scale={
-            name: mr_scale(images[:, m])
-            for m, name in enumerate(settings.modalities)
-            if name not in UNITS
+            modality.name: mr_scale(images[:, m])
+            for m, modality in enumerate(format_.modalities)
+            if not kind_for(modality).physical
         },
         notes=[SIMULATED],
     )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from any2all_core.modality_kind import ModalityKind
+
 from any2all_data.criteria import CRITERIA, Candidate, implausible, shows_head
+from any2all_data.kinds import NO_KINDS, Kinds, kind_of
 from any2all_data.rules import Rule, modality_of, number
 from any2all_data.sources import Source
 
@@ -20,12 +23,16 @@ OTHER_TRACER = "its tracer is another one"
 
 
 def choose(
-    sources: Sequence[Source], rules: Sequence[Rule], only: Sequence[str], reference: str
+    sources: Sequence[Source],
+    rules: Sequence[Rule],
+    only: Sequence[str],
+    reference: str,
+    own: Kinds = NO_KINDS,
 ) -> dict[str, tuple[Source, ...]]:
     """A patient's images of each modality in ``only``, the best first by CRITERIA.
 
     The reference's first: its session is preferred for the others. What comes later is used where
-    the first can't be read or registered.
+    the first can't be read or registered. own: kinds that the table lacks, or has otherwise.
     """
     found: dict[str, list[Source]] = {}
     for source in sources:
@@ -35,22 +42,23 @@ def choose(
     ranked: dict[str, tuple[Source, ...]] = {}
     for name in sorted(found, key=lambda name: name != reference):
         session = preferred_session(ranked, reference, name)
-        places = {id(source): rank(source, name, session) for source in found[name]}
+        kind = kind_of(name, own)
+        places = {id(source): rank(source, kind, session) for source in found[name]}
         ranked[name] = tuple(sorted(found[name], key=lambda source: places[id(source)]))
     return ranked
 
 
-def rank(source: Source, modality: str, session: str | None) -> tuple[float, ...]:
+def rank(source: Source, kind: ModalityKind, session: str | None) -> tuple[float, ...]:
     """A source's place among those of its modality; smaller comes first."""
-    one = Candidate(source, modality, session)
+    one = Candidate(source, kind, session)
     return tuple(criterion(one) for criterion, _ in CRITERIA)
 
 
-def why_later(first: Source, other: Source, modality: str, session: str | None) -> str:
+def why_later(first: Source, other: Source, kind: ModalityKind, session: str | None) -> str:
     """Why ``other`` comes after ``first``; UNDECIDED where nothing says so."""
-    if modality == "PET" and _tracer(first) != _tracer(other):
+    if kind.dicom == "PT" and _tracer(first) != _tracer(other):
         return OTHER_TRACER
-    places = zip(rank(first, modality, session), rank(other, modality, session), strict=True)
+    places = zip(rank(first, kind, session), rank(other, kind, session), strict=True)
     for (_, words_), (one, two) in zip(CRITERIA, places, strict=True):
         if one != two:
             return words_
@@ -70,7 +78,7 @@ def weighed(
     ranked: Sequence[Source],
     used: int,
     failed: Mapping[int, str],
-    modality: str,
+    kind: ModalityKind,
     session: str | None,
 ) -> list[tuple[Source, str]]:
     """The image that is used, and those that it was used over, each with the reason why.
@@ -79,7 +87,7 @@ def weighed(
     """
     rest = [k for k in range(len(ranked)) if k != used]
     reasons = [
-        (ranked[k], failed.get(k) or why_later(ranked[used], ranked[k], modality, session))
+        (ranked[k], failed.get(k) or why_later(ranked[used], ranked[k], kind, session))
         for k in rest
     ]
     return [(ranked[used], USED), *reasons]
@@ -94,14 +102,14 @@ def open_questions(images: Sequence[tuple[Source, str]]) -> list[str]:
     return [f"{counted} could be used as well, and {reasons[0]}; the first one is used"]
 
 
-def doubts(source: Source, modality: str) -> list[str]:
+def doubts(source: Source, kind: ModalityKind) -> list[str]:
     """What a user has to be told where this image is used, in sentences without names."""
     unsaid = re.fullmatch(r"mri?", source.tags.get("name", ""), re.IGNORECASE)
-    assumed = [f"its name says no contrast of MR; it is taken for a {modality}"] if unsaid else []
+    assumed = [f"its name says no contrast of MR; it is taken for a {kind.name}"] if unsaid else []
     derived = source.tags.get("derived")
     made = [f"it is derived ({derived}), as there is nothing else"] if derived else []
     part = [] if shows_head(source) else ["its BodyPartExamined is not the head"]
-    return [*source.warnings, *implausible(source, modality), *assumed, *made, *part]
+    return [*source.warnings, *implausible(source, kind), *assumed, *made, *part]
 
 
 def without_names(source: Source) -> str:

@@ -1,7 +1,7 @@
 """A patient's images moved rigidly onto one of them, by mutual information (ANTs).
 
-Needs ``pip install 'any2all-data[registration]'``. Points are (3,) in mm, RAS as in NIfTI. A
-modality is CT, in HU, or PET; any other is MR.
+Needs ``pip install 'any2all-data[registration]'``. Points are (3,) in mm, RAS as in NIfTI. The
+table of kinds says how a modality is registered.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 from nibabel.affines import apply_affine
 
@@ -25,6 +26,7 @@ from any2all_data.heads import (
     import_ants,
     inner_head,
 )
+from any2all_data.kinds import MR
 from any2all_data.patient import LPS
 from any2all_data.pose_search import found_poses
 from any2all_data.resampling import Array, cubes, resampled, volume_of
@@ -53,14 +55,7 @@ class _Settings:
     voxels: int
 
 
-PAIRS = {
-    "MR": _Settings(0.04, 10.0, 250_000),
-    "PET": _Settings(0.12, 10.0, 50_000),
-    "CT": _Settings(0.25, 0.0, 50_000),
-}
-"""By what is in a pair, MR being anything but CT and PET; docs/registration.md. Skin slides over
-bone and its fat is displaced by the chemical shift, but what a CT shows best is the skull."""
-QUALITY_THRESHOLD = PAIRS["MR"].threshold
+QUALITY_THRESHOLD = MR.threshold
 """Quality below which a registration of MR to MR is set aside for a human's look."""
 LEVELS: dict[str, Any] = {
     "aff_shrink_factors": (2, 1),
@@ -101,7 +96,7 @@ def reference_grid(
     image: nib.Nifti1Image,
     spacing: tuple[float, float, float],
     shape: tuple[int, int, int],
-    modality: str = "MR",
+    kind: ModalityKind = MR,
 ) -> nib.Nifti1Image:
     """The reference on ``shape`` (x, y, z) voxels of ``spacing`` mm, float32.
 
@@ -114,7 +109,7 @@ def reference_grid(
         raise UserError(
             f"spacing {spacing} mm, shape {shape}; expected three positive numbers each (x, y, z)"
         )
-    head = coarse_head(image, modality)
+    head = coarse_head(image, kind)
     inside = np.argwhere(np.asarray(head.dataobj))
     low, high = inside.min(0), inside.max(0)
     centre = (low + high) / 2
@@ -133,7 +128,7 @@ def register(
     reference: nib.Nifti1Image,
     grid: nib.Nifti1Image,
     seed: int = 0,
-    modalities: tuple[str, str] = ("MR", "MR"),
+    kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> Registered:
     """Move an image rigidly onto the reference and resample it once, onto ``grid``.
 
@@ -143,7 +138,7 @@ def register(
     normalised mutual information, of those found and the one that the scanner gives, and what it
     comes to is left where it has clearly less than that. ``grid`` is an
     image of the reference's space (see :func:`reference_grid`), of which only the affine and the
-    shape count. ``modalities``: of the moving image and of the reference. Values outside what was
+    shape count. ``kinds``: of the moving image and of the reference. Values outside what was
     scanned are the image's least. One and the same seed gives the same bytes with one thread, which
     is what this asks ITK for unless ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS says otherwise. Temporary
     files are removed.
@@ -152,7 +147,7 @@ def register(
     Source: Mattes et al. 2003, doi 10.1109/TMI.2003.809072; Avants et al. 2014,
     doi 10.3389/fninf.2014.00044.
     """
-    pair = _pair(moving, reference, modalities)
+    pair = _pair(moving, reference, kinds)
     poses = found_poses(pair.images, pair.heads, seed)
     figure = pair.similarity(seed, share_of_overlap=True)
     best = max((np.eye(4), *poses), key=figure)
@@ -167,7 +162,7 @@ def registration_quality(
     reference: nib.Nifti1Image,
     matrix: Array,
     seed: int = 0,
-    modalities: tuple[str, str] = ("MR", "MR"),
+    kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> float:
     """How much better a pose is than the poses around it, in [−1, 1].
 
@@ -176,28 +171,34 @@ def registration_quality(
     moves by 5 mm and the turns by 5° about the head's centre, forwards and backwards, about each
     axis and each diagonal. A pose with a better one beside it is at most 0; where the images have
     nothing to say to each other all are alike and it is about 0. ``matrix`` (4, 4): reference's mm
-    to moving image's mm (RAS); ``modalities``: of the moving image and of the reference, whose
+    to moving image's mm (RAS); ``kinds``: of the moving image and of the reference, whose
     :func:`quality_threshold` it is held against.
     """
-    return _pair(moving, reference, modalities).similarity(seed).quality(matrix)
+    return _pair(moving, reference, kinds).similarity(seed).quality(matrix)
 
 
-def quality_threshold(modalities: Sequence[str]) -> float:
+def quality_threshold(kinds: Sequence[ModalityKind]) -> float:
     """Quality below which a registration of these two is set aside for a human's look."""
-    return _settings(modalities).threshold
+    return _settings(kinds).threshold
 
 
-def _settings(modalities: Sequence[str]) -> _Settings:
-    return PAIRS[next((kind for kind in ("CT", "PET") if kind in modalities), "MR")]
+def _settings(kinds: Sequence[ModalityKind]) -> _Settings:
+    return _Settings(
+        max(kind.threshold for kind in kinds),
+        min(kind.margin for kind in kinds),
+        min(kind.voxels for kind in kinds),
+    )
 
 
 def _pair(
-    moving: nib.Nifti1Image, reference: nib.Nifti1Image, modalities: tuple[str, str]
+    moving: nib.Nifti1Image,
+    reference: nib.Nifti1Image,
+    kinds: tuple[ModalityKind, ModalityKind],
 ) -> _Pair:
-    heads = coarse_head(reference, modalities[1]), coarse_head(moving, modalities[0])
-    fixed = cubes(contrast(reference, modalities[1], heads[0]))
-    move = cubes(contrast(moving, modalities[0], heads[1]))
-    return _Pair((fixed, move), heads, _settings(modalities))
+    heads = coarse_head(reference, kinds[1]), coarse_head(moving, kinds[0])
+    fixed = cubes(contrast(reference, kinds[1], heads[0]))
+    move = cubes(contrast(moving, kinds[0], heads[1]))
+    return _Pair((fixed, move), heads, _settings(kinds))
 
 
 def _refined(pair: _Pair, start: Array, seed: int) -> Array:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 
 AFTER = (
@@ -28,6 +30,8 @@ BEFORE = (
 )
 """Words of images made after a contrast agent, in several languages, and of those made without."""
 NO_AGENT = r"$|(no|none|n|0|without|unknown)$"
+OWN_KINDS = "*"
+"""The modality of the rule in whose place those of a user's own kinds come."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,10 @@ def after_contrast(tags: Mapping[str, str]) -> bool:
     return bool(re.search("|".join(AFTER), said)) or not re.match(NO_AGENT, agent, re.IGNORECASE)
 
 
-def read_rules(path: Path | None = None) -> list[Rule]:
+def read_rules(path: Path | None = None, own: Iterable[ModalityKind] = ()) -> list[Rule]:
     """The rules of a TOML file, or those that come with this package.
+
+    own: a user's own kinds, whose ``match`` comes where the file has the modality "*", or first.
 
     Raises UserError when the file is no TOML, a rule has no modality, or a value can't be used.
     """
@@ -80,22 +86,48 @@ def read_rules(path: Path | None = None) -> list[Rule]:
         raise UserError(
             f"{path}: no rules can be read ({error}); expected [[rule]] tables"
         ) from None
-    rules = []
+    rules: list[Rule] = []
+    own_rules = [rule for kind in own for rule in _rules_of(kind)]
+    placed = False
     for table in tables if isinstance(tables, list) else [tables]:
+        if table == {"modality": OWN_KINDS}:
+            rules += own_rules
+            placed = True
+            continue
         usable = isinstance(table, dict) and isinstance(table.get("modality"), str)
         if not usable or len(table) < 2:
             raise UserError(
                 f'{path}: rule {table} needs modality = "NAME" and at least one line to match'
             )
-        lines = {name: _any(value) for name, value in table.items() if name != "modality"}
-        for name, value in lines.items():
-            try:
-                _matches(value, "0")
-            except (re.error, ValueError) as error:
-                raise UserError(
-                    f"{path}: {name} = {value!r} is no regular expression or comparison ({error})"
-                ) from None
-        rules.append(Rule(table["modality"], lines))
+        lines = {name: value for name, value in table.items() if name != "modality"}
+        rules.append(Rule(table["modality"], check_lines(lines, str(path))))
+    return rules if placed else own_rules + rules
+
+
+def check_lines(table: Mapping[str, Any], where: str) -> dict[str, str]:
+    """The lines of a rule. Raises UserError, which begins with ``where``, for one of no use."""
+    lines = {name: _any(value) for name, value in table.items()}
+    for name, value in lines.items():
+        try:
+            _matches(value, "0")
+        except (re.error, ValueError) as error:
+            raise UserError(
+                f"{where}: {name} = {value!r} is no regular expression or comparison ({error})"
+            ) from None
+    return lines
+
+
+def _rules_of(kind: ModalityKind) -> list[Rule]:
+    """Of a kind's ``match``: in its DICOM Modality, or where only a file's name could tell it.
+
+    A file that is called as the modality is of it, whatever its JSON describes.
+    """
+    if not kind.match:
+        return []
+    rules = [Rule(kind.name, {"name": f"^{re.escape(kind.name)}$"})]
+    for lines in kind.match:
+        rules.append(Rule(kind.name, {"Modality": f"^{kind.dicom}$", **lines}))
+        rules.append(Rule(kind.name, {"guessed": "^Modality$", **lines}))
     return rules
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 
 from any2all_data.hounsfield import AIR, BODY, hounsfield
@@ -31,16 +32,18 @@ class Scan:
     notes: tuple[str, ...] = ()
 
 
-def checked(scan: Scan, modality: str) -> Scan:
+def checked(scan: Scan, kind: ModalityKind) -> Scan:
     """The scan with the padding of a CT as air, and what a CT or a PET shows of the body.
 
-    Raises UserError where its values can't be HU (CT) or SUV (PET). Other modalities have no unit.
+    Raises UserError where its values can't be HU (CT) or SUV (PET), or are not plausible for its
+    kind.
     """
-    if modality not in ("CT", "PET"):
-        return scan
     values, affine = np.asarray(scan.image.dataobj, np.float32), scan.image.affine
+    _check_plausible(values, kind)
+    if kind.values == "stored":
+        return scan
     notes = scan.notes
-    if modality == "PET":
+    if kind.values == "suv":
         check_suv(values)
     else:
         values, padding = hounsfield(values)
@@ -49,6 +52,19 @@ def checked(scan: Scan, modality: str) -> Scan:
     if tall > HEAD:
         notes += (f"it is {tall:.0f} mm tall, more than a head",)
     return Scan(nib.Nifti1Image(values, affine), notes)
+
+
+def _check_plausible(values: Array, kind: ModalityKind) -> None:
+    """Raise UserError where the 99th percentile is none that an image of this kind can have."""
+    if kind.plausible is None:
+        return
+    bright = float(np.percentile(values, 99))
+    least, largest = kind.plausible
+    if not least <= bright <= largest:
+        raise UserError(
+            f"the 99th percentile of its values is {bright:.4g}; expected {least:g} to {largest:g} "
+            f"{kind.unit} of {kind.name}: check its unit and its slope"
+        )
 
 
 def _cut(values: Array, affine: npt.NDArray[Any]) -> tuple[str, ...]:
@@ -70,6 +86,6 @@ def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
         )
 
 
-def background(values: Array, modality: str) -> float:
-    """What a voxel has where nothing was measured: air in CT, 0 or the least value elsewhere."""
-    return AIR if modality == "CT" else min(0.0, float(values.min(initial=0.0)))
+def background(values: Array, hounsfield: bool) -> float:
+    """What a voxel has where nothing was measured: air in HU, 0 or the least value elsewhere."""
+    return AIR if hounsfield else min(0.0, float(values.min(initial=0.0)))

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from any2all_core.modality_kind import ModalityKind
 from any2all_operators import UserError
 
 from any2all_data.bids import bids_tags, datatype_of, sidecar_tags, stem_of
-from any2all_data.dicom import Series, read_series
+from any2all_data.dicom import Series, read_series, unit_of
 from any2all_data.file_names import plain_tags
 from any2all_data.files import absent
 from any2all_data.grid import VoxelGrid, nifti_grid
@@ -74,34 +75,41 @@ class Source:
         parts = stem_of(self.files[0]).split("_")
         return "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
 
-    def read(self, modality: str, trust_axes: bool = False) -> Scan:
-        """float32 in the physical units of a modality, affine in mm (RAS).
+    def read(self, kind: ModalityKind, trust_axes: bool = False) -> Scan:
+        """float32 in the physical units of a kind, affine in mm (RAS).
 
         trust_axes: see :func:`load_nifti`.
 
-        Raises UserError, without folder and file in it: they may bear the patient's name.
+        Raises UserError, also where a series is in another unit than the kind. It is told without
+        folder and file: they may bear the patient's name.
         """
         if reason := self.lost:
             raise UserError(reason)
         if self.series is None:
-            return load_nifti(self.files[0], "its file", modality, trust_axes)
+            return load_nifti(self.files[0], "its file", kind, trust_axes)
+        given = unit_of(self.series)
+        if kind.physical and given not in ("arbitrary", kind.unit):
+            raise UserError(
+                f"its DICOM is read in {given}, and {kind.name} is in {kind.unit}; give the kind "
+                f"the unit {given}, or the image as NIfTI in {kind.unit}"
+            )
         try:
-            return checked(Scan(read_series(self.series)), modality)
+            return checked(Scan(read_series(self.series)), kind)
         except UserError as error:
             folder = os.path.commonpath([path.parent for path in self.files])
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, pet: bool = False) -> str:
         """SHA-256 over the contents of the files, in their order; of PET, with its sidecar.
 
-        Nothing where a file can't be opened.
+        pet: whether it is one, where its tags do not tell. Nothing where a file can't be opened.
         """
         digest = hashlib.sha256()
         for path in self.files:
             with contextlib.suppress(OSError), path.open("rb") as file:
                 while block := file.read(BLOCK):
                     digest.update(block)
-        if self.series is None and self.tags.get("Modality") == "PT":
+        if self.series is None and (pet or self.tags.get("Modality") == "PT"):
             digest.update(pet_files(self.files[0]))
         return digest.hexdigest()
 

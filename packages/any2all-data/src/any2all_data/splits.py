@@ -10,7 +10,7 @@ from pathlib import Path
 
 from any2all_operators import UserError
 
-from any2all_data.store import SPLITS, Entry, Split
+from any2all_data.cohort_entry import SPLITS, Entry, Split
 
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
 """Of the place of a patient's key in [0, 1): below them the split's name, then test."""

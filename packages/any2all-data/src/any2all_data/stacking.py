@@ -8,8 +8,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from any2all_core.modality_kind import ModalityKind
+from any2all_core.stack_format import StackFormat
 from any2all_operators import UserError
 
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import kind_for
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
 from any2all_data.ranking import (
@@ -21,7 +25,6 @@ from any2all_data.ranking import (
 )
 from any2all_data.scan import Scan
 from any2all_data.sources import Source
-from any2all_data.store import UNITS, CohortSettings, Entry
 
 Image = nib.Nifti1Image
 Candidates = Mapping[str, Sequence[Source]]
@@ -54,10 +57,14 @@ class Preparation:
 class _Reference:
     """The image that the others are registered to, and the grid that all are put on."""
 
-    name: str
+    kind: ModalityKind
     index: int
     scan: Scan
     grid: Image
+
+    @property
+    def name(self) -> str:
+        return self.kind.name
 
     @property
     def image(self) -> Image:
@@ -79,7 +86,7 @@ class _Placed:
 
 
 def prepared(
-    sources: Candidates, settings: CohortSettings, preparation: Preparation
+    sources: Candidates, format_: StackFormat, preparation: Preparation
 ) -> tuple[Array, Entry]:
     """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
 
@@ -87,45 +94,48 @@ def prepared(
     registers well, the best of them is set aside. The entry has no sources, and is of the training
     group. Raises UserError when none of the images can be used.
     """
-    failed: Failed = {name: {} for name in settings.modalities}
-    reference = _reference(sources, settings, preparation, failed)
-    stack = np.zeros((len(settings.modalities), *reference.grid.shape[::-1]), np.float32)
+    failed: Failed = {name: {} for name in format_.names}
+    kinds = {m.name: kind_for(m) for m in format_.modalities}
+    reference = _reference(sources, format_, preparation, failed)
+    stack = np.zeros((len(format_.names), *reference.grid.shape[::-1]), np.float32)
     used: dict[str, _Placed] = {}
-    for channel, name in enumerate(settings.modalities):
+    for channel, name in enumerate(format_.names):
         placed = _first_placed(
-            sources.get(name, ()), name, reference, settings, preparation, failed[name]
+            sources.get(name, ()), kinds[name], reference, format_, preparation, failed[name]
         )
         if placed is not None:
             stack[channel], used[name] = placed.array, placed
     if not used:
         raise UserError(_why_none(failed))
-    entry = _entry(sources, settings, reference, used, failed)
+    entry = _entry(sources, format_, reference, used, failed)
     return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
 
 
 def _entry(
     sources: Candidates,
-    settings: CohortSettings,
+    format_: StackFormat,
     reference: _Reference,
     used: Mapping[str, _Placed],
     failed: Failed,
 ) -> Entry:
     quality = {name: p.quality for name, p in used.items() if p.quality is not None}
-    aside = {name: q for name, q in quality.items() if _doubtful(q, (name, reference.name))}
+    kinds = {name: kind_for(format_[name]) for name in used}
+    aside = {name: q for name, q in quality.items() if _doubtful(q, (kinds[name], reference.kind))}
+    wanted = format_.known_grid.reference
     notes = [NOT_DEFACED]
     for name, placed in used.items():
         notes += [f"{name}: {note}" for note in placed.notes]
         if placed.index > 0:
             notes.append(f"{name} is another series, the first: {failed[name][0]}")
-    if reference.name != settings.reference:
-        notes.append(f"no {settings.reference}; {reference.name} is the reference")
+    if reference.name != wanted:
+        notes.append(f"no {wanted}; {reference.name} is the reference")
     choices, warnings = dict[str, list[list[str]]](), list[str]()
     for name, placed in used.items():
-        session = preferred_session(sources, settings.reference, name)
-        images = weighed(sources[name], placed.index, failed[name], name, session)
+        session = preferred_session(sources, wanted, name)
+        images = weighed(sources[name], placed.index, failed[name], kinds[name], session)
         if len(images) > 1:
             choices[name] = [[without_names(image), why] for image, why in images]
-        said = open_questions(images) + doubts(images[0][0], name)
+        said = open_questions(images) + doubts(images[0][0], kinds[name])
         warnings += [f"{name}: {sentence}" for sentence in said]
     return Entry(
         split="train",
@@ -144,26 +154,28 @@ def _entry(
 
 
 def _reference(
-    sources: Candidates, settings: CohortSettings, preparation: Preparation, failed: Failed
+    sources: Candidates, format_: StackFormat, preparation: Preparation, failed: Failed
 ) -> _Reference:
     """The first image that can be read, of the cohort's reference or else of another modality."""
-    order = sorted(settings.modalities, key=lambda name: name != settings.reference)
+    first = format_.known_grid.reference
+    order = sorted(format_.names, key=lambda name: name != first)
     for name in order:
         for index, source in enumerate(sources.get(name, ())):
             try:
-                scan = _read(source, name, preparation)
-                return _Reference(name, index, scan, _grid(scan.image, name, settings))
+                kind = kind_for(format_[name])
+                scan = _read(source, kind, preparation)
+                return _Reference(kind, index, scan, _grid(scan.image, kind, format_))
             except UserError as error:
                 failed[name][index] = str(error)
     raise UserError(_why_none(failed))
 
 
-def _read(source: Source, name: str, preparation: Preparation) -> Scan:
+def _read(source: Source, kind: ModalityKind, preparation: Preparation) -> Scan:
     """The image, bias corrected if asked for. Raises UserError where it holds no signal."""
     from any2all_data.registration import bias_corrected
 
-    scan = source.read(name, preparation.trust_axes)
-    if name not in UNITS:
+    scan = source.read(kind, preparation.trust_axes)
+    if not kind.physical:
         if mr_scale(np.asarray(scan.image.dataobj, np.float32)) <= 0:
             raise UserError("it holds no signal, nothing above 0")
         if preparation.bias_correct:
@@ -171,24 +183,24 @@ def _read(source: Source, name: str, preparation: Preparation) -> Scan:
     return scan
 
 
-def _grid(image: Image, name: str, settings: CohortSettings) -> Image:
+def _grid(image: Image, kind: ModalityKind, format_: StackFormat) -> Image:
     from any2all_data.registration import reference_grid
 
-    height, width = settings.size
-    if settings.spacing is None:
+    (height, width), spacing = format_.size, format_.known_grid.spacing
+    if spacing is None:
         return fitted(oriented(image), (width, height))
     tall = extent(oriented(image))[2]
     if tall > TALLEST:
-        raise UserError(f"{name} is {tall:g} mm tall; expected at most {TALLEST:g}")
-    count = max(1, round(tall / settings.spacing[2]))
-    return reference_grid(image, settings.spacing, (width, height, count), name)
+        raise UserError(f"{kind.name} is {tall:g} mm tall; expected at most {TALLEST:g}")
+    count = max(1, round(tall / spacing[2]))
+    return reference_grid(image, spacing, (width, height, count), kind)
 
 
 def _first_placed(
     candidates: Sequence[Source],
-    name: str,
+    kind: ModalityKind,
     reference: _Reference,
-    settings: CohortSettings,
+    format_: StackFormat,
     preparation: Preparation,
     failed: dict[int, str],
 ) -> _Placed | None:
@@ -196,14 +208,14 @@ def _first_placed(
 
     What is wrong with those before it is added to ``failed``.
     """
-    pair, doubtful = (name, reference.name), list[_Placed]()
+    pair, doubtful = (kind, reference.kind), list[_Placed]()
     for index, source in enumerate(candidates):
         if index in failed or len(doubtful) == MOST_DOUBTFUL:
             continue
         try:
-            known = (name, index) == (reference.name, reference.index)
-            scan = reference.scan if known else _read(source, name, preparation)
-            placed = _place(index, scan, name, reference, settings, preparation)
+            known = (kind.name, index) == (reference.name, reference.index)
+            scan = reference.scan if known else _read(source, kind, preparation)
+            placed = _place(index, scan, kind, reference, format_, preparation)
         except UserError as error:
             failed[index] = str(error)
             continue
@@ -217,28 +229,28 @@ def _first_placed(
 def _place(
     index: int,
     scan: Scan,
-    name: str,
+    kind: ModalityKind,
     reference: _Reference,
-    settings: CohortSettings,
+    format_: StackFormat,
     preparation: Preparation,
 ) -> _Placed:
     """The image on the reference's grid. Raises UserError where nothing of it lies there."""
     from any2all_data.registration import register, resampled
 
     image, grid, quality, pose = scan.image, reference.grid, None, np.eye(4)
-    height, width = settings.size
+    height, width = format_.size
     if preparation.register and not same_grid(image, reference.image):
-        pair = (name, reference.name)
+        pair = (kind, reference.kind)
         found = register(image, reference.image, grid, preparation.seed, pair)
         moved, quality, pose = found.image, round(found.quality, 4), found.matrix
-    elif settings.spacing is None and same_grid(image, reference.image):
+    elif format_.known_grid.spacing is None and same_grid(image, reference.image):
         moved = fitted(oriented(image), (width, height))
     else:
         moved = resampled(image, grid.affine, grid.shape)
     array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
     if array.max() <= array.min():
         raise UserError("nothing of it lies on the reference's grid")
-    scale = None if name in UNITS else mr_scale(array)
+    scale = None if kind.physical else mr_scale(array)
     if scale is not None and scale <= 0:
         raise UserError("it holds no signal, nothing above 0")
     native = {
@@ -249,10 +261,10 @@ def _place(
     return _Placed(index, array, quality, scale, scan.notes, native)
 
 
-def _doubtful(quality: float, modalities: tuple[str, str]) -> bool:
+def _doubtful(quality: float, kinds: tuple[ModalityKind, ModalityKind]) -> bool:
     from any2all_data.registration import quality_threshold
 
-    return quality < quality_threshold(modalities)
+    return quality < quality_threshold(kinds)
 
 
 def _why_none(failed: Failed) -> str:

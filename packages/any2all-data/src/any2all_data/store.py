@@ -1,7 +1,7 @@
 """A cohort as one Zarr store: a group a patient, a chunk a slice.
 
     COHORT/
-      zarr.json                attributes: see CohortSettings
+      zarr.json                attributes: its images (StackFormat)
       <patient>/               a salted hash
         zarr.json              attributes: see Entry; written last, which makes the patient complete
         images/                float32 (Z, M, H, W) in physical units; chunks (1, M, H, W)
@@ -17,83 +17,32 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from any2all_core.stack_format import Range, StackFormat
 from any2all_operators import UserError
 from torch import Tensor
 
 from any2all_data.cohort import covered
-from any2all_data.normalise import MR_NORMALISATION, Array, Range, constants, fixed_range
+from any2all_data.cohort_entry import Entry, Split
+from any2all_data.cohort_format import attributes_of, differences, format_of
+from any2all_data.cohort_slices import PatientStack
+from any2all_data.normalise import Array, constants
 
 if TYPE_CHECKING:
     import zarr
 
 FORMAT = 1
 Labels = npt.NDArray[np.uint16]
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-UNITS = {"CT": "HU", "CBCT": "HU", "PET": "SUV g/ml"}
-"""Of modalities that are not in arbitrary units."""
 TAILS = (0.001, 0.999)
-"""Quantiles of the training group's voxels that become 0 and 1, where the unit is physical."""
+"""Quantiles of the training group's voxels that become 0 and 1, where a kind is scaled by it."""
 BINS = 2048
 """Of the histogram that they are found in."""
-
-
-@dataclass(frozen=True)
-class CohortSettings:
-    """What all patients of a cohort have in common.
-
-    spacing: mm of (x, y, z) voxels, or None where every patient keeps that of its reference;
-    size: (H, W); virtual: made by simulation, no such people exist.
-    """
-
-    modalities: tuple[str, ...]
-    size: tuple[int, int]
-    spacing: tuple[float, float, float] | None = None
-    reference: str = "T1"
-    virtual: bool = False
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One patient: what is known beside the images.
-
-    affine: (4, 4), voxel (x, y, z) along (L, P, S) to mm; present: modalities that are there and
-    good; reference: the modality whose place the others were moved to; aside: {modality: quality}
-    of those whose registration is doubtful, kept for a human's look and not used; left_out:
-    {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
-    sources: SHA-256 of the files each modality was made of; preparation: the options it was
-    prepared with; notes: what else is worth saying; choices: {modality: [(image, why)]} of those
-    that have several images, the one that is used first, named without a patient's name; warnings:
-    sentences that a user has to read, such as what nothing decided; drawn: absent modalities of
-    which there are synthetic images, drawn_by: what drew them (prior, sampler, seed); native:
-    {modality: the grid of its file, and the pose, a point of the reference in mm to one of the
-    image in mm (RAS)}; masks: {mask: the modality whose file it lay on}, of lesions and the like.
-    """
-
-    split: Split
-    affine: list[list[float]]
-    present: list[str]
-    reference: str = ""
-    aside: dict[str, float] = field(default_factory=dict)
-    left_out: dict[str, str] = field(default_factory=dict)
-    quality: dict[str, float] = field(default_factory=dict)
-    scale: dict[str, float] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
-    preparation: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    choices: dict[str, list[list[str]]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    drawn: list[str] = field(default_factory=list)
-    drawn_by: dict[str, Any] = field(default_factory=dict)
-    native: dict[str, dict[str, Any]] = field(default_factory=dict)
-    masks: dict[str, str] = field(default_factory=dict)
 
 
 class CohortStore:
@@ -105,37 +54,35 @@ class CohortStore:
         kept = _attributes(group)
         if kept.get("any2all") != FORMAT or "modalities" not in kept:
             raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
-        self.settings = CohortSettings(
-            modalities=tuple(kept["modalities"]),
-            size=tuple(kept["size"]),
-            spacing=tuple(kept["spacing"]) if kept["spacing"] else None,
-            reference=kept["reference"],
-            virtual=kept["virtual"],
-        )
+        self.virtual = bool(kept["virtual"])
+
+    @property
+    def format(self) -> StackFormat:
+        """The cohort's images; ranges of the training group as far as they are fitted."""
+        return format_of(_attributes(self._group))
 
     @classmethod
-    def create(cls, url: str, settings: CohortSettings) -> CohortStore:
-        """A new cohort, or one that is there with the same settings, to append to."""
+    def create(cls, url: str, format_: StackFormat, virtual: bool = False) -> CohortStore:
+        """A new cohort, or one that is there with the same images, to append to.
+
+        virtual: made by simulation, no such people exist.
+        """
         import zarr
 
         path = Path(url.removeprefix("file://"))
         empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         if not is_cohort(url) and not empty:
             raise UserError(f"{url}: there already, and no cohort; choose another")
-        group = _opened(url, "a")
+        group, asked = _opened(url, "a"), attributes_of(format_, virtual)
         if "any2all" in group.attrs:
             store = cls(group, url)
-            if store.settings != settings:
-                differing = [
-                    f"{name} {getattr(store.settings, name)}, not {getattr(settings, name)}"
-                    for name in asdict(settings)
-                    if getattr(store.settings, name) != getattr(settings, name)
-                ]
+            there = attributes_of(store.format, store.virtual)
+            if differing := differences(there, asked):
                 raise UserError(f"{url}: this cohort has {'; '.join(differing)}; choose another")
             return store
         if len(list(group.members())):
             raise UserError(f"{url}: a Zarr store, but no cohort of Any2all; choose another")
-        group.update_attributes({"any2all": FORMAT, **asdict(settings)})
+        group.update_attributes({"any2all": FORMAT, **asked})
         assert isinstance(group, zarr.Group)
         return cls(group, url)
 
@@ -157,7 +104,7 @@ class CohortStore:
 
         images: (Z, M, H, W) in physical units; masks: (Z, K, H, W) of ``entry.masks``.
         """
-        self._check(images, self.settings.modalities)
+        self._check(images, self.format.names)
         group = self._group.create_group(patient, overwrite=True)
         _keep(group, "images", images.astype(np.float32, copy=False))
         if entry.masks and masks is not None:
@@ -186,7 +133,7 @@ class CohortStore:
         group.update_attributes({"drawn": list(modalities), "drawn_by": dict(by)})
 
     def _check(self, images: Array, modalities: Sequence[str]) -> None:
-        expected = (len(modalities), *self.settings.size)
+        expected = (len(modalities), *self.format.size)
         if images.shape[1:] != expected:
             raise ValueError(f"images {images.shape}, expected (Z, {expected})")
 
@@ -218,11 +165,6 @@ class CohortStore:
         """(Z, M, H, W) in physical units; 0 where a modality is absent."""
         return np.asarray(self.array(patient)[:], dtype=np.float32)
 
-    def fixed(self) -> dict[str, Range]:
-        """The ranges of modalities that have one for all patients."""
-        found = {m: fixed_range(kept) for m, kept in self.normalisation().items()}
-        return {m: values for m, values in found.items() if values is not None}
-
     def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
         """The physical values that become 0 and 1 for each modality that a patient has."""
         known = {name: Range(0.0, scale) for name, scale in entry.scale.items()} | dict(fixed)
@@ -234,31 +176,27 @@ class CohortStore:
         return {name: known[name] for name in entry.present}
 
     def fit(self) -> dict[str, Range]:
-        """Ranges of the modalities with a physical unit: quantiles TAILS of the training group.
+        """Ranges of the kinds that are scaled by the training group: quantiles TAILS of its voxels.
 
         Found in histograms, so that memory does not grow with the cohort; kept in the cohort.
         """
         entries = {p: e for p, e in self.patients().items() if e.split == "train"}
-        fitted = {}
-        for name in UNITS:
-            having = [p for p, e in entries.items() if name in e.present]
-            if name not in self.settings.modalities or not having:
-                continue
-            channel = self.settings.modalities.index(name)
-            lows, highs = zip(*(_extremes(self.images(p)[:, channel]) for p in having), strict=True)
-            edges = np.linspace(min(lows), max(highs), BINS + 1)
-            counts = sum(np.histogram(self.images(p)[:, channel], edges)[0] for p in having)
-            share = np.cumsum(counts) / np.sum(counts)
-            first, last = (int(np.searchsorted(share, tail)) for tail in TAILS)
-            fitted[name] = Range(float(edges[first]), float(edges[min(last + 1, BINS)]))
-        kept = {name: constants(values, UNITS[name]) for name, values in fitted.items()}
+        fitted, format_ = {}, self.format
+        for channel, modality in enumerate(format_.modalities):
+            having = [p for p, e in entries.items() if modality.name in e.present]
+            if modality.scaling == "group" and having:
+                fitted[modality.name] = self._quantiles(channel, having)
+        kept = {name: constants(values, format_[name].unit) for name, values in fitted.items()}
         self._group.update_attributes({"normalisation": kept})
         return fitted
 
-    def normalisation(self) -> dict[str, dict[str, Any]]:
-        """How each modality becomes [0, 1], as a prior keeps it."""
-        kept = _attributes(self._group).get("normalisation", {})
-        return {m: kept.get(m, MR_NORMALISATION) for m in self.settings.modalities}
+    def _quantiles(self, channel: int, patients: Sequence[str]) -> Range:
+        lows, highs = zip(*(_extremes(self.images(p)[:, channel]) for p in patients), strict=True)
+        edges = np.linspace(min(lows), max(highs), BINS + 1)
+        counts = sum(np.histogram(self.images(p)[:, channel], edges)[0] for p in patients)
+        share = np.cumsum(counts) / np.sum(counts)
+        first, last = (int(np.searchsorted(share, tail)) for tail in TAILS)
+        return Range(float(edges[first]), float(edges[min(last + 1, BINS)]))
 
     def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
         """(Z, M, H, W) in [0, 1] of modalities that the patient has, or that were drawn of it."""
@@ -274,7 +212,7 @@ class CohortStore:
 
     def with_gaps(self, modalities: Sequence[str]) -> dict[str, tuple[Entry, list[str]]]:
         """{patient of train: entry, what it lacks} of those who have some and lack others."""
-        wanted = [m for m in modalities if m in self.settings.modalities]
+        wanted = [m for m in modalities if m in self.format.names]
         found = {}
         for patient, entry in self.patients().items():
             missing = [m for m in wanted if m not in entry.present]
@@ -301,79 +239,6 @@ class CohortStore:
                 "of a head in them; see any2all cohort"
             )
         return slices
-
-
-class PatientStack:
-    """A patient's images in [0, 1], measured or drawn, read as they are indexed by slice.
-
-    NaN where there is neither.
-    """
-
-    def __init__(
-        self,
-        store: CohortStore,
-        patient: str,
-        entry: Entry,
-        modalities: Sequence[str],
-        drawn: bool = True,
-    ) -> None:
-        """drawn: whether what a prior has drawn stands for what the patient lacks."""
-        fixed = store.fixed()
-        ranges = store.ranges(entry, fixed)
-        self._parts: list[tuple[str, int, Range] | None] = []
-        for m in modalities:
-            if m in entry.present:
-                place = store.settings.modalities.index(m)
-                self._parts.append(("images", place, ranges[m]))
-            elif m in entry.drawn and drawn:
-                full_scale = Range(0.0, 1.0)
-                self._parts.append(("drawn", entry.drawn.index(m), fixed.get(m, full_scale)))
-            else:
-                self._parts.append(None)
-        self._arrays = {part[0]: store.array(patient, part[0]) for part in self._parts if part}
-
-    def __getitem__(self, z: int | slice) -> Tensor:
-        """(M, H, W) of one slice, (Z, M, H, W) of many."""
-        values = {name: array[z] for name, array in self._arrays.items()}
-        some = next(iter(values.values()))[..., 0, :, :]
-        nothing = np.full_like(some, np.nan, dtype=np.float32)
-        images = [
-            part[2].normalise(values[part[0]][..., part[1], :, :]) if part else nothing
-            for part in self._parts
-        ]
-        return torch.from_numpy(np.stack(images, -3))
-
-
-class CohortSlices:
-    """The covered slices of patients; NaN where a patient lacks an image and it was not drawn.
-
-    Read from the cohort when they are asked for: memory does not grow with it.
-    """
-
-    def __init__(
-        self,
-        store: CohortStore,
-        patients: Mapping[str, Entry],
-        modalities: Sequence[str],
-        advance: Callable[[], None] = lambda: None,
-        drawn: bool = True,
-    ) -> None:
-        self._stacks: list[PatientStack] = []
-        self._places: list[tuple[int, int]] = []
-        for k, (patient, entry) in enumerate(patients.items()):
-            stack = PatientStack(store, patient, entry, modalities, drawn)
-            self._stacks.append(stack)
-            self._places += [(k, int(z)) for z in covered(stack[:]).nonzero()]
-            advance()
-        if not self._places:
-            raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def read(self, indices: Sequence[int]) -> Tensor:
-        """Stacks (B, M, H, W) in [0, 1]."""
-        return torch.stack([self._stacks[k][z] for k, z in (self._places[i] for i in indices)])
 
 
 def is_cohort(url: str) -> bool:

@@ -134,7 +134,7 @@ def evaluate(
     solvers = Solvers.load(loaded, asked.methods, asked.device)
     prior = solvers.frame
     studies = [
-        solvers.of(_changed(read_study(study, prior.modalities), asked.samplers, asked.draws))
+        solvers.of(_changed(read_study(study, prior.format), asked.samplers, asked.draws))
         for study in asked.studies
     ]
     texts = {text for study in studies for text in study.samplers}
@@ -184,7 +184,7 @@ def evaluate(
     facts: dict[str, Any] = {
         "prior": {"name": "none" if name is None else Path(name).name, "sha256": sha256},
         "who": VIRTUAL if people.virtual else "patients",
-        "prior_is_virtual": bool(prior.settings.training.get("virtual")),
+        "prior_is_virtual": prior.settings.virtual,
         "input": {"group": group},
         "versions": identity["versions"],
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",

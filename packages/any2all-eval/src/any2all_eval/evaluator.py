@@ -124,7 +124,7 @@ class Evaluator:
         if not part.sampled:
             return COST.get(part.method, 0)
         blocks = self.operator(part.row).operators
-        size = self.prior.settings.image_size
+        size = self.prior.format.size
         image = torch.zeros(1, *size)
         data = {m: block.forward(image) for m, block in blocks.items()}
         asked = Measurement(BlockDiagonal(blocks), data)
@@ -150,7 +150,7 @@ class Evaluator:
     def operator(self, row: Row) -> BlockDiagonal:
         """What a row measures, with every modality of the prior."""
         if row.inputs not in self._operators:
-            size = self.prior.settings.image_size
+            size = self.prior.format.size
             blocks = {s.modality: build_operator(s, *size).operator for s in row.known}
             self._operators[row.inputs] = complete(BlockDiagonal(blocks), self.prior)
         return self._operators[row.inputs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_app.measurement import Trained
-from any2all_data.cohort import covered, find_patients
-from any2all_data.inputs import Wanted, how_to_resample, open_patient
+from any2all_data.cohort import covered
+from any2all_data.inputs import how_to_resample, open_patient
 from any2all_data.nifti import load_nifti
-from any2all_data.normalise import fixed_range
 from any2all_data.patient import modality_path, oriented, to_stack
-from any2all_data.store import SPLITS, CohortStore, is_cohort
+from any2all_data.patients import Patients
 from any2all_operators import UserError
 from torch import Tensor
 
@@ -52,7 +51,7 @@ class Patient:
 class People:
     """Where each group's patients are: {group: {name: input}}; virtual: they do not exist."""
 
-    groups: dict[str, dict[str, str]]
+    groups: Mapping[str, dict[str, str]]
     virtual: bool = False
 
 
@@ -61,20 +60,10 @@ def find_people(input_: str, group: str = "test") -> People:
 
     Raises UserError where there is nobody in ``group``.
     """
-    if store := CohortStore.find(input_):
-        entries = store.patients()
-        groups: dict[str, dict[str, str]] = {
-            group: {p: f"{input_.rstrip('/')}/{p}" for p, e in entries.items() if e.split == group}
-            for group in SPLITS
-        }
-        people = People(groups, store.settings.virtual)
-    else:
-        folder = Path(input_)
-        there = [group for group in SPLITS if (folder / group).is_dir()]
-        places = {g: folder / g for g in there} if there else {"test": folder}
-        people = People(
-            {g: {p.name: str(p) for p in find_patients(place)} for g, place in places.items()}
-        )
+    patients = Patients.at(input_)
+    if patients.is_one:
+        raise UserError(f"--input {input_}: one patient; expected a cohort, or folders of patients")
+    people = People(patients.groups or {"test": patients.everybody}, patients.virtual)
     if not people.groups.get(group):
         raise UserError(f"--input {input_}: nobody in its group {group}; prepare some with --split")
     return people
@@ -88,18 +77,15 @@ def read_patient(
     slices: so many of those that show a head, evenly spread; all of them if None. Raises UserError
     where the files do not fit together or the prior.
     """
-    kept = prior.settings.normalisation
-    size = prior.settings.image_size
-    grid = prior.settings.training.get("grid")
-    patient = open_patient(path, prior.modalities, kept, size, grid)
+    size = prior.format.size
+    patient = open_patient(path, prior.format)
     if set(prior.modalities) - set(patient.volumes):
         return None
     stack = to_stack(patient.volumes)
     if tuple(stack.shape[2:]) != size:
-        how = how_to_resample(path, Wanted(prior.modalities, kept, size, grid), alone=False)
         raise UserError(
             f"{path}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained on "
-            f"{size[0]} x {size[1]}; {how}"
+            f"{size[0]} x {size[1]}; {how_to_resample(path, prior.format, alone=False)}"
         )
     places = covered(stack).nonzero().flatten().tolist()
     if slices is not None:
@@ -146,9 +132,8 @@ def training_slices(patients: Sequence[tuple[str, str]], prior: Trained, slices:
 
 def units(prior: Trained) -> dict[str, tuple[float, str]]:
     """{modality: (physical units of [0, 1], their name)} where they are the same for everybody."""
-    kept = prior.settings.normalisation
-    ranges = {m: fixed_range(kept.get(m)) for m in prior.modalities}
-    return {m: (r.high - r.low, kept[m]["unit"]) for m, r in ranges.items() if r is not None}
+    ranges = prior.format.ranges
+    return {m: (r.high - r.low, prior.format[m].unit) for m, r in ranges.items()}
 
 
 def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
@@ -157,12 +142,11 @@ def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
     Without a lesion mask a segmentation stands for it, unless it fills more than PART of the head:
     then it is one of tissues.
     """
-    url, _, name = path.rstrip("/").rpartition("/")
-    if not url or not is_cohort(url):
+    patients = Patients.at(path)
+    if patients.cohort is None:
         return None
-    store = CohortStore.open(url)
     for kind in ("lesion", "seg"):
-        labels = store.mask(name, kind)
+        labels = patients.cohort.mask(patients.name, kind)
         if labels is not None:
             mask = torch.from_numpy(labels > 0)
             inside = mask & (stack.mean(1) > HEAD)

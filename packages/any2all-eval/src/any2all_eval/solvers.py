@@ -51,7 +51,7 @@ class Solvers:
                 raise UserError(f"--method {text}: two methods are called {name}; rename a folder")
             plain = Answers(fitted, frame.modalities)
             found[name], places[name] = plain, path
-            if "validation_error" in fitted.settings.training and fitted.method.targets():
+            if fitted.settings.validation_error is not None and fitted.method.targets():
                 found[name + AGREEING] = replace(plain, dc=True)
                 places[name + AGREEING] = path
         return Solvers(prior, found, places)
@@ -90,15 +90,13 @@ class Solvers:
         if text not in self.methods:
             return vars(sampler_of(text))
         answers = self.methods[text]
-        training = answers.settings.training
-        budget = {key: training.get(key) for key in ("steps", "images", "seconds")}
         path = self.folders[text]
         return {
             "method": answers.fitted.name,
             "options": vars(answers.fitted.method),
             "sha256": weights_hash(path, WEIGHTS),
             "dc": answers.dc,
-            **budget,
+            **answers.settings.budget,
         }
 
 
@@ -114,11 +112,9 @@ def _expect_alike(text: str, fitted: FittedMethod, frame: Trained) -> None:
             f"{', '.join(frame.modalities)} at {rows} x {columns}; train it on the same cohort, or "
             "leave --prior out"
         )
-    other = [
-        m for m in frame.modalities if settings.normalisation.get(m) != wanted.normalisation.get(m)
-    ]
-    grids = settings.training.get("grid"), wanted.training.get("grid")
-    if all(grids) and grids[0] != grids[1]:
+    other = [m for m in frame.modalities if settings.format[m] != wanted.format[m]]
+    grids = settings.format.grid, wanted.format.grid
+    if None not in grids and grids[0] != grids[1]:
         other = ["its grid"]
     if other:
         raise UserError(

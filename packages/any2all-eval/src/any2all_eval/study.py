@@ -31,7 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from any2all_app.grammar import ModalitySpec, modality_specs
-from any2all_data.store import UNITS
+from any2all_core.stack_format import StackFormat
+from any2all_data.kinds import kind_for
 from any2all_operators import UserError
 
 SHIPPED = ("reconstruction", "synthesis", "mixed", "generation")
@@ -86,8 +87,9 @@ class Study:
     methods: tuple[str, ...] = ()
 
 
-def read_study(name: str, modalities: Sequence[str]) -> Study:
-    """A shipped study, or a TOML file, for a prior of these modalities. Raises UserError."""
+def read_study(name: str, format_: StackFormat) -> Study:
+    """A shipped study, or a TOML file, for a prior of these images. Raises UserError."""
+    modalities = format_.names
     if name in SHIPPED:
         text = files("any2all_eval").joinpath(f"studies/{name}.toml").read_text()
     else:
@@ -111,7 +113,7 @@ def read_study(name: str, modalities: Sequence[str]) -> Study:
     left_out: dict[str, str] = {}
     for entry in _entries(name, asked, modalities):
         known, scored = entry["known"], entry["scored"]
-        specs = _specs(known, modalities)
+        specs = _specs(known, format_)
         target = [s.strip() for s in scored.split(",")] if scored != "*" else []
         unknown = [m for m in (*(s.modality for s in specs), *target) if m not in modalities]
         if unknown:
@@ -177,12 +179,14 @@ def _entries(
                 yield {"name": name, "known": ",".join(known), "scored": target}
 
 
-def _specs(known: str, modalities: Sequence[str]) -> list[ModalitySpec]:
+def _specs(known: str, format_: StackFormat) -> list[ModalitySpec]:
     """Of ``known``, ``*`` and ``MR`` written out, nothing said of what is missing; in order."""
     if not known:
         return []
     named = {s.modality: s for s in modality_specs(known)}
-    for wildcard, covered in (("MR", [m for m in modalities if m not in UNITS]), ("*", modalities)):
+    modalities = format_.names
+    without_unit = [m.name for m in format_.modalities if not kind_for(m).physical]
+    for wildcard, covered in (("MR", without_unit), ("*", modalities)):
         if rest := named.pop(wildcard, None):
             others = {m: ModalitySpec(m, rest.operator, rest.options) for m in covered}
             named = others | named

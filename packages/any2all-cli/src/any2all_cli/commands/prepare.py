@@ -37,6 +37,14 @@ def prepare(
             rich_help_panel=DATA,
         ),
     ] = None,
+    kinds: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML of modality kinds beside the built-in ones, as ADC; the cohort keeps them",
+            metavar="FILE",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     spacing: Annotated[
         str,
         typer.Option(
@@ -143,19 +151,20 @@ def prepare(
     ] = False,
 ) -> None:
     """Make a training-ready cohort of scans."""
+    from any2all_app.finding import Preparing
     from any2all_app.grammar import modality_names, slice_size
-    from any2all_app.preparing import Preparing
     from any2all_data.modality_names import by_rules
     from any2all_data.stacking import Preparation
 
     from any2all_cli.prepare import run, spacing_of
 
     names = modality_names(modalities) if modalities else None
-    if rules is None:  # the built-in ones, which have a name for each alias
+    if rules is None and kinds is None:  # the built-in ones, which have a name for each alias
         names, reference = names and tuple(map(by_rules, names)), by_rules(reference)
     preparing = Preparing(
         modalities=names,
         rules=rules,
+        kinds=kinds,
         spacing=spacing_of(spacing),
         size=slice_size(size, "--size"),
         reference=reference,

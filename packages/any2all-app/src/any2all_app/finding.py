@@ -1,0 +1,227 @@
+"""Who a source of scans holds, and which of their images would be which modality."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from any2all_data.cohort_entry import Split
+from any2all_data.kinds import NO_KINDS, Kinds, own_kinds, read_kinds
+from any2all_data.masks import find_masks
+from any2all_data.people import Remark
+from any2all_data.prepare import Plan
+from any2all_data.ranking import choose
+from any2all_data.rules import Rule, modality_of, read_rules
+from any2all_data.salt import find_salt
+from any2all_data.sources import Source, find_sources, patient_key
+from any2all_data.splits import Person, assigned, splits_of
+from any2all_data.stacking import Preparation
+from any2all_data.store import CohortStore
+from any2all_operators import UserError
+
+Who = tuple[str, str]
+"""A patient and a session, "" where sessions are joined, as the source names them; identifying."""
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """How a cohort is made.
+
+    Parameters
+    ----------
+    modalities
+        Their names, in order; None takes all that are found.
+    rules
+        A TOML file that maps series to modalities; None takes that of any2all-data.
+    kinds
+        A TOML file of modality kinds that the table of any2all-data lacks, or has otherwise. The
+        cohort keeps them; None takes those that it has.
+    spacing
+        Voxels in mm, (x, y, z); None keeps those of the reference.
+    size
+        Rows and columns of a slice.
+    reference
+        The modality that others are registered to.
+    split
+        "train", "val" or "test" for all; "auto" by the pseudonym; or a JSON file {split: [names]}.
+    salt
+        File of the secret that names are hashed with; None takes COHORT.salt, or makes it.
+    by_session
+        Whether each session of a patient is by itself; otherwise they make one stack.
+    replace
+        Whether who is there with other files or options is prepared anew.
+    preparation
+        Registration, bias correction, seed, and NIfTI whose axes are not told.
+    workers, scheduler
+        Processes, one a core for None; or the address of a Dask scheduler.
+    """
+
+    modalities: tuple[str, ...] | None = None
+    rules: Path | None = None
+    kinds: Path | None = None
+    spacing: tuple[float, float, float] | None = (1.875, 1.875, 3.0)
+    size: tuple[int, int] = (128, 128)
+    reference: str = "T1"
+    split: str = "auto"
+    salt: Path | None = None
+    by_session: bool = False
+    replace: bool = False
+    preparation: Preparation = field(default_factory=Preparation)
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class FoundPatients:
+    """Who a source holds, and which of their images would be which modality.
+
+    ``sources``: all images of a patient; ``chosen``: those of each modality, the best first;
+    ``keys``: pseudonyms, for good if ``kept``; ``groups``: {pseudonym: split}; ``modalities``:
+    those of the cohort; ``before``: {pseudonym: split} of who is in it already; ``made``: the file
+    of a new secret, and the secret; ``own``: modality kinds that the table lacks.
+    """
+
+    sources: dict[Who, list[Source]]
+    chosen: dict[Who, dict[str, tuple[Source, ...]]]
+    keys: dict[Who, str]
+    own: Kinds
+    groups: dict[str, Split]
+    before: dict[str, Split]
+    rules: list[Rule]
+    modalities: tuple[str, ...]
+    remarks: list[Remark]
+    secret: bytes = field(repr=False)
+    made: tuple[Path, bytes] | None = field(repr=False)
+    kept: bool
+
+    def plans(self, reference: str) -> list[Plan]:
+        """What is prepared of each patient who has one of the modalities."""
+        return [
+            Plan(
+                self.keys[who],
+                self.groups[patient_key(who[0], self.secret)],
+                self.chosen[who],
+                find_masks(self.sources[who], _session(self.chosen[who], reference)),
+            )
+            for who in sorted(self.sources)
+            if self.chosen[who]
+        ]
+
+
+def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) -> FoundPatients:
+    """Look through a source's headers, and decide which image is which modality.
+
+    Parameters
+    ----------
+    source
+        A folder of DICOM, BIDS and NIfTI.
+    cohort
+        Path or URL of the cohort that they would go to, whose pseudonyms are used; None for none.
+    preparing
+        How a cohort is made.
+
+    Raises
+    ------
+    UserError
+        Where nothing is a known modality, or what was asked for is not there; in one line.
+    """
+    if cohort is not None and "://" not in cohort:
+        _apart(Path(source), Path(cohort))
+    before = None if cohort is None else CohortStore.find(cohort)
+    own = given_kinds(preparing, before)
+    rules = read_rules(preparing.rules, own.values())
+    sources, remarks = find_sources(Path(source))
+    found = _found(sources, rules, own)
+    if not found:
+        raise UserError(
+            f"{source}: {len(sources)} images, none of them a known modality; see "
+            "--dry-run --show-names, and give --rules FILE"
+        )
+    if preparing.kinds is not None and (absent := [name for name in own if name not in found]):
+        remarks = [*remarks, Remark("", f"--kinds: no image of {', '.join(absent)} was found")]
+    settled = before.format.names if before else ()
+    names = preparing.modalities or settled or found
+    if not settled and not set(names) <= set(found):
+        missing = ", ".join(sorted(set(names) - set(found)))
+        raise UserError(f"--modalities: no {missing}; the source has {', '.join(found)}")
+    secret, made = find_salt(cohort or str(source), preparing.salt, kept=cohort is not None)
+    patients: dict[Who, list[Source]] = defaultdict(list)
+    for one in sources:
+        patients[one.patient, one.session if preparing.by_session else ""].append(one)
+    chosen = {
+        who: choose([s for s in owned if not s.mask], rules, names, preparing.reference, own)
+        for who, owned in patients.items()
+    }
+    there = splits_of(before.patients()) if before else {}
+    return FoundPatients(
+        sources=dict(patients),
+        chosen=chosen,
+        keys={
+            who: patient_key(who[0], secret, who[1] if preparing.by_session else None)
+            for who in patients
+        },
+        own=own,
+        groups=assigned(preparing.split, _everybody(chosen, secret), there),
+        before=there,
+        rules=rules,
+        modalities=names,
+        remarks=remarks,
+        secret=secret,
+        made=made,
+        kept=cohort is not None or preparing.salt is not None,
+    )
+
+
+def without_reference(reference: str, found: FoundPatients) -> str:
+    """No image is the reference: what there is instead, and what to do."""
+    patients: dict[str, set[str]] = defaultdict(set)
+    sources = [source for owned in found.sources.values() for source in owned]
+    for source in sources:
+        patients[modality_of(source.tags, found.rules)].add(source.patient)
+    there = ", ".join(f"{name} ({len(patients[name])} patients)" for name in found.modalities)
+    unmapped = [s for s in sources if not modality_of(s.tags, found.rules) and not s.mask]
+    rest = f" and {len(unmapped)} images of no known modality" if unmapped else ""
+    return (
+        f"--reference {reference}: no {reference} was found, but {there}{rest}. Map it with "
+        f"--rules FILE (see --dry-run --show-names), or give --reference {found.modalities[0]}"
+    )
+
+
+def given_kinds(preparing: Preparing, before: CohortStore | None) -> Kinds:
+    """The kinds that are given, or else those of the cohort that is there."""
+    if preparing.kinds is not None:
+        return read_kinds(preparing.kinds)
+    return NO_KINDS if before is None else own_kinds(before.format)
+
+
+def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
+    """The modalities there are, T1 first, then as the rules name them; one's own kinds last."""
+    there = {modality_of(source.tags, rules) for source in sources} - {""}
+    order = list(dict.fromkeys(rule.modality for rule in rules))
+    return tuple(sorted(there, key=lambda name: (name != "T1", name in own, order.index(name))))
+
+
+def _everybody(
+    chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
+) -> list[Person]:
+    """The patients, whatever their sessions, who have an image of some modality."""
+    images: dict[str, int] = {}
+    for (patient, _), found in chosen.items():
+        if found:
+            images[patient] = max(len(found), images.get(patient, 0))
+    return [Person(name, patient_key(name, secret), count) for name, count in images.items()]
+
+
+def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:
+    """That of the reference's image, or of the first there is."""
+    ranked = chosen.get(reference) or next(iter(chosen.values()))
+    return ranked[0].session or None
+
+
+def _apart(source: Path, cohort: Path) -> None:
+    """The cohort must not be made in the source, or around it."""
+    one, other = source.resolve(), cohort.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise UserError(f"prepare {source} {cohort}: one is in the other; choose another COHORT")

@@ -1,0 +1,91 @@
+"""Slices of a cohort in [0, 1], read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from any2all_core.stack_format import Range
+from any2all_operators import UserError
+from torch import Tensor
+
+from any2all_data.cohort import covered
+from any2all_data.cohort_entry import Entry
+
+if TYPE_CHECKING:
+    from any2all_data.store import CohortStore
+
+
+class PatientStack:
+    """A patient's images in [0, 1], measured or drawn, read as they are indexed by slice.
+
+    NaN where there is neither.
+    """
+
+    def __init__(
+        self,
+        store: CohortStore,
+        patient: str,
+        entry: Entry,
+        modalities: Sequence[str],
+        drawn: bool = True,
+    ) -> None:
+        """drawn: whether what a prior has drawn stands for what the patient lacks."""
+        fixed = store.format.ranges
+        ranges = store.ranges(entry, fixed)
+        self._parts: list[tuple[str, int, Range] | None] = []
+        for m in modalities:
+            if m in entry.present:
+                place = store.format.names.index(m)
+                self._parts.append(("images", place, ranges[m]))
+            elif m in entry.drawn and drawn:
+                full_scale = Range(0.0, 1.0)
+                self._parts.append(("drawn", entry.drawn.index(m), fixed.get(m, full_scale)))
+            else:
+                self._parts.append(None)
+        self._arrays = {part[0]: store.array(patient, part[0]) for part in self._parts if part}
+
+    def __getitem__(self, z: int | slice) -> Tensor:
+        """(M, H, W) of one slice, (Z, M, H, W) of many."""
+        values = {name: array[z] for name, array in self._arrays.items()}
+        some = next(iter(values.values()))[..., 0, :, :]
+        nothing = np.full_like(some, np.nan, dtype=np.float32)
+        images = [
+            part[2].normalise(values[part[0]][..., part[1], :, :]) if part else nothing
+            for part in self._parts
+        ]
+        return torch.from_numpy(np.stack(images, -3))
+
+
+class CohortSlices:
+    """The covered slices of patients; NaN where a patient lacks an image and it was not drawn.
+
+    Read from the cohort when they are asked for: memory does not grow with it.
+    """
+
+    def __init__(
+        self,
+        store: CohortStore,
+        patients: Mapping[str, Entry],
+        modalities: Sequence[str],
+        advance: Callable[[], None] = lambda: None,
+        drawn: bool = True,
+    ) -> None:
+        self._stacks: list[PatientStack] = []
+        self._places: list[tuple[int, int]] = []
+        for k, (patient, entry) in enumerate(patients.items()):
+            stack = PatientStack(store, patient, entry, modalities, drawn)
+            self._stacks.append(stack)
+            self._places += [(k, int(z)) for z in covered(stack[:]).nonzero()]
+            advance()
+        if not self._places:
+            raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, indices: Sequence[int]) -> Tensor:
+        """Stacks (B, M, H, W) in [0, 1]."""
+        return torch.stack([self._stacks[k][z] for k, z in (self._places[i] for i in indices)])
