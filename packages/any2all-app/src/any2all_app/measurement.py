@@ -55,8 +55,8 @@ class PatientMeasurement:
     ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
     modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
     those that have an image; ``format``: of the prior's images; ``reference``: the DICOM series in
-    whose space they are, where they came from DICOM; ``own``: the patient's own grid, to which results are brought back where the
-    images were resampled.
+    whose space they are, where they came from DICOM; ``own``: the patient's own grid, to which
+    results are brought back where the images were resampled.
     """
 
     volumes: dict[str, Volume]
