@@ -38,8 +38,8 @@ from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import Row, Study
 from any2all_eval.uncertainty import uncertainty
+from any2all_eval.work import Work
 
-EVALUATING = "evaluating, parts"
 COST = {"CG-SENSE": 1, "L1-wavelet": 50, "total variation": 50}
 """Passes of the network that are worth the tuning of a reference; others are tuned for nothing."""
 
@@ -81,31 +81,29 @@ class Evaluator:
 
         ``rewrite`` is called as parts finish. False when somebody was refused.
         """
-        whole = True
-        parts = sorted(self.parts(), key=self.cost)
-        done, total = 0, len(patients) * len(parts)
-        for name, path in patients.items():
-            folder = self.output / PARTS / name
-            left = [part for part in parts if not part.path(folder).exists()]
-            done += len(parts) - len(left)
-            if left:
-                patient, refused = self.read(name, path)
-                whole = whole and not refused
-                if patient is None:
-                    done += len(left)
-                    left = []
-                else:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    keep_truth(folder, patient, self.prior.modalities)
+        whole, parts = True, sorted(self.parts(), key=self.cost)
+        folders = {name: self.output / PARTS / name for name in patients}
+        todo = {n: [p for p in parts if not p.path(f).exists()] for n, f in folders.items()}
+        work = Work(self.observer, {n: sum(map(self.weight, left)) for n, left in todo.items()})
+        for name, left in todo.items():
+            if not left:
+                continue
+            patient, refused = self.read(name, patients[name])
+            whole = whole and not refused
+            if patient is None:
+                work.without(name)
+                continue
+            folders[name].mkdir(parents=True, exist_ok=True)
+            keep_truth(folders[name], patient, self.prior.modalities)
             for part in left:
-                self.observer.progress(EVALUATING, done, total)
-                assert patient
-                self.do(part, patient, folder)
-                done += 1
+                self.do(part, patient, folders[name])
+                work.done(self.weight(part))
                 self.rewrite()
-            if total:
-                self.observer.progress(EVALUATING, done, total)
         return whole
+
+    def weight(self, part: Part) -> int:
+        """What a part counts in the progress: its passes of the network, and 1 at least."""
+        return max(self.cost(part), 1)
 
     def read(self, name: str, path: str) -> tuple[Patient | None, bool]:
         """A patient with everything that is judged, or None; and whether the files were refused."""

@@ -14,9 +14,10 @@ import torch
 from any2all_app.measurement import Trained
 from any2all_core.prior import DiffusionPrior
 
-from any2all_eval.evaluator import COST, EVALUATING, Evaluator
+from any2all_eval.evaluator import COST, Evaluator
 from any2all_eval.parts import PARTS, TRUTH, Part, keep_truth, of_slices
 from any2all_eval.patients import Patient, evenly
+from any2all_eval.work import Work
 
 FEW, PATIENTS = 2, 3
 """Slices of a patient, and patients, that a quick look takes."""
@@ -59,6 +60,7 @@ def quick_look(
     parts = in_order(evaluator)
     pace = Pace(seconds_a_pass(evaluator.prior, next(iter(chosen.values()))))
     done, total = 0, len(parts) * len(chosen)
+    work = Work(evaluator.observer, dict.fromkeys(chosen, sum(map(evaluator.weight, parts))))
     for part, name in ((part, name) for part in parts for name in chosen):
         folder = evaluator.output / PARTS / name
         if part.there(folder) is None:
@@ -70,7 +72,7 @@ def quick_look(
                 pace.references[part.method] = time.monotonic() - started
             rewrite()
         done += 1
-        evaluator.observer.progress(EVALUATING, done, total)
+        work.done(evaluator.weight(part))
     return done, total
 
 

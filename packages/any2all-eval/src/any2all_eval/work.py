@@ -1,0 +1,28 @@
+"""How much of an evaluation is done, in what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from any2all_app.observer import Observer
+
+EVALUATING = "evaluating, network passes"
+
+
+class Work:
+    """Tells an observer how much is done of the work on all patients, {name: how much}."""
+
+    def __init__(self, observer: Observer, left: Mapping[str, int]) -> None:
+        self.observer, self.left, self.total = observer, dict(left), sum(left.values())
+        self.sum = 0
+        self.done(0)
+
+    def done(self, count: int) -> None:
+        """So much more is done."""
+        self.sum += count
+        if self.total:
+            self.observer.progress(EVALUATING, self.sum, self.total)
+
+    def without(self, name: str) -> None:
+        """Nothing of a patient's work can be done."""
+        self.done(self.left.get(name, 0))
