@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,14 @@ from any2all_operators import UserError
 
 SIZE = 32
 SETTINGS = MethodSettings(MODALITIES, (SIZE, SIZE))
-TINY = {
-    "regressor": "channels=8+16:norm_groups=4:blocks=1",
-    "m2dn": "channels=8+16:sampling_steps=2",
-    "mmgan": "width=8:levels=3",
-    "resvit": "width=8:token_width=16:layers=1:heads=2",
-    "mcvarnet": "features=6:iterations=2:coils=2",
-    "minet": "features=8:groups=1:blocks=1:coils=2",
-    "discdiff": "channels=8+16:head_width=4:coils=2:sampling_steps=2",
-}
+METHODS = ("regressor", "m2dn", "mmgan", "resvit", "mcvarnet", "minet", "discdiff")
 ADVERSARIES = ("mmgan", "resvit")
 GUIDED = ("mcvarnet", "minet", "discdiff")
 
 
 def method(name: str, more: str = "") -> Method:
-    texts = f"{TINY[name]}:{more}".strip(":").split(":")
-    return make_method(name, dict(text.split("=") for text in texts))
+    texts = more.split(":") if more else []
+    return make_method(name, dict(text.split("=") for text in texts), "tiny")
 
 
 def slices() -> torch.Tensor:
@@ -52,47 +45,36 @@ def fitted(of: Method) -> FittedMethod:
     return FittedMethod("own", of, of.build(SETTINGS).eval(), SETTINGS)
 
 
-def question(of: Method, x: torch.Tensor, done: float = 0.99) -> Question:
-    """The same each time."""
-    random = [generator(0, b) for b in range(len(x))]
+def question(of: Method, x: torch.Tensor, seed: int = 0, everything: bool = False) -> Question:
+    """One of a seed; with ``everything`` given, as far as the method takes it."""
+    random = [generator(seed, b) for b in range(len(x))]
     present = torch.ones(x.shape[:2], dtype=torch.bool)
-    return Question(x, present, of.given_in_training(present, random, done), random, done)
+    given = of.given_in_training(present, random, 0.99)
+    return Question(x, present, present if everything else given, random, 0.99)
 
 
-def learn(of: Method, x: torch.Tensor, steps: int, enough: float) -> tuple[Any, float, float]:
-    """A network trained on one batch, what it minimised first, and at last.
-
-    Of an adversary that is the mean absolute error of its answer: its loss does not fall as the
-    other grows wiser. It ends once it has fallen to ``enough`` of what it was.
-    """
+def learn(
+    of: Method, steps: int, asked: Callable[[int], Question]
+) -> Iterator[tuple[Any, dict[str, float]]]:
+    """A network that is trained, and what it minimises, after each step."""
     torch.manual_seed(0)
     network = of.build(SETTINGS)
     optimizers = of.optimizers(network)
-    first = last = float("nan")
     for step in range(steps):
-        for part, loss in of.losses(network, question(of, x)):
+        found = {}
+        for part, loss in of.losses(network, asked(step)):
             network.zero_grad(set_to_none=True)
             loss.backward()
             optimizers[part].step()
-            if len(optimizers) == 1:
-                last = float(loss.detach())
-        if len(optimizers) > 1 and step % 10 == 0:
-            asked = question(of, x)
-            with torch.no_grad():
-                made = of.complete(network, asked.given, asked.available, asked.noise)
-            error = (made - x).abs().mean((2, 3))
-            last = float(error[asked.wanted].mean())
-        first = first if step else last
-        if last < enough * first:
-            break
-    return network, first, last
+            found[part] = float(loss.detach())
+        yield network, found
 
 
 def test_all_are_there() -> None:
     found = [
         p.name for p in list_plugins("any2all.methods") if p.distribution == "any2all-baselines"
     ]
-    assert found == sorted(TINY)
+    assert found == sorted(METHODS)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +94,7 @@ def test_paper_is_of_the_published_size(name: str, part: str, millions: float) -
     assert count / 1e6 == pytest.approx(millions, rel=0.1)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("recipe", ["small", "paper"])
 def test_every_recipe_can_be_built(name: str, recipe: str) -> None:
     with torch.device("meta"):
@@ -122,20 +104,38 @@ def test_every_recipe_can_be_built(name: str, recipe: str) -> None:
     assert count > (1.3 if recipe == "paper" else 0.4)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", METHODS)
 def test_it_keeps_its_contract(name: str) -> None:
     """Given images bit for bit and no leak for every subset, refusals, batches, folders."""
     check_method(f"any2all-baselines:{name}", method(name))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", METHODS)
 def test_it_overfits_four_slices(name: str) -> None:
-    faster = "warmup=0:learning_rate=" + ("1e-3" if name in ADVERSARIES else "3e-3")
-    _, first, last = learn(method(name, faster), slices(), 300, 0.1)
+    """What it minimises on one batch falls tenfold within 300 steps.
+
+    Of an adversary it is the error of its answers: its loss does not fall as the other grows wiser.
+    """
+    of = method(name, "learning_rate=" + ("1e-3" if name in ADVERSARIES else "4e-3"))
+    x = slices()
+    first = last = float("nan")
+    for step, (network, losses) in enumerate(learn(of, 300, lambda _: question(of, x))):
+        if name in ADVERSARIES:
+            if step % 10:
+                continue
+            asked = question(of, x)
+            with torch.no_grad():
+                made = of.complete(network, asked.given, asked.available, asked.noise)
+            last = float((made - x).abs().mean((2, 3))[asked.wanted].mean())
+        else:
+            last = losses["network"]
+        first = first if step else last
+        if last < 0.1 * first:
+            break
     assert last < 0.1 * first
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
     of = method(name, "steps=4:batch_size=2:ema=0.5:warmup=0")
     own = f"any2all-baselines:{name}"
@@ -199,7 +199,9 @@ def test_data_consistency_of_all_samples_is_the_truth(start: float) -> None:
 
 
 def test_data_consistency_has_its_own_derivatives() -> None:
-    operator = every_comb((2,), 2, 4, 0.05, (16, 16)).select(torch.tensor([0, 1]))
+    operator = every_comb((2,), 2, 4, 0.05, (16, 16), torch.device("cpu")).select(
+        torch.tensor([0, 1])
+    )
     random = generator(0)
     truth = torch.rand(2, 16, 16, generator=random)
     scan = Scan(operator.measure(truth, [generator(1), generator(2)]), operator, 0)
@@ -235,21 +237,24 @@ def test_disentanglement_of_equal_streams_has_a_finite_gradient() -> None:
 
 @pytest.mark.parametrize("name", GUIDED)
 def test_a_guide_that_is_the_target_is_found(name: str) -> None:
-    """10 dB better than what is zero-filled, of four slices that were learnt."""
+    """10 dB better than what is zero-filled, of slices that were learnt, within 600 steps."""
     x = slices()
-    x[:, 0] = x[:, 1]
-    more = (
-        "sampling_steps=10" if name == "discdiff" else "learn_weights=false" * (name == "mcvarnet")
-    )
-    of = method(name, f"learning_rate=3e-3:{more}".strip(":"))
-    network, _, _ = learn(of, x, 300, 0.02)
-    own = FittedMethod("own", of, network.eval(), SETTINGS)
+    x[:, 0] = x[:, 2] = x[:, 1]
+    wider = ":channels=16+24:sampling_steps=8" if name == "discdiff" else ""
+    of = method(name, "learning_rate=3e-3:acceleration=8:acs_lines=2" + wider)
     operator = of.scan_in_training(SETTINGS, "FLAIR")
     data = operator.measure(x[:, 1], [generator(9, b) for b in range(len(x))])
-    made = own.recover(data, operator, "FLAIR", x, ("T1", "T1Gd"))[:, 1]
-    plain = zero_filled(Scan(data, operator, 1))
-    gain = (plain - x[:, 1]).square().mean() / (made - x[:, 1]).square().mean()
-    assert float(10 * gain.log10()) > 10
+    plain = (zero_filled(Scan(data, operator, 1)) - x[:, 1]).square().mean()
+    gain = torch.zeros(())
+    for step, (network, _) in enumerate(learn(of, 600, lambda k: question(of, x, k, True))):
+        if step % 25 == 24:
+            own = FittedMethod("own", of, network.eval(), SETTINGS)
+            made = own.recover(data, operator, "FLAIR", x, ("T1", "T1Gd"))[:, 1]
+            network.train()
+            gain = 10 * (plain / (made - x[:, 1]).square().mean()).log10()
+            if gain > 10:
+                break
+    assert gain > 10
 
 
 def test_what_it_is_not_made_for_is_said() -> None:

@@ -18,15 +18,7 @@ from builders.command_line import Run
 
 FIVE = ("T1", "FLAIR", "T2star", "CT", "PET")
 SHORT = "steps=2:batch_size=2:warmup=0"
-TINY = {
-    "regressor": "channels=8+16:norm_groups=4:blocks=1",
-    "m2dn": "channels=8+16:sampling_steps=2",
-    "mmgan": "width=8:levels=3",
-    "resvit": "width=8:token_width=16:layers=1:heads=2",
-    "mcvarnet": "features=4:iterations=2:coils=2",
-    "minet": "features=8:groups=1:blocks=1:coils=2",
-    "discdiff": "channels=8+16:head_width=4:coils=2:sampling_steps=2",
-}
+METHODS = ("regressor", "m2dn", "mmgan", "resvit", "mcvarnet", "minet", "discdiff")
 STUDY = """
 title = "A little"
 samplers = ["mds:steps=2"]
@@ -61,9 +53,10 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trained(any2all: Run, name: str, data: Path, output: Path) -> Path:
     """The folder of a method after two steps."""
-    text = f"{name}:{TINY[name]}:{SHORT}"
     where = ["--data", data / "train", "--validation", data / "val", "--output", output]
-    done = any2all("train", "--method", text, *where, "--precision", "float32")
+    done = any2all(
+        "train", "--method", f"{name}:{SHORT}", "--recipe", "tiny", *where, "--precision", "float32"
+    )
     assert done.returncode == 0, done.stderr
     assert (output / "best/model.safetensors").exists()
     return output
@@ -76,7 +69,7 @@ def image(path: Path) -> np.ndarray:
 def test_all_are_trained_sampled_and_evaluated(
     any2all: Run, three: Path, tmp_path: Path, prior_folder: Path
 ) -> None:
-    folders = {name: trained(any2all, name, three, tmp_path / "runs" / name) for name in TINY}
+    folders = {name: trained(any2all, name, three, tmp_path / "runs" / name) for name in METHODS}
     patient = three / "test/a"
     for name, folder in folders.items():
         guided = name in ("mcvarnet", "minet", "discdiff")
@@ -136,10 +129,9 @@ def test_five_modalities_without_a_prior(any2all: Run, tmp_path: Path) -> None:
 def test_a_killed_run_goes_on(three: Path, tmp_path: Path) -> None:
     """kill -9 in the midst of training; Ctrl-C saves first; what was begun is gone on with."""
     output = tmp_path / "run"
-    options = f"{TINY['regressor']}:steps=100000:batch_size=2"
     where = ["--data", str(three / "train"), "--validation", str(three / "val")]
     command = [sys.executable, "-m", "any2all_cli", "train", "--output", str(output), *where]
-    first = [*command, "--method", f"regressor:{options}"]
+    first = [*command, "--recipe", "tiny", "--method", "regressor:steps=100000:batch_size=2"]
 
     def until(path: Path, running: subprocess.Popen[bytes], newer: float = 0.0) -> None:
         end = time.monotonic() + 240
