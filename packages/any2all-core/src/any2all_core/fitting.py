@@ -34,7 +34,7 @@ from any2all_core.loop import (
 )
 from any2all_core.method import Method, MethodSettings, Question
 from any2all_core.noise import generator
-from any2all_core.prior import use_exact_kernels, choose_device, choose_dtype
+from any2all_core.prior import choose_device, choose_dtype, use_exact_kernels
 
 
 def fit(
