@@ -162,7 +162,8 @@ def test_mistakes_are_one_line(
 ) -> None:
     folder = trained(any2all, "regressor", three, tmp_path / "regressor")
     patient = ["--input", three / "test/a"]
-    data = ["--data", three / "train", "--output", tmp_path / "new"]
+    where = ["--data", three / "train", "--validation", three / "val"]
+    data = [*where, "--output", tmp_path / "new"]
     for arguments, said in (
         (["sample", "--method", folder, *patient, "--modalities", "FLAIR=kspace"],
          "not made for reconstruction, but for synthesis"),
@@ -177,7 +178,7 @@ def test_mistakes_are_one_line(
         (["train", "--method", "mmgan", "--start-from", "lgg", *data], "these are for priors"),
         (["train", "--method", "mmgan", "--recipe", "large", *data], "has no preset 'large'"),
         (["train", "--method", "minet:target=PET", *data], "target=PET: the images are"),
-        (["train", "--method", "mmgan", "--resume", "--output", folder, *data[:2]],
+        (["train", "--method", "mmgan", "--resume", "--output", folder, *where],
          "is of any2all-baselines:regressor"),
         (["evaluate", "synthesis", "--method", folder, "--prior", "virtual",
           "--input", three, "--output", tmp_path / "e"], "train it on the same cohort"),

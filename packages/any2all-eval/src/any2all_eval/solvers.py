@@ -13,6 +13,7 @@ from any2all_core.checkpoint import BEST
 from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.sampler import Sampled, Solver
+from any2all_data.normalise import MR_NORMALISATION
 from any2all_operators import BlockDiagonal, UserError
 
 from any2all_eval.study import Row, Study
@@ -114,9 +115,8 @@ def _expect_alike(text: str, fitted: FittedMethod, frame: Trained) -> None:
             f"{', '.join(frame.modalities)} at {rows} x {columns}; train it on the same cohort, or "
             "leave --prior out"
         )
-    other = [
-        m for m in frame.modalities if settings.normalisation.get(m) != wanted.normalisation.get(m)
-    ]
+    kept, theirs, plain = settings.normalisation, wanted.normalisation, dict(MR_NORMALISATION)
+    other = [m for m in frame.modalities if kept.get(m, plain) != theirs.get(m, plain)]
     if settings.training.get("grid") != wanted.training.get("grid"):
         other = ["its grid"]
     if other:
