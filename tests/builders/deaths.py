@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 
@@ -15,8 +14,3 @@ def kills_its_process(path: Path) -> int:
     if len(path.read_text().splitlines()) < int(path.stem):
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
-
-
-def sleeps(path: Path) -> None:
-    path.write_text(str(os.getpid()))
-    time.sleep(600)

@@ -15,7 +15,7 @@ from builders.patients import lesion, write_patient
 from torch import from_numpy
 
 
-def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_path: Path) -> None:
+def test_prepare_shows_what_a_person_judges_by(any2all: Run, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for k in range(5):
         write_patient(source / f"Ada{k}", seed=10 * k)
@@ -29,7 +29,7 @@ def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_p
     assert "lesion mask" in shown.stdout
     assert len(planned) == 5
     assert not (tmp_path / "c").exists()
-    done = process("prepare", source, "c", *options, "--workers", 1)
+    done = any2all("prepare", source, "c", *options, "--workers", 1)
     assert done.returncode == 1
     entries = CohortStore.open(str(tmp_path / "c")).patients()
     assert set(entries) < planned
@@ -40,7 +40,7 @@ def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_p
     assert "lesion on T1" in done.stdout
     assert "Ada" not in done.stdout + done.stderr
     write_patient(source / "Ada5", seed=60)
-    assert process("prepare", source, "c", *options, "--workers", 1).returncode == 1
+    assert any2all("prepare", source, "c", *options, "--workers", 1).returncode == 1
     again = CohortStore.open(str(tmp_path / "c")).patients()
     assert all(again[name].split == entry.split for name, entry in entries.items())
     assert {"val", "test"} <= {entry.split for entry in again.values()}
