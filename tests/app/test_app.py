@@ -16,6 +16,8 @@ from any2all_data.store import CohortStore
 from builders.command_line import Run
 from builders.patients import write_patient
 
+pytestmark = pytest.mark.slow
+
 KNOWN = {"T1": "clean", "FLAIR": "kspace:acceleration=2:coils=2"}
 
 

@@ -20,6 +20,8 @@ from any2all_operators import (
 from builders.phase import NOISE, SIZE, images
 from torch import Tensor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("sampler", ["mds", "mps", "mmps", "mcs"])
 def test_samplers_find_the_phase_with_the_image(sampler: str) -> None:

@@ -27,6 +27,8 @@ from builders.dicom import save, stack
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
 
+pytestmark = pytest.mark.slow
+
 SIZE, DEPTH = 32, 6
 STUDY = "1.2.840.99999.1"
 MODALITIES = (

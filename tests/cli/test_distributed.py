@@ -18,6 +18,8 @@ from any2all_core import DiffusionPrior
 from builders.command_line import Run
 from builders.patients import write_patient
 
+pytestmark = pytest.mark.slow
+
 NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0", "coarse=0")
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from any2all_data.ranking import UNDECIDED
 from any2all_data.store import CohortStore
 from builders.command_line import Run
 from builders.nifti import write_head
+
+pytestmark = pytest.mark.slow
 
 
 def test_an_undecided_choice_is_said_and_kept(any2all: Run, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from builders.cohorts import NATIVE, TINY_RUN, cohort_folder, complete, contents
 from builders.command_line import Run
 from builders.dicom import save, stack
 
+pytestmark = pytest.mark.slow
+
 
 def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source")

@@ -15,6 +15,8 @@ from builders.command_line import Run
 from builders.patients import write_patient
 from builders.raw_data import scan
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_slice_that_is_left_out_is_said_and_written_as_0(
     any2all: Run, prior_folder: Path, tmp_path: Path

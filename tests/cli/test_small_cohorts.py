@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from any2all_cli.qc import PER_MM, alignment_sheet
 from any2all_core.testing import phantom
 from any2all_data.cohort_entry import Entry
@@ -13,6 +14,8 @@ from any2all_data.store import CohortStore
 from builders.command_line import Run
 from builders.patients import lesion, write_patient
 from torch import from_numpy
+
+pytestmark = pytest.mark.slow
 
 
 def test_prepare_shows_what_a_person_judges_by(any2all: Run, tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 from any2all_core import DiffusionPrior
 from builders.command_line import Run
 from builders.patients import write_patient
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_killed_process_resumes(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ def in_turn(make: Callable[[int], Any], steps: range, workers: int) -> Generator
     yield from map(make, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_training_on_a_gpu_keeps_everything_there(
     optimizer: Optimizer, played: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -172,6 +172,7 @@ def _damaged(rng: random.Random, whole: bytes) -> bytes:
     return bytes(packed)
 
 
+@pytest.mark.slow
 def test_fuzzed_nifti_is_an_image_or_a_refusal(tmp_path: Path) -> None:
     """In a process that may take 2 GB and a minute more than what it imports."""
     rng = random.Random(0)

@@ -513,6 +513,7 @@ def fuzz(
     return outcomes
 
 
+@pytest.mark.slow
 def test_fuzzed_files_end_in_a_refusal(tmp_path: Path) -> None:
     """FUZZED=2500 pytest tests/data/test_dicom.py -k fuzzed -s: 2,500 of them."""
     whole = save(tmp_path / "whole", stack())

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from any2all_data.processes import ATTEMPTS, in_processes
 from builders.deaths import kills_its_process
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_task_is_given_up_when_its_processes_die_again_and_again(tmp_path: Path) -> None:

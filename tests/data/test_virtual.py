@@ -29,6 +29,8 @@ from any2all_data.virtual.tissues import (
 )
 from any2all_operators import UserError
 
+pytestmark = pytest.mark.slow
+
 MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 SPACING, SHAPE = (6.0, 6.0, 6.0), (40, 40, 28)
 

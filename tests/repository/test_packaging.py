@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.installing
+
 PACKAGES = Path(__file__).parents[2] / "packages"
 NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.installing
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/write-a-plugin.md").read_text()
 EXAMPLES = ROOT / "examples/plugins"

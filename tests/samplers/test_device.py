@@ -41,6 +41,7 @@ def scan(lines_only: bool) -> SenseFourier:
     return SenseFourier(maps, mask if lines_only else mask * (torch.arange(12)[:, None] < 11), 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "levels"),
     [

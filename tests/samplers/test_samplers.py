@@ -91,6 +91,7 @@ def test_mds_reconstructs_k_space() -> None:
     assert 0.015 < float(rms.mean()) < 0.025
 
 
+@pytest.mark.slow
 def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
     """A prior whose every answer is off by 0.03 is put right by the data if it says so."""
 
@@ -114,6 +115,7 @@ def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(cases()))
 def test_mmps_draws_from_the_posterior(case: str) -> None:
     """Mean and spread, whatever is known; the mean within a share of the standard deviation."""
@@ -124,6 +126,7 @@ def test_mmps_draws_from_the_posterior(case: str) -> None:
         assert image.spread == pytest.approx(1, abs=0.08)
 
 
+@pytest.mark.slow
 def test_mds_bias_is_what_is_documented() -> None:
     """It fits the data, but is too sure of it."""
     (found,) = posterior_error(MDS(), cases()["A clean"], draws=128).values()
@@ -162,6 +165,7 @@ def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:
     assert bool(torch.isfinite(drawn).all())
 
 
+@pytest.mark.slow
 def test_mmps_gives_each_mode_its_share() -> None:
     pairs = mode_shares(MMPS(), draws=128)
     assert {exact > 0.5 for exact, _ in pairs} == {True, False}
@@ -203,6 +207,7 @@ def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     torch.testing.assert_close(alone[:, 0], together[:, 2], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [MPS(3), MMPS(3, iterations=2)], ids=["mps", "mmps"])
 def test_recomputed_activations_save_memory_and_change_nothing(
     prior_folder: Path, sampler: MPS | MMPS
