@@ -24,7 +24,7 @@ NAMES = ("Ada Müller", "Jürgen Nowak", "../../x", "P4")
 
 def cohort_folder(folder: Path, names: tuple[str, ...] = NAMES, **kwargs: int) -> Path:
     for k, name in enumerate(names):
-        write_patient(folder / name.replace("/", "_"), **{"seed": 10 * k, **kwargs})
+        write_patient(folder / name.replace("/", "_"), None, **{"seed": 10 * k, **kwargs})
     return folder
 
 

@@ -26,7 +26,7 @@ from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import choose_dtype
-from any2all_core.prior_settings import Prediction
+from any2all_core.prior_settings import Levels, Prediction
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.testing import MODALITIES, TINY_RECIPE, patient_stack
 from any2all_core.training import at_half_size, train
@@ -116,8 +116,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["v", "epsilon"])
-def test_it_learns_to_denoise(tmp_path: Path, prediction: str) -> None:
-    levels = "shared" if prediction == "epsilon" else "separate"
+def test_it_learns_to_denoise(tmp_path: Path, prediction: Prediction) -> None:
+    levels: Levels = "shared" if prediction == "epsilon" else "separate"
     recipe = dataclasses.replace(
         TINY_RECIPE, prediction=prediction, levels=levels, steps=80, learning_rate=3e-3, ema=0.9,
         batch_size=8,
@@ -275,7 +275,7 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert rates[99] == pytest.approx(0.05)
 
 
-def _in_a_fork(work: Callable[[], None]) -> int:
+def _in_a_fork(work: Callable[[], object]) -> int:
     """A process of its own, begun at once; its number."""
     process = os.fork()
     if process:
@@ -309,7 +309,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> N
         resume = (cut / "checkpoint.pt").exists()
         if not resume:
             shutil.rmtree(cut, ignore_errors=True)
-        process = _in_a_fork(lambda: run(cut, recipe, resume=resume, **options) and None)  # noqa: B023
+        process = _in_a_fork(lambda: run(cut, recipe, resume=resume, **options))  # noqa: B023
         if kills < 20:
             before = (cut / "checkpoint.pt").stat().st_mtime_ns if resume else 0
             until = time.monotonic() + 60

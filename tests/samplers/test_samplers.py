@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -198,7 +199,7 @@ def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     scan = cartesian_scan(SIZE, acceleration=2, coils=2, acs_lines=2)
     operator = BlockDiagonal({"FLAIR": scan})
     data = simulate(operator, truth)
-    options = {"sampler": sampler, "seed": 5, "draws": 2}
+    options: dict[str, Any] = {"sampler": sampler, "seed": 5, "draws": 2}
     together = reconstruct(prior, operator, data, batch_size=6, **options)
     singly = reconstruct(prior, operator, data, batch_size=1, **options)
     torch.testing.assert_close(together, singly, atol=1e-4, rtol=0)
@@ -237,7 +238,7 @@ def test_draws_through_the_slices_go_on_from_one_to_the_next() -> None:
     """And each slice is still drawn from the posterior."""
     prior = two_correlated_images()
     t1 = prior.draw(1, generator(7))[:, 0].repeat(6, 1, 1)
-    options = {"sampler": MMPS(20), "draws": 16}
+    options: dict[str, Any] = {"sampler": MMPS(20), "draws": 16}
     operator = BlockDiagonal({"T1": Identity()})
     apart, along = (
         reconstruct(prior, operator, {"T1": t1}, through=length, **options)[:, :, 1]
