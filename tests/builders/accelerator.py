@@ -25,7 +25,7 @@ class OnGPU(Tensor):
         made.held = held
         return made
 
-    def __repr__(self, *, tensor_contents: object = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:
         return f"OnGPU({self.held})"
 
     @classmethod

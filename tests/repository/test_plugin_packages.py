@@ -112,6 +112,10 @@ def test_the_page_is_followed_literally(
     described = shell(commands[1], tmp_path).stdout
     assert "stripes: Every n-th column of the image is lost." in described
     assert "every=3  (int)" in described
+    own = re.search(r"^```python\n(from any2all_core import reconstruct.*?)^```", PAGE, re.S | re.M)
+    assert own
+    (tmp_path / "test_stripes.py").write_text(own[1])
+    shell("python -c 'import test_stripes; test_stripes.test_stripes()'", tmp_path)
     shell(commands[2], tmp_path)
     report = json.loads((tmp_path / "restored/report.json").read_text())
     flair = report["modalities"]["FLAIR"]
