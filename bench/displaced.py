@@ -71,7 +71,7 @@ def person(seed: int, cache: Path) -> dict[str, nib.Nifti1Image]:
         others = virtual_person(seed, (1.9, 1.9, 1.9), (120, 136, 150)).images
         for modality in MODALITIES:
             nib.save(others[modality], folder / f"{modality}.nii")
-    return {m: nib.load(folder / f"{m}.nii") for m in ("T1", *MODALITIES)}
+    return {m: nib.Nifti1Image.from_filename(folder / f"{m}.nii") for m in ("T1", *MODALITIES)}
 
 
 def scan(image: nib.Nifti1Image, modality: str, start: Start) -> nib.Nifti1Image:

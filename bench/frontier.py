@@ -24,9 +24,13 @@ from any2all_eval.patients import evenly
 from any2all_operators import BlockDiagonal, Identity
 from reconstruction import SCAN, k_space, read, score
 
-OURS = ("mds:steps=5", "mds:steps=10", "mds", "mds:steps=50", "mps")
+OURS: tuple[str, ...] = ("mds:steps=5", "mds:steps=10", "mds", "mds:steps=50", "mps")
 OURS += ("mds:steps=150:start=20:average=0", "mmps:steps=20:iterations=3")
-THEIRS = ("deepinv-diffpir:steps=10", "deepinv-diffpir:steps=20", "deepinv-diffpir")
+THEIRS: tuple[str, ...] = (
+    "deepinv-diffpir:steps=10",
+    "deepinv-diffpir:steps=20",
+    "deepinv-diffpir",
+)
 THEIRS += ("deepinv-dps",)
 GRID = {
     "deepinv-diffpir": [

@@ -28,7 +28,7 @@ from any2all_data.metrics import psnr, ssim
 from any2all_data.patients import Patients
 from any2all_eval.classical import cg_sense, l1_wavelet, tuned
 from any2all_eval.references import regression
-from any2all_operators import BlockDiagonal, Identity, SenseFourier
+from any2all_operators import BlockDiagonal, Identity, Operator, SenseFourier
 from torch import Tensor
 
 SCAN = KSpace(acceleration=4, coils=8, acs_lines=8, noise_std=0.01)
@@ -83,7 +83,7 @@ def score(image: Tensor, truth: Tensor) -> np.ndarray:
     return np.array([ratio.mean(), ssim(image, truth).mean(), (ratio + peak).mean()], dtype=float)
 
 
-def k_space(patient: Patient, modalities: tuple[str, ...], scan: SenseFourier) -> dict[str, Tensor]:
+def k_space(patient: Patient, modalities: tuple[str, ...], scan: Operator) -> dict[str, Tensor]:
     """The same k-space of every modality for every method and row."""
     return simulate(BlockDiagonal({m: scan for m in modalities}), patient.stack, patient.seed)
 

@@ -93,7 +93,7 @@ def against_shipped(options: argparse.Namespace) -> None:
     for number, patient in enumerate(patients):
         t1_path = next(patient.glob("*_T1W.nii.gz"))
         study = t1_path.name.removesuffix("_T1W.nii.gz")
-        t1 = nib.load(t1_path)
+        t1 = nib.Nifti1Image.from_filename(t1_path)
         grid = reference_grid(t1, (2.0, 2.0, 3.0), (104, 120, 56))
         mask = head_mask(grid)
         points = apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj))[::17])
@@ -102,7 +102,7 @@ def against_shipped(options: argparse.Namespace) -> None:
             return itk_affine(patient / f"{study}_{modality}_intrastudy_to_FLAIR.txt")
 
         for modality in ("FLAIR", "T2W"):
-            moving = nib.load(patient / f"{study}_{modality}.nii.gz")
+            moving = nib.Nifti1Image.from_filename(patient / f"{study}_{modality}.nii.gz")
             truth = np.linalg.inv(shipped("T1W"))
             truth = truth if modality == "FLAIR" else shipped(modality) @ truth
             start = time.perf_counter()
@@ -130,7 +130,7 @@ def against_shipped(options: argparse.Namespace) -> None:
                 ]
                 print(f"  off by {mm} mm, {degrees} degrees: {max(figures):.3f}", flush=True)
             other = patients[number - 1]
-            foreign = nib.load(next(other.glob(f"*_{modality}.nii.gz")))
+            foreign = nib.Nifti1Image.from_filename(next(other.glob(f"*_{modality}.nii.gz")))
             print(f"  of {other.name}: {register(foreign, t1, grid).quality:.3f}", flush=True)
     print(f"threshold {QUALITY_THRESHOLD}")
 

@@ -33,7 +33,7 @@ from any2all_core.training import train
 from any2all_data.augment import augment
 from any2all_data.cohort_slices import CohortSlices
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.store import CohortStore
+from any2all_data.store import CohortStore, Split
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
 from torch import Tensor
@@ -129,7 +129,7 @@ def line(images: Mapping[str, list[Tensor]], truths: list[Tensor], label: str) -
 
 
 def table(
-    store: CohortStore, prior: DiffusionPrior, regressors: Path, group: str, every: int
+    store: CohortStore, prior: DiffusionPrior, regressors: Path, group: Split, every: int
 ) -> None:
     names = prior.modalities
     of = {

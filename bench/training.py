@@ -68,8 +68,10 @@ def whole_step(
     recipe = dataclasses.replace(recipe, steps=STEPS + 1, coarse=0.0)
     with tempfile.TemporaryDirectory() as folder:
         validation = examples.read(range(2))
-        options = {"augment": augment, "precision": precision, "report": report}
-        train(examples, validation, settings, recipe, folder, **options)
+        train(
+            examples, validation, settings, recipe, folder,
+            augment=augment, precision=precision, report=report,
+        )  # fmt: skip
     # the last step also validates and saves
     return statistics.median(np.diff(moments[:-1]))
 

@@ -7,14 +7,16 @@ import json
 from pathlib import Path
 
 import any2all
-import nibabel as nib
 import numpy as np
 import pytest
 from any2all import NamedPrior, Observer, Training, UserError, complete, fill, train
 from any2all_data.stacking import Preparation
 from any2all_data.store import CohortStore
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
+
+pytestmark = pytest.mark.slow
 
 KNOWN = {"T1": "clean", "FLAIR": "kspace:acceleration=2:coils=2"}
 
@@ -50,7 +52,7 @@ def test_complete_gives_what_the_command_writes(
     names = {path.name for path in (tmp_path / "cli").iterdir()}
     assert {path.name for path in (tmp_path / "api").iterdir()} == names
     for name in sorted(name for name in names if name.endswith(".nii.gz")):
-        ours, theirs = (nib.load(tmp_path / way / name) for way in ("api", "cli"))
+        ours, theirs = (load(tmp_path / way / name) for way in ("api", "cli"))
         np.testing.assert_array_equal(ours.get_fdata(), theirs.get_fdata())
         np.testing.assert_array_equal(ours.affine, theirs.affine)
     reports = [json.loads((tmp_path / way / "report.json").read_text()) for way in ("api", "cli")]
@@ -60,7 +62,7 @@ def test_complete_gives_what_the_command_writes(
     assert reports[0] == reports[1]
     # the images are those of the files, and a clean one is as it went in
     assert completion.modalities == ("T1", "FLAIR", "T1Gd")
-    given = nib.load(patient / "T1.nii.gz").get_fdata().transpose(2, 1, 0)[1:3]
+    given = load(patient / "T1.nii.gz").get_fdata().transpose(2, 1, 0)[1:3]
     np.testing.assert_array_equal(completion.images["T1"], given)
     assert completion.images["FLAIR"].max() > 50, "in the units of its source"
     assert completion.std["FLAIR"].shape == (2, 32, 32)
@@ -71,7 +73,7 @@ def test_complete_gives_what_the_command_writes(
 
 def test_a_mistake_is_told_in_one_line(patient: Path, prior_folder: Path) -> None:
     prior = NamedPrior.load(prior_folder)
-    mistakes = {
+    mistakes: dict[tuple[str | Path, str, str, str], str] = {
         ("nowhere", "T1", "clean", "mds"): "nowhere: no such folder",
         (patient, "PET", "clean", "mds"): "unknown modality PET",
         (patient, "T1", "clear", "mds"): "unknown operator 'clear'",

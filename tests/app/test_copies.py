@@ -41,9 +41,9 @@ def test_a_copy_is_at_its_best_scale() -> None:
 
 
 def test_what_is_said_is_of_what_is_given() -> None:
-    found = {
-        "T1": {"CT": [20.0, 18.0], "FLAIR": [21.0, 23.0]},
-        "FLAIR": {"CT": [19.0, 20.5], "T1": Nearness(25.0, 23.0)},
+    found: dict[str, dict[str, Nearness]] = {
+        "T1": {"CT": Nearness(20.0, 18.0), "FLAIR": Nearness(21.0, 23.0)},
+        "FLAIR": {"CT": Nearness(19.0, 20.5), "T1": Nearness(25.0, 23.0)},
     }
     assert copy_is_nearer(found, "CT", ["T1"]) is None
     said = copy_is_nearer(found, "CT", ["T1", "FLAIR"])

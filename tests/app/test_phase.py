@@ -8,6 +8,7 @@ import pytest
 import torch
 from any2all_app.trust import Trust, blended, trust
 from any2all_core import GaussianPrior, make_sampler, reconstruct
+from any2all_core.prior import Levels
 from any2all_data import birdcage_maps
 from any2all_data.phase import SimulatedPhase, simulated_phase
 from any2all_operators import (
@@ -20,6 +21,8 @@ from any2all_operators import (
 from builders.phase import NOISE, SIZE, images
 from torch import Tensor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("sampler", ["mds", "mps", "mmps", "mcs"])
 def test_samplers_find_the_phase_with_the_image(sampler: str) -> None:
@@ -27,7 +30,7 @@ def test_samplers_find_the_phase_with_the_image(sampler: str) -> None:
     size = (SIZE // 2, SIZE // 2)
     blurred = torch.nn.functional.avg_pool2d(truth[None], 5, 1, 2, count_include_pad=False)[0]
     covariance = 0.04 * torch.eye(SIZE**2 // 4)
-    levels = "separate" if sampler == "mcs" else "shared"
+    levels: Levels = "separate" if sampler == "mcs" else "shared"
     prior = GaussianPrior(("T1",), 2 * blurred - 1, covariance, levels=levels)
     phase = simulated_phase("rough", *size, seed=3) - simulated_phase("smooth", *size, seed=3)
     scan = SenseFourier(birdcage_maps(6, *size), equispaced_mask(24, 2, 8), NOISE, True)

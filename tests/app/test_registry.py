@@ -6,10 +6,10 @@ import pytest
 from any2all_app.grammar import modality_specs
 from any2all_core import make_sampler
 from any2all_operators import UserError
-from builders.plugins import SAMPLER
+from builders.plugins import SAMPLER, Install
 
 
-def test_a_plugin_runs_with_typed_options(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_plugin_runs_with_typed_options(install: Install) -> None:
     install("lab-grey", "grey", SAMPLER)
     assert vars(make_sampler("grey", {"level": "0.25"})) == {"steps": 1, "level": 0.25}
     with pytest.raises(UserError, match=r"no option 'lvl'.*steps=1 \(int\), level=0.5 \(float\)"):

@@ -19,17 +19,17 @@ class OnGPU(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "OnGPU":
-        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = Tensor._make_wrapper_subclass(
             cls, held.shape, strides=held.stride(), dtype=held.dtype, device=GPU
         )
         made.held = held
         return made
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> Any:
         return f"OnGPU({self.held})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]  # torch leaves its own untyped
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         return Playing.run(function, args, kwargs or {})
@@ -69,6 +69,7 @@ class Playing(TorchDispatchMode):
 def played() -> Iterator[None]:
     # a module's weights are else moved by way of .data, of which such a tensor knows nothing
     torch.__future__.set_swap_module_params_on_conversion(True)
-    with Playing():
+    mode: Any = Playing
+    with mode():
         yield
     torch.__future__.set_swap_module_params_on_conversion(False)

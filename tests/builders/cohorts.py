@@ -24,7 +24,7 @@ NAMES = ("Ada Müller", "Jürgen Nowak", "../../x", "P4")
 
 def cohort_folder(folder: Path, names: tuple[str, ...] = NAMES, **kwargs: int) -> Path:
     for k, name in enumerate(names):
-        write_patient(folder / name.replace("/", "_"), **{"seed": 10 * k, **kwargs})
+        write_patient(folder / name.replace("/", "_"), None, **{"seed": 10 * k, **kwargs})
     return folder
 
 
@@ -32,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def wait_for(condition, seconds: float = 60.0) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition, seconds: float = 300.0) -> None:  # type: ignore[no-untyped-def]
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it never came true"

@@ -13,6 +13,7 @@ from any2all_operators import UserError
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -50,7 +51,7 @@ def image(number: int, modality: str = "MR", uid: str = "1.2.3", **tags: Any) ->
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = CLASSES[modality]
-    meta.MediaStorageSOPInstanceUID = f"{uid}.{number + 1}"
+    meta.MediaStorageSOPInstanceUID = UID(f"{uid}.{number + 1}")
     dataset = Dataset()
     dataset.file_meta = meta
     position = np.array([-40.0, 25.0, 10.0]) + number * SPACING[2] * normal

@@ -18,6 +18,10 @@ PLACE = np.array([[2.0, 0, 0, -31], [0, 2, 0, -35], [0, 0, 3, -20], [0, 0, 0, 1]
 SHAPE = (32, 36, 14)
 
 
+load = nib.Nifti1Image.from_filename
+"""As nib.load, of what is known to be NIfTI."""
+
+
 def distance(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
     """From the centre of an ellipsoid, 1 on its surface."""
     axes = (np.linspace(-1.3, 1.3, n) for n in shape)
@@ -60,7 +64,7 @@ def header_of(path: Path, **fields: int) -> Path:
     return path
 
 
-INJECTED = {
+INJECTED: dict[str, Any] = {
     "Units": "Bq/mL",
     "TracerRadionuclide": "F18",
     "InjectedRadioactivity": 200,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from any2all_core.testing import phantom
 from any2all_data import KSpace
-from any2all_data.phase import SimulatedPhase
+from any2all_data.phase import Phase, SimulatedPhase
 from torch import Tensor
 
 SIZE = 48
@@ -19,7 +19,7 @@ def images() -> Tensor:
     return torch.from_numpy(phantom(SIZE, 2) / 195).permute(2, 0, 1)
 
 
-def simulation(kind: str, noise: float = NOISE) -> tuple[SimulatedPhase, Tensor]:
+def simulation(kind: Phase, noise: float = NOISE) -> tuple[SimulatedPhase, Tensor]:
     recipe = KSpace(phase=kind, acceleration=3, acs_lines=14, coils=6, noise_std=noise)
     operator = recipe.build(SIZE, SIZE)
     assert isinstance(operator, SimulatedPhase)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Install = Callable[..., None]
 
 SAMPLER = """
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ class Grey:
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Lay down a distribution: its module and its metadata, on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
 

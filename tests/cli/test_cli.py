@@ -15,6 +15,7 @@ from any2all_core.testing import TINY_RECIPE
 from any2all_data import KSpace
 from any2all_data.normalise import mr_scale
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
 from PIL import Image
 
@@ -41,13 +42,16 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
         "preview.png",
     }
     for m in ("T1", "FLAIR", "T1Gd"):
-        given, made = nib.load(patient / f"{m}.nii.gz"), nib.load(out / f"{m}.nii.gz")
+        given, made = (
+            load(patient / f"{m}.nii.gz"),
+            load(out / f"{m}.nii.gz"),
+        )
         np.testing.assert_allclose(made.affine, given.affine)
         assert made.shape == given.shape
-    t1 = nib.load(out / "T1.nii.gz").get_fdata()
-    np.testing.assert_array_equal(t1, nib.load(patient / "T1.nii.gz").get_fdata())
-    assert not nib.load(out / "T1_std.nii.gz").get_fdata().any()
-    assert nib.load(out / "T1Gd_std.nii.gz").get_fdata().any()
+    t1 = load(out / "T1.nii.gz").get_fdata()
+    np.testing.assert_array_equal(t1, load(patient / "T1.nii.gz").get_fdata())
+    assert not load(out / "T1_std.nii.gz").get_fdata().any()
+    assert load(out / "T1Gd_std.nii.gz").get_fdata().any()
     report = json.loads((out / "report.json").read_text())
     assert report["network_calls"] == 3
     assert len(report["prior"]["sha256"]) == 64
@@ -80,9 +84,9 @@ def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(
     assert done.returncode == 0, done.stderr
     modalities = json.loads((tmp_path / "out/report.json").read_text())["modalities"]
     flair = modalities["FLAIR"]["score"]
-    given = nib.load(patient / "FLAIR.nii.gz").get_fdata()
+    given = load(patient / "FLAIR.nii.gz").get_fdata()
     truth = np.clip(given / mr_scale(given), 0, 1)
-    image = nib.load(tmp_path / "out/FLAIR.nii.gz").get_fdata() / mr_scale(given)
+    image = load(tmp_path / "out/FLAIR.nii.gz").get_fdata() / mr_scale(given)
     scaled = (image * truth).sum() / (image**2).sum() * image
     mse = ((np.clip(scaled, 0, 1) - truth) ** 2).mean((0, 1))
     assert flair["psnr_scaled"] == pytest.approx(float(-10 * np.log10(mse).mean()), abs=0.01)
@@ -104,7 +108,7 @@ def test_the_same_seed_gives_the_same_files(
             *("--output", tmp_path / name, "--batch-size", batch, "--precision", "float32", *FEW),
         )
         assert done.returncode == 0, done.stderr
-        made.append(nib.load(tmp_path / name / "FLAIR.nii.gz").get_fdata())
+        made.append(load(tmp_path / name / "FLAIR.nii.gz").get_fdata())
     np.testing.assert_allclose(made[0], made[1], atol=1e-2)  # of 150; float32 sums differ by batch
 
 
@@ -122,7 +126,7 @@ def test_a_volume_is_drawn_with_noise_that_goes_on_through_its_slices(
         )
         assert done.returncode == 0, done.stderr
         assert json.loads((out / "report.json").read_text())["through_mm"] == mm
-        made.append(nib.load(out / "FLAIR.nii.gz").get_fdata())
+        made.append(load(out / "FLAIR.nii.gz").get_fdata())
     steps = [np.abs(np.diff(image, axis=2)).mean() for image in made]
     assert steps[1] < 0.9 * steps[0]
     np.testing.assert_array_equal(made[1], made[2])
@@ -137,7 +141,7 @@ def test_a_missing_file_is_no_obstacle_where_the_modality_is_missing(
         *("--output", tmp_path / "out", "--slices", "1:3", *FEW),
     )
     assert done.returncode == 0, done.stderr
-    assert nib.load(tmp_path / "out/T1Gd.nii.gz").shape == (32, 32, 2)
+    assert load(tmp_path / "out/T1Gd.nii.gz").shape == (32, 32, 2)
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert "score" not in report["modalities"]["T1Gd"]
     assert report["modalities"]["T1Gd"]["unit"] == "normalised"
@@ -173,9 +177,14 @@ def test_new_patients_from_nothing(any2all: Run, prior_folder: Path, tmp_path: P
     assert again.returncode == 0, again.stderr
     for image in ("out/draw_002/T1.nii.gz", "again/T1.nii.gz"):
         np.testing.assert_array_equal(
-            nib.load(tmp_path / image).get_fdata(), nib.load(drawn / "T1.nii.gz").get_fdata()
+            load(tmp_path / image).get_fdata(),
+            load(drawn / "T1.nii.gz").get_fdata(),
         )
-        assert nib.aff2axcodes(nib.load(tmp_path / image).affine) == ("L", "P", "S")
+        assert nib.aff2axcodes(load(tmp_path / image).affine) == (
+            "L",
+            "P",
+            "S",
+        )
 
 
 def test_a_simulated_clean_image_is_still_returned_as_it_was(
@@ -187,8 +196,8 @@ def test_a_simulated_clean_image_is_still_returned_as_it_was(
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(
-        nib.load(tmp_path / "out/T1.nii.gz").get_fdata(),
-        nib.load(patient / "T1.nii.gz").get_fdata(),
+        load(tmp_path / "out/T1.nii.gz").get_fdata(),
+        load(patient / "T1.nii.gz").get_fdata(),
     )
 
 
@@ -360,7 +369,7 @@ def test_train_refuses_what_is_no_cohort(any2all: Run, tmp_path: Path) -> None:
 def test_raw_k_space_in_the_folder_is_the_measurement(
     any2all: Run, prior_folder: Path, patient: Path, tmp_path: Path
 ) -> None:
-    truth = np.asarray(nib.load(patient / "FLAIR.nii.gz").dataobj).transpose(2, 1, 0)
+    truth = np.asarray(load(patient / "FLAIR.nii.gz").dataobj).transpose(2, 1, 0)
     images = torch.from_numpy(truth / 200).float()
     scan = KSpace(acceleration=2, coils=4, acs_lines=14, noise_std=0.002).build(32, 32)
     y = scan.measure(images, [torch.Generator().manual_seed(k) for k in range(4)])
@@ -385,7 +394,7 @@ def test_raw_k_space_in_the_folder_is_the_measurement(
         *("sample", "--prior", prior_folder, "--input", only, "--modalities", "T1=kspace"),
         *("--set", "steps=2", "--slices", "1:3", "--draws", "2", "--output", tmp_path / "four"),
     )
-    assert nib.load(tmp_path / "four/T1Gd_std.nii.gz").shape == (32, 32, 2)
+    assert load(tmp_path / "four/T1Gd_std.nii.gz").shape == (32, 32, 2)
 
 
 def test_a_plugin_tells_its_options_and_all_pass_their_check(any2all: Run) -> None:

@@ -24,8 +24,11 @@ from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.command_line import Run
 from builders.dicom import save, stack
+from builders.nifti import load
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
+
+pytestmark = pytest.mark.slow
 
 SIZE, DEPTH = 32, 6
 STUDY = "1.2.840.99999.1"
@@ -96,7 +99,7 @@ def test_dicom_in_and_dicom_out(any2all: Run, prior_folder: Path, tmp_path: Path
     numbers = set()
     for name, (kind, verb, unit) in kinds.items():
         series = only(out / "dicom" / name)
-        back, written = read_series(series), nib.load(out / f"{name}.nii.gz")
+        back, written = read_series(series), load(out / f"{name}.nii.gz")
         back = back.as_reoriented(nib.io_orientation(np.linalg.inv(written.affine) @ back.affine))
         assert back.shape == (SIZE, SIZE, DEPTH)
         assert np.allclose(back.affine, written.affine, atol=1e-4)
@@ -141,7 +144,7 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
     clean = ("--modalities", "T1=clean")
     done = any2all(*command, *clean, "--output", "out")
     assert done.returncode == 0, done.stderr
-    written = nib.load(tmp_path / "out/T1.nii.gz")
+    written = load(tmp_path / "out/T1.nii.gz")
     assert np.allclose(written.affine, entry.affine, atol=1e-4)
     images = CohortStore.open("c").images(name)
     assert np.array_equal(written.get_fdata(dtype=np.float32).transpose(2, 1, 0), images[:, 0])
@@ -152,7 +155,10 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
     dicom = ("--dicom", "--dicom-from")
     done = any2all(*command, *clean, "--output", "o2", *dicom, source / "a", "--slices", "2:5")
     assert done.returncode == 0, done.stderr
-    back, ct = read_series(only(tmp_path / "o2/dicom/CT")), nib.load(tmp_path / "o2/CT.nii.gz")
+    back, ct = (
+        read_series(only(tmp_path / "o2/dicom/CT")),
+        load(tmp_path / "o2/CT.nii.gz"),
+    )
     assert back.shape[2] == ct.shape[2] == 3
     turned = back.as_reoriented(nib.io_orientation(np.linalg.inv(ct.affine) @ back.affine))
     assert np.allclose(turned.affine, ct.affine, atol=1e-4)

@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import pytest
 import torch
 from any2all_core import DiffusionPrior
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
 
+pytestmark = pytest.mark.slow
+
+Alone = Callable[[list[str]], None]
 NETWORK = ("channels=8+16", "norm_groups=2", "blocks=1", "warmup=2", "decay=0", "coarse=0")
 
 
@@ -29,15 +33,19 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(cohort: Path, output: Path, processes: int, steps: int, *settings: str) -> list[str]:
-    launch = [sys.executable, "-m"]
-    if processes > 1:
-        launch += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
-    command = ["any2all_cli", "train", "--data", str(cohort), "--output", str(output)]
+def train(cohort: Path, output: Path, steps: int, *settings: str) -> list[str]:
+    """Arguments of the command."""
     changes = [
         part for setting in (*NETWORK, f"steps={steps}", *settings) for part in ("--set", setting)
     ]
-    return [*launch, *command, "--precision", "float32", *changes]
+    given = ["train", "--data", str(cohort), "--output", str(output), "--precision", "float32"]
+    return [*given, *changes]
+
+
+def on_two(arguments: list[str]) -> list[str]:
+    """The command on two processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return [*launch, "-m", "any2all_cli", *arguments]
 
 
 def run(command: list[str]) -> None:
@@ -46,14 +54,27 @@ def run(command: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture
+def alone(any2all: Run) -> Alone:
+    """Run the command on one process, this one."""
+
+    def run(arguments: list[str]) -> None:
+        done = any2all(*arguments)
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
 def figures(output: Path) -> dict[str, float]:
     return json.loads((output / "log.jsonl").read_text().splitlines()[-1])
 
 
-def test_two_processes_are_one_with_twice_the_batch(cohort: Path, tmp_path: Path) -> None:
-    run(train(cohort, tmp_path / "one", 1, 6, "batch_size=4"))
-    run(train(cohort, tmp_path / "two", 2, 6, "batch_size=2"))
-    run(train(cohort, tmp_path / "parts", 1, 6, "batch_size=2", "accumulate=2"))
+def test_two_processes_are_one_with_twice_the_batch(
+    cohort: Path, alone: Alone, tmp_path: Path
+) -> None:
+    alone(train(cohort, tmp_path / "one", 6, "batch_size=4"))
+    run(on_two(train(cohort, tmp_path / "two", 6, "batch_size=2")))
+    alone(train(cohort, tmp_path / "parts", 6, "batch_size=2", "accumulate=2"))
     one = DiffusionPrior.load(tmp_path / "one", "float32")
     for name in ("two", "parts"):
         other = DiffusionPrior.load(tmp_path / name, "float32")
@@ -65,15 +86,17 @@ def test_two_processes_are_one_with_twice_the_batch(cohort: Path, tmp_path: Path
             assert (ours - theirs).abs().mean() < 1e-5
     assert other.settings.training["processes"] == 1
     # and go on with other parts of the same whole
-    run([*train(cohort, tmp_path / "two", 1, 8, "batch_size=4"), "--resume"])
+    alone([*train(cohort, tmp_path / "two", 8, "batch_size=4"), "--resume"])
     assert figures(tmp_path / "two")["step"] == 8
 
 
-def test_sharded_training_is_that_of_one(cohort: Path, tmp_path: Path) -> None:
+def test_sharded_training_is_that_of_one(
+    cohort: Path, alone: Alone, any2all: Run, tmp_path: Path
+) -> None:
     """FSDP: the same steps, and its checkpoint is like any other's."""
     one, two = ("optimizer=adam", "batch_size=4"), ("optimizer=adam", "batch_size=2")
-    run(train(cohort, tmp_path / "one", 1, 8, *one))
-    run([*train(cohort, tmp_path / "shards", 2, 4, *two), "--shard"])
+    alone(train(cohort, tmp_path / "one", 8, *one))
+    run(on_two([*train(cohort, tmp_path / "shards", 4, *two), "--shard"]))
     kept = torch.load(tmp_path / "shards/checkpoint.pt", weights_only=True)
     assert (
         kept["prior"].keys()
@@ -81,19 +104,16 @@ def test_sharded_training_is_that_of_one(cohort: Path, tmp_path: Path) -> None:
         == torch.load(tmp_path / "one/checkpoint.pt", weights_only=True)["prior"].keys()
     )
     # by one process, then in shards again
-    run([*train(cohort, tmp_path / "shards", 1, 6, *one), "--resume"])
-    run([*train(cohort, tmp_path / "shards", 2, 8, *two), "--shard", "--resume"])
+    alone([*train(cohort, tmp_path / "shards", 6, *one), "--resume"])
+    run(on_two([*train(cohort, tmp_path / "shards", 8, *two), "--shard", "--resume"]))
     assert figures(tmp_path / "shards")["validation_loss"] == pytest.approx(
         figures(tmp_path / "one")["validation_loss"], rel=1e-4
     )
-    refused = subprocess.run(
-        [*train(cohort, tmp_path / "alone", 1, 8), "--shard"], capture_output=True, text=True
-    )
+    refused = any2all(*train(cohort, tmp_path / "alone", 8), "--shard")
     assert refused.returncode == 2
     assert "--shard: there is one process; start several with torchrun" in refused.stderr
-    muon = subprocess.run(
-        [*train(cohort, tmp_path / "whole", 2, 8), "--shard"], capture_output=True, text=True
-    )
+    whole = on_two([*train(cohort, tmp_path / "whole", 8), "--shard"])
+    muon = subprocess.run(whole, capture_output=True, text=True)
     assert muon.returncode
     assert "optimizer=muon needs whole matrices" in muon.stderr
 
@@ -106,12 +126,11 @@ def test_many_patients_are_shared_and_gone_on_with(
     done = any2all(*command, "alone")
     assert done.returncode == 0, done.stderr
     assert "4 of 4 patients" in done.stderr
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run([*launch, "-m", "any2all_cli", *map(str, command), str(tmp_path / "shared")])
+    run(on_two([*map(str, command), str(tmp_path / "shared")]))
 
     def images(output: str) -> dict[str, bytes]:
         paths = (tmp_path / output).glob("*/*.nii.gz")
-        return {f"{p.parent.name}/{p.name}": nib.load(p).get_fdata().tobytes() for p in paths}
+        return {f"{p.parent.name}/{p.name}": load(p).get_fdata().tobytes() for p in paths}
 
     assert len(images("alone")) == 12
     assert images("alone") == images("shared")
@@ -144,7 +163,7 @@ def test_many_patients_are_shared_and_gone_on_with(
 
 def test_all_processes_stop_together(cohort: Path, tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = train(cohort, tmp_path / "run", 2, 1_000_000, "batch_size=2")
+    command = on_two(train(cohort, tmp_path / "run", 1_000_000, "batch_size=2"))
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     until = time.monotonic() + 120
     while not (tmp_path / "run/log.jsonl").exists():

@@ -36,6 +36,8 @@ from builders.cohorts import TINY_RUN
 from builders.command_line import Run
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 STEPS = ("--set", "steps=3")
 PRESENT = {
     "p-1": ["T1", "FLAIR", "T1Gd"],

@@ -17,6 +17,8 @@ from builders.command_line import Run
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from torch import Tensor
 
+pytestmark = pytest.mark.slow
+
 State = dict[str, Tensor]
 
 

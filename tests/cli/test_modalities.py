@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from any2all_data.ranking import UNDECIDED
 from any2all_data.store import CohortStore
 from builders.command_line import Run
 from builders.nifti import write_head
 
+pytestmark = pytest.mark.slow
 
-def test_an_undecided_choice_is_said_and_kept(process: Run, any2all: Run, tmp_path: Path) -> None:
+
+def test_an_undecided_choice_is_said_and_kept(any2all: Run, tmp_path: Path) -> None:
     """By prepare itself, with what was used over what; not of a copy; no name in the cohort."""
     for patient in ("Ada", "Eva", "Ida"):
         for k in range(1 + (patient != "Ida")):
             write_head(
                 tmp_path / f"s/{patient}/{patient}_T1_{'ab'[k]}.nii.gz", seed=k * (patient == "Ada")
             )
-    done = process("prepare", "s", "c", "--spacing", "native", "--size", 32, "--workers", 1)
+    done = any2all("prepare", "s", "c", "--spacing", "native", "--size", 32, "--workers", 1)
     assert done.returncode == 0, done.stderr
     entries = CohortStore.open(str(tmp_path / "c")).patients()
     (ada,) = [p for p, e in entries.items() if e.warnings]

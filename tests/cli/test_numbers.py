@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from any2all_core.testing import phantom
 from any2all_data.store import CohortStore
 from builders.command_line import Run
@@ -17,6 +18,8 @@ from builders.nifti import (
     without,
     write,
 )
+
+pytestmark = pytest.mark.slow
 
 
 def test_prepare_says_what_it_did_with_the_numbers(any2all: Run, tmp_path: Path) -> None:

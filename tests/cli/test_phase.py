@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from any2all_data import KSpace
 from builders.command_line import Run
 from builders.patients import write_patient
 from builders.phase import NOISE, images
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_command_says_whether_the_prior_helps(

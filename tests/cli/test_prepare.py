@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
+from any2all_app.preparing import Preparing, find_patients, prepare
 from any2all_core.testing import phantom
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
@@ -21,8 +21,10 @@ from builders.cohorts import NATIVE, TINY_RUN, cohort_folder, complete, contents
 from builders.command_line import Run
 from builders.dicom import save, stack
 
+pytestmark = pytest.mark.slow
 
-def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) -> None:
+
+def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source")
     (source / "P4/FLAIR.nii.gz").unlink()
     (source / "Ada Müller/T1Gd.nii.gz").unlink()
@@ -31,7 +33,7 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert "p-" in shown.stdout
     assert "Ada" not in shown.stdout + shown.stderr
     assert "Ada" in any2all("prepare", "--dry-run", "--show-names", source).stdout
-    done = process("prepare", source, "c", *NATIVE, "--split", "train", "--workers", 2)
+    done = any2all("prepare", source, "c", *NATIVE, "--split", "train", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert "4 prepared" in done.stderr
     assert "deface them before you share" in done.stderr
@@ -47,13 +49,13 @@ def test_prepare_append_and_train(process: Run, any2all: Run, tmp_path: Path) ->
     assert oct((tmp_path / "c.salt").stat().st_mode)[-3:] == "600"
     # twice is once; more is appended
     before = contents(tmp_path / "c")
-    again = process("prepare", source, "c", *NATIVE, "--split", "train")
+    again = any2all("prepare", source, "c", *NATIVE, "--split", "train")
     assert "4 unchanged" in again.stderr
     assert contents(tmp_path / "c") == before
     more = cohort_folder(tmp_path / "more", ("new", "newer"), depth=5)
     for path in more.glob("*/T1Gd.nii.gz"):  # who lacks one of the cohort's modalities is kept
         path.unlink()
-    process("prepare", more, "c", *NATIVE, "--split", "test")
+    any2all("prepare", more, "c", *NATIVE, "--split", "test")
     table = any2all("cohort", "c").stdout
     assert "6 patients" in table
     # the values are those of the files, in their place
@@ -126,32 +128,32 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
     assert "no cohort there" in any2all("cohort", tmp_path / "nowhere").stderr
 
 
-def test_what_is_there_is_not_written_over(process: Run, any2all: Run, tmp_path: Path) -> None:
+def test_what_is_there_is_not_written_over(any2all: Run, tmp_path: Path) -> None:
     """Fewer files than before, another split: refused, unless asked for."""
     source = cohort_folder(tmp_path / "source", ("a", "b"))
     command = ("prepare", source, "c", *NATIVE, "--workers", 1, "--split")
-    assert process(*command, "train").returncode == 0
+    assert any2all(*command, "train").returncode == 0
     before = contents(tmp_path / "c")
     (source / "a/T1.nii.gz").rename(tmp_path / "T1.nii.gz")
-    done = process(*command, "train")
+    done = any2all(*command, "train")
     assert done.returncode == 1
     assert "is there already, with other sources; --replace it, or not" in done.stderr
     assert "1 unchanged, 1 refused" in done.stderr
     assert contents(tmp_path / "c") == before
     (tmp_path / "T1.nii.gz").rename(source / "a/T1.nii.gz")
-    done = process(*command, "val", "--replace")
+    done = any2all(*command, "val", "--replace")
     assert done.returncode == 0, done.stderr
     assert {e.split for e in CohortStore.open(str(tmp_path / "c")).patients().values()} == {"val"}
     assert "2 patients" in any2all("cohort", f"file://{tmp_path}/c").stdout
 
 
-def test_the_next_series_is_used_where_the_first_is_damaged(process: Run, tmp_path: Path) -> None:
+def test_the_next_series_is_used_where_the_first_is_damaged(any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source", ("a", "b", "c"))
     (source / "a/T1_run2.nii.gz").write_bytes((source / "a/T1.nii.gz").read_bytes())
     (source / "a/T1.nii.gz").write_bytes(b"\x1f\x8b damaged")
     nib.save(nib.Nifti1Image(-phantom(), np.diag([-1.5, -1.5, 4, 1])), source / "b/FLAIR.nii.gz")
     (source / "c/T1.nii.gz").write_bytes(b"\x1f\x8b damaged")
-    done = process("prepare", source, "x", *NATIVE, "--workers", 1, "--split", "train")
+    done = any2all("prepare", source, "x", *NATIVE, "--workers", 1, "--split", "train")
     assert done.returncode == 0, done.stderr
     entries = list(CohortStore.open(str(tmp_path / "x")).patients().values())
     said = [note for entry in entries for note in entry.notes if "defaced" not in note]
@@ -162,7 +164,7 @@ def test_the_next_series_is_used_where_the_first_is_damaged(process: Run, tmp_pa
     assert sorted(len(entry.present) for entry in entries) == [2, 2, 3]
 
 
-def test_sessions_are_joined_or_apart(process: Run, tmp_path: Path) -> None:
+def test_sessions_are_joined_or_apart(any2all: Run, tmp_path: Path) -> None:
     """Also in a folder whose own name begins like a BIDS subject's."""
     bids = tmp_path / "sub-study/bids"
     for name in ("sub-01/ses-a/anat/x_T1w", "sub-01/ses-b/anat/x_T1w", "sub-02/ses-a/anat/x_T1w"):
@@ -173,7 +175,7 @@ def test_sessions_are_joined_or_apart(process: Run, tmp_path: Path) -> None:
             nib.save(nib.Nifti1Image(phantom(seed=seed), np.diag([-1.5, -1.5, 4, 1])), path)
     (bids / "sub-02/ses-a/anat/x_FLAIR.nii.gz").rename(bids / "sub-02/x_FLAIR.nii.gz")
     for name, options in {"joined": (), "apart": ("--by-session",)}.items():
-        done = process("prepare", bids, name, *NATIVE, "--workers", 1, *options)
+        done = any2all("prepare", bids, name, *NATIVE, "--workers", 1, *options)
         assert done.returncode == 0, done.stderr
     joined, apart = (CohortStore.open(str(tmp_path / n)).patients() for n in ("joined", "apart"))
     assert sorted(tuple(e.present) for e in joined.values()) == [("T1", "FLAIR")] * 2
@@ -202,34 +204,43 @@ def test_virtual_people_on_a_grid_that_is_no_square(any2all: Run, tmp_path: Path
     assert not (tmp_path / "d").exists()
 
 
-def test_killed_while_preparing_and_run_again(process: Run, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with eight patients in ``source``, and the cohort ``c`` made of them at one go."""
+    folder = tmp_path_factory.mktemp("whole")
     names = tuple(f"p{k}" for k in range(8))
-    source = cohort_folder(tmp_path / "source", names, depth=12, size=64)
-    command = ["prepare", source, "c", "--spacing", "native", "--size", "64", "--workers", "1"]
-    assert process(*command[:2], "whole", *command[3:]).returncode == 0
-    (tmp_path / "c.salt").write_bytes((tmp_path / "whole.salt").read_bytes())
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "any2all_cli", *map(str, command)],
+    source = cohort_folder(folder / "source", names, depth=12, size=64)
+    preparing, cohort = Preparing(spacing=None, size=(64, 64)), str(folder / "c")
+    outcomes = prepare(find_patients(source, cohort, preparing), cohort, preparing)
+    assert {outcome.status for outcome in outcomes} == {"prepared"}
+    return folder
+
+
+def test_killed_while_preparing_and_run_again(any2all: Run, whole: Path, tmp_path: Path) -> None:
+    """Its workers end with it, so that none writes what the next run writes."""
+    command = ["prepare", whole / "source", "c", "--spacing", "native", "--size", "64"]
+    (tmp_path / "c.salt").write_bytes((whole / "c.salt").read_bytes())
+    killed = psutil.Popen(
+        [sys.executable, "-m", "any2all_cli", *map(str, command), "--workers", "2"],
         cwd=tmp_path,
-        start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: complete(tmp_path / "c") >= 2)
-    os.killpg(killed.pid, signal.SIGKILL)
+    workers = killed.children(recursive=True)
+    assert len(workers) >= 2
+    killed.kill()
     killed.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
     assert complete(tmp_path / "c") < 8
-    again = process(*command)
+    again = any2all(*command)
     assert again.returncode == 0, again.stderr
     assert "unchanged" in again.stderr
-    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "c") == contents(whole / "c")
 
 
-def test_a_cluster_that_loses_a_worker(process: Run, tmp_path: Path) -> None:
-    names = tuple(f"p{k}" for k in range(8))
-    source = cohort_folder(tmp_path / "source", names, depth=12, size=64)
-    options = ("--spacing", "native", "--size", 64)
-    assert process("prepare", source, "whole", *options).returncode == 0
-    (tmp_path / "c.salt").write_bytes((tmp_path / "whole.salt").read_bytes())
+def test_a_cluster_that_loses_a_worker(whole: Path, tmp_path: Path) -> None:
+    source, options = whole / "source", ("--spacing", "native", "--size", 64)
+    (tmp_path / "c.salt").write_bytes((whole / "c.salt").read_bytes())
     address = tmp_path / "scheduler.json"
     dask = [sys.executable, "-m", "distributed.cli"]
     running = [
@@ -263,10 +274,10 @@ def test_a_cluster_that_loses_a_worker(process: Run, tmp_path: Path) -> None:
         for one in running:
             one.kill()
             one.wait()
-    assert contents(tmp_path / "c") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "c") == contents(whole / "c")
 
 
-def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> None:
+def test_dicom_becomes_a_cohort_without_names(process: Run, any2all: Run, tmp_path: Path) -> None:
     """Real DICOM files of three patients, one with a series that is no volume."""
     source, secrets = tmp_path / "source", ("Doe^Jane", "MRN-777", "Secret clinic", "1.2.99")
     for k in range(3):
@@ -289,7 +300,7 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> N
     assert sorted(len(entry.present) for entry in entries) == [1, 2, 2]
     (why,) = [why for entry in entries for why in entry.left_out.values()]
     assert why == "series 3: missing slices: 1 (increments of 3 to 6 mm)"
-    trained = process("train", "--data", "c", "--output", "run", *TINY_RUN)
+    trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
     kept = json.loads((tmp_path / "run/prior.json").read_text())
     assert kept["modalities"] == ["T1", "FLAIR"]
@@ -305,9 +316,9 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, tmp_path: Path) -> N
         assert secret.encode() not in everything
 
 
-def test_training_is_followed_in_tensorboard(process: Run, any2all: Run, tmp_path: Path) -> None:
+def test_training_is_followed_in_tensorboard(any2all: Run, tmp_path: Path) -> None:
     source = cohort_folder(tmp_path / "source", ("a", "b"))
-    process("prepare", source, "c", *NATIVE, "--workers", 1, "--split", "train")
+    any2all("prepare", source, "c", *NATIVE, "--workers", 1, "--split", "train")
     done = any2all("train", "--data", "c", *TINY_RUN, "--output", "run", "--tensorboard")
     assert done.returncode == 0, done.stderr
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

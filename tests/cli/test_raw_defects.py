@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from any2all_core.testing import phantom
 from any2all_data import KSpace
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
 from builders.raw_data import scan
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_slice_that_is_left_out_is_said_and_written_as_0(
@@ -34,7 +36,7 @@ def test_a_slice_that_is_left_out_is_said_and_written_as_0(
     assert report["slices"] == [0, 2, 3]
     assert report["modalities"]["FLAIR"]["scan"]["slices_left_out"] == [1]
     for name in ("FLAIR", "T1"):
-        result = nib.load(tmp_path / f"gap1/{name}.nii.gz").get_fdata()
+        result = load(tmp_path / f"gap1/{name}.nii.gz").get_fdata()
         assert np.isfinite(result).all()
         assert result.shape == (32, 32, 4)
         assert not result[..., 1].any()

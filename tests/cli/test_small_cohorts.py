@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from any2all_cli.qc import PER_MM, alignment_sheet
 from any2all_core.testing import phantom
 from any2all_data.cohort_entry import Entry
@@ -14,8 +15,10 @@ from builders.command_line import Run
 from builders.patients import lesion, write_patient
 from torch import from_numpy
 
+pytestmark = pytest.mark.slow
 
-def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_path: Path) -> None:
+
+def test_prepare_shows_what_a_person_judges_by(any2all: Run, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for k in range(5):
         write_patient(source / f"Ada{k}", seed=10 * k)
@@ -29,7 +32,7 @@ def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_p
     assert "lesion mask" in shown.stdout
     assert len(planned) == 5
     assert not (tmp_path / "c").exists()
-    done = process("prepare", source, "c", *options, "--workers", 1)
+    done = any2all("prepare", source, "c", *options, "--workers", 1)
     assert done.returncode == 1
     entries = CohortStore.open(str(tmp_path / "c")).patients()
     assert set(entries) < planned
@@ -40,7 +43,7 @@ def test_prepare_shows_what_a_person_judges_by(process: Run, any2all: Run, tmp_p
     assert "lesion on T1" in done.stdout
     assert "Ada" not in done.stdout + done.stderr
     write_patient(source / "Ada5", seed=60)
-    assert process("prepare", source, "c", *options, "--workers", 1).returncode == 1
+    assert any2all("prepare", source, "c", *options, "--workers", 1).returncode == 1
     again = CohortStore.open(str(tmp_path / "c")).patients()
     assert all(again[name].split == entry.split for name, entry in entries.items())
     assert {"val", "test"} <= {entry.split for entry in again.values()}

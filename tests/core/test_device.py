@@ -21,6 +21,7 @@ def in_turn(make: Callable[[int], Any], steps: range, workers: int) -> Generator
     yield from map(make, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_training_on_a_gpu_keeps_everything_there(
     optimizer: Optimizer, played: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -34,7 +35,7 @@ def test_training_on_a_gpu_keeps_everything_there(
 
     def losses(output: Path) -> list[float]:
         said: list[float] = []
-        options = {"precision": "bfloat16", "report": lambda p: said.append(p.loss)}
+        options: dict[str, Any] = {"precision": "bfloat16", "report": lambda p: said.append(p.loss)}
         train(InMemory(slices), slices[:2], settings, recipe, output, **options)
         return said
 

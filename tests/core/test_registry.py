@@ -9,16 +9,16 @@ import pytest
 from any2all_core import make_sampler
 from any2all_core.registry import list_plugins
 from any2all_operators import UserError
-from builders.plugins import SAMPLER
+from builders.plugins import SAMPLER, Install
 
 
-def test_a_plugin_is_listed_without_being_imported(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_plugin_is_listed_without_being_imported(install: Install) -> None:
     install("lab-grey", "grey", "raise RuntimeError('imported')")
     assert "grey" in [plugin.name for plugin in list_plugins("any2all.samplers")]
     assert "lab_grey" not in sys.modules
 
 
-def test_a_broken_plugin_is_named_and_stops_no_other(install) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_plugin_is_named_and_stops_no_other(install: Install) -> None:
     install("lab-broken", "broken", "import a_module_that_is_not_there")
     install("lab-grey", "grey", SAMPLER)
     with pytest.raises(UserError, match=r"'broken' of lab-broken 1.2 fails to import .*uninstall"):
@@ -26,7 +26,7 @@ def test_a_broken_plugin_is_named_and_stops_no_other(install) -> None:  # type: 
     assert make_sampler("grey").steps == 1
 
 
-def test_two_plugins_of_one_name_need_the_qualified_one(install) -> None:  # type: ignore[no-untyped-def]
+def test_two_plugins_of_one_name_need_the_qualified_one(install: Install) -> None:
     install("lab-one", "grey", SAMPLER)
     install("lab-two", "grey", SAMPLER.replace("0.5", "0.9"))
     with pytest.raises(UserError, match="2 packages; say lab-one:grey or lab-two:grey"):

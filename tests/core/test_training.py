@@ -26,7 +26,7 @@ from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
 from any2all_core.prior import choose_dtype
-from any2all_core.prior_settings import Prediction
+from any2all_core.prior_settings import Levels, Prediction
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.testing import MODALITIES, TINY_RECIPE, patient_stack
 from any2all_core.training import at_half_size, train
@@ -64,6 +64,7 @@ def run(output: Path, recipe: Recipe = TINY_RECIPE, **options: object) -> list[P
     return seen
 
 
+@pytest.mark.slow
 def test_coarse_steps_take_images_of_half_the_size(tmp_path: Path) -> None:
     x = torch.rand(2, 3, 20, 26)
     half = at_half_size(x, 8)
@@ -95,6 +96,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", checkpoint_every=2, validate_every=2)
 
@@ -112,9 +114,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["v", "epsilon"])
-def test_it_learns_to_denoise(tmp_path: Path, prediction: str) -> None:
-    levels = "shared" if prediction == "epsilon" else "separate"
+def test_it_learns_to_denoise(tmp_path: Path, prediction: Prediction) -> None:
+    levels: Levels = "shared" if prediction == "epsilon" else "separate"
     recipe = dataclasses.replace(
         TINY_RECIPE, prediction=prediction, levels=levels, steps=80, learning_rate=3e-3, ema=0.9,
         batch_size=8,
@@ -173,6 +176,7 @@ def test_a_rate_that_fell_does_not_jump_up_again(tmp_path: Path) -> None:
         run(tmp_path / "run", dataclasses.replace(recipe, steps=12), resume=True)
 
 
+@pytest.mark.slow
 def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     run(tmp_path / "first")
     first = DiffusionPrior.load(tmp_path / "first", "float32")
@@ -271,7 +275,7 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
     assert rates[99] == pytest.approx(0.05)
 
 
-def _in_a_fork(work: Callable[[], None]) -> int:
+def _in_a_fork(work: Callable[[], object]) -> int:
     """A process of its own, begun at once; its number."""
     process = os.fork()
     if process:
@@ -294,6 +298,7 @@ def _end(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Twenty kills, at random, some while a checkpoint is written: the same weights exactly."""
     recipe = dataclasses.replace(TINY_RECIPE, steps=400, warmup=5)
@@ -304,7 +309,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> N
         resume = (cut / "checkpoint.pt").exists()
         if not resume:
             shutil.rmtree(cut, ignore_errors=True)
-        process = _in_a_fork(lambda: run(cut, recipe, resume=resume, **options) and None)  # noqa: B023
+        process = _in_a_fork(lambda: run(cut, recipe, resume=resume, **options))  # noqa: B023
         if kills < 20:
             before = (cut / "checkpoint.pt").stat().st_mtime_ns if resume else 0
             until = time.monotonic() + 60
@@ -336,6 +341,7 @@ def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> N
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves(tmp_path: Path, asked: signal.Signals) -> None:
     recipe = dataclasses.replace(TINY_RECIPE, steps=1_000_000)
@@ -376,6 +382,7 @@ def test_a_folder_without_a_checkpoint_is_a_fresh_one(tmp_path: Path) -> None:
         run(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -394,6 +401,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     assert [p.step for p in run(tmp_path / "run", resume=True)] == [4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_best_prior_is_kept(tmp_path: Path) -> None:
     """From step 25 on it is shown negatives, and gets worse."""
     recipe = dataclasses.replace(TINY_RECIPE, steps=40, learning_rate=0.01, decay=0.0, ema=0.0)

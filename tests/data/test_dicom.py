@@ -193,7 +193,7 @@ def test_series_of_two_volumes_is_split(tmp_path: Path, keyword: str, values: An
     assert [read_series(s).shape for s in series] == [(COLUMNS, ROWS, 4)] * 2
 
 
-HOUNSFIELD = {"modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
+HOUNSFIELD: dict[str, Any] = {"modality": "CT", "RescaleSlope": 1, "RescaleIntercept": -1024}
 
 
 def tilted(step: float = 0.8, count: int = SLICES, **tags: Any) -> list[Dataset]:
@@ -513,6 +513,7 @@ def fuzz(
     return outcomes
 
 
+@pytest.mark.slow
 def test_fuzzed_files_end_in_a_refusal(tmp_path: Path) -> None:
     """FUZZED=2500 pytest tests/data/test_dicom.py -k fuzzed -s: 2,500 of them."""
     whole = save(tmp_path / "whole", stack())

@@ -6,11 +6,12 @@ import pytest
 import torch
 from any2all_data import KSpace
 from any2all_data.kspace import poisson_mask
-from any2all_operators import UserError
+from any2all_operators import SenseFourier, UserError
 
 
 def test_simulated_noise_has_the_stated_size_where_sampled_only() -> None:
     operator = KSpace(noise_std=0.05).build(64, 64)
+    assert isinstance(operator, SenseFourier)
     assert operator.acceleration == pytest.approx(64 / (16 + 6))
     zero = torch.zeros(2, 64, 64)
     y = operator.measure(zero, [torch.Generator().manual_seed(k) for k in range(2)])
@@ -28,6 +29,7 @@ def test_a_poisson_disc_thins_out_from_the_centre() -> None:
     outer[16:48, 12:36] = 0
     assert inner.mean() > 2 * outer.sum() / (disc.numel() - inner.numel())
     scan = KSpace(mask="poisson", acceleration=6, partial_fourier=0.75).build(64, 48)
+    assert isinstance(scan, SenseFourier)
     assert scan.mask.shape == (64, 48)
     assert scan.acceleration > 6
     with pytest.raises(UserError, match="Poisson disc of 16 x 16"):

@@ -255,6 +255,7 @@ def test_pet_of_two_tracers_is_undecided(tmp_path: Path) -> None:
     assert "its tracer is another one" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("register", [False, True])
 def test_the_next_is_used_where_the_first_does_not_register(tmp_path: Path, register: bool) -> None:
     """Because it lies elsewhere, or because its registration is doubtful: it is noise."""

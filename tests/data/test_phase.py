@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,9 +52,7 @@ def test_the_phase_of_a_file_is_judged(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("option", [{"acceleration": 8}, {"mask": "random"}])
-def test_an_option_that_does_not_apply_is_refused(
-    tmp_path: Path, option: dict[str, object]
-) -> None:
+def test_an_option_that_does_not_apply_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
     np.save(tmp_path / "T1.npy", simulation("smooth")[1].numpy())
     (name,) = option
     with pytest.raises(UserError, match=f"{name}=.* applies to a simulation, but .*T1.npy was"):
@@ -92,7 +91,9 @@ def test_the_phase_near_an_image_explains_the_data() -> None:
     assert (before > 5 * noise).all()
     assert (after < 0.4 * before).all()
     alone = operator.select(torch.tensor([1])).near(data[1:], truth[1:])
-    torch.testing.assert_close(alone.phase[0], near.operator.operators["T1"].phase[1])
+    found = near.operator.operators["T1"]
+    assert isinstance(found, type(alone))
+    torch.testing.assert_close(alone.phase[0], found.phase[1])
 
 
 def test_what_is_held_out_was_sampled_outside_the_centre() -> None:

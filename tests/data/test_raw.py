@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -121,7 +122,7 @@ def test_noise_is_estimated_from_air_and_from_the_outside() -> None:
     assert estimated_noise_std(whole) == pytest.approx(NOISE, rel=0.2)
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[], np.ndarray], str]] = {
     "real": (lambda: np.zeros((2, 8, 8)), "expected complex"),
     "two axes": (lambda: np.zeros((8, 8), complex), r"\(8, 8\); expected complex"),
     "all zero": (lambda: np.zeros((2, 8, 8), complex), "every sample is 0"),

@@ -42,6 +42,7 @@ def padded(kind: str) -> tuple[np.ndarray, np.ndarray]:
     return y, taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["padding", "padding with rounding", "partial echo"])
 @pytest.mark.parametrize("suffix", [".npy", ".h5", "with a mask"])
 def test_padding_is_not_a_sample(tmp_path: Path, kind: str, suffix: str) -> None:
@@ -93,6 +94,7 @@ def test_every_slice_may_have_its_own_lines(tmp_path: Path, kind: str) -> None:
     assert error(measured) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [0, np.nan, np.inf])
 def test_a_slice_without_samples_leaves_the_others_as_they_are(tmp_path: Path, bad: float) -> None:
     y = scan(lines())
@@ -263,6 +265,7 @@ def test_nan_in_a_mask_is_refused(tmp_path: Path) -> None:
         read_raw(tmp_path / "T1.npy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snr", [5, 20, 100, 500])
 @pytest.mark.parametrize("width_of_centre", [12, 16, 24])
 @pytest.mark.parametrize("coils", [4, 8])

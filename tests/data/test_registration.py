@@ -21,6 +21,8 @@ from any2all_operators import UserError
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ants")
 Array = np.ndarray
 VOXEL, SIDE = 4.0, 44

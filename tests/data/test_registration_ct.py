@@ -18,6 +18,8 @@ from any2all_data.virtual import virtual_person
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ants")
 T1, CT = kind_of("T1"), kind_of("CT")
 Images = dict[str, nib.Nifti1Image]

@@ -88,12 +88,13 @@ def test_a_slice_stored_twice(tmp_path: Path) -> None:
     }.items():
         folder = save(tmp_path / name, [*stack(5), image(2, **tags)])
         np.testing.assert_array_equal(voxels(folder), plain(5), err_msg=name)
-    for name, tags in {
+    other: dict[str, dict[str, Any]] = {
         "other pixels": {"SOPInstanceUID": "1.2.3.99", "PixelData": bytes(2 * ROWS * COLUMNS)},
         "same uid": {"PixelData": bytes(2 * ROWS * COLUMNS)},
         "other slope": {"SOPInstanceUID": "1.2.3.99", "RescaleSlope": 2, "RescaleIntercept": 0},
-    }.items():
-        said = refusal(save(tmp_path / name, [*stack(5), image(2, **tags)]))
+    }
+    for name, changed in other.items():
+        said = refusal(save(tmp_path / name, [*stack(5), image(2, **changed)]))
         assert "6 images of 5 places, and those of one place differ" in said
 
 

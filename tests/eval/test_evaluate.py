@@ -109,6 +109,7 @@ def without_time(output: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("modalities", [MODALITIES, VIRTUAL])
 def test_shipped_studies_fit_both_priors(name: str, modalities: tuple[str, ...]) -> None:
@@ -147,6 +148,7 @@ def test_mistakes_in_a_study_are_told(tmp_path: Path, text: str, said: str) -> N
     assert said in str(mistake.value)
 
 
+@pytest.mark.slow
 def test_references_reconstruct() -> None:
     """Each is nearer to the truth than the zero-filled image; the tuned ones than CG-SENSE."""
     truth = torch.from_numpy(phantom(64, 2).transpose(2, 1, 0) / 200)
@@ -488,6 +490,7 @@ def test_fid_takes_the_standard_weights_alone(tmp_path: Path) -> None:
         fid(other)
 
 
+@pytest.mark.slow
 def test_fid_by_the_inception_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network itself, with random weights in place of those that are not at hand."""
     inception = pytest.importorskip(
@@ -512,6 +515,7 @@ def test_fid_by_the_inception_network(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found.fid["T1"][1] > found.fid["T1"][2]  # darker ones are farther than the same
 
 
+@pytest.mark.slow
 def test_a_run_is_whole(evaluated: Path) -> None:
     """Every row by every method; figures that fit each other; the tables and the page."""
     report = json.loads((evaluated / "report.json").read_text())
@@ -549,6 +553,7 @@ def test_a_run_is_whole(evaluated: Path) -> None:
     assert not re.search(r"""(src|href|url\()=?["']?https?:""", page), "not self-contained"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_cut(
     evaluated: Path, people: Path, study: Path, prior_folder: Path, any2all: Run, tmp_path: Path
 ) -> None:
@@ -573,6 +578,7 @@ def test_a_run_goes_on_where_it_was_cut(
     assert "holds other results already" in again.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_does(
     evaluated: Path, people: Path, study: Path, prior_folder: Path, tmp_path: Path
 ) -> None:
@@ -601,6 +607,7 @@ def test_noisy_images_are_measured_not_clean() -> None:
     assert (row.measured, row.clean) == (("T1",), ("FLAIR",))
 
 
+@pytest.mark.slow
 def test_one_damaged_patient_is_refused_and_the_others_are_judged(
     any2all: Run, people: Path, study: Path, prior_folder: Path, tmp_path: Path
 ) -> None:
@@ -635,6 +642,7 @@ def test_mistakes_are_told_in_a_line(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_generation_is_judged_beside_real_people(
     any2all: Run, people: Path, prior_folder: Path, tmp_path: Path
 ) -> None:
@@ -654,6 +662,7 @@ def test_generation_is_judged_beside_real_people(
 CHROMIUM = shutil.which("chromium")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium, which .ci/run installs")
 def test_the_report_works_in_a_browser(evaluated: Path) -> None:
     """Clicked through on a phone's screen; any error on the console fails."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from any2all_core import DiffusionPrior
 from any2all_core.testing import AFFINE, MODALITIES, phantom
 from any2all_data.kinds import stack_format
@@ -20,6 +21,7 @@ from any2all_eval.patients import read_patient
 from builders.patients import lesion, write_patient
 
 
+@pytest.mark.slow
 def test_masks_travel_with_the_patient_and_evaluate_finds_them(
     tmp_path: Path, prior: DiffusionPrior
 ) -> None:

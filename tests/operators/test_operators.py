@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_row_wise_prox_is_that_of_conjugate_gradients() -> None:
     y = operator.forward(x)
     for weight in (0.3, 30.0):
         by_iteration = conjugate_gradient(
-            lambda u, w=weight: u + w * operator.normal(u),
+            lambda u: u + weight * operator.normal(u),  # noqa: B023
             anchor + weight * operator.adjoint(y),
             anchor,
             tolerance=1e-7,
@@ -177,17 +178,17 @@ def test_the_preconditioner_saves_steps() -> None:
     for weight in (10.0, 100.0):
         b = weight * scan.adjoint(y)
 
-        def solve(weight: float = weight, b: torch.Tensor = b, **more: object) -> torch.Tensor:
+        def solve(weight: float = weight, b: torch.Tensor = b, **more: Any) -> torch.Tensor:
             return conjugate_gradient(
                 lambda u: u + weight * scan.normal(u),
                 b,
                 torch.zeros_like(b),
-                **more,  # type: ignore[arg-type]
+                **more,
             )
 
         exact = solve(tolerance=1e-7)
 
-        def steps(exact: torch.Tensor = exact, **more: object) -> int:
+        def steps(exact: torch.Tensor = exact, **more: Any) -> int:
             return next(
                 n
                 for n in range(1, 200)
@@ -300,10 +301,11 @@ def test_errors_name_both_sides() -> None:
 
 def test_arrays_may_be_numpys_in_double_precision() -> None:
     scan = sense()
-    theirs = SenseFourier(
-        scan.coil_maps.numpy().astype(np.complex128), scan.mask.numpy() > 0, noise_std=0.01
-    )
+    maps: Any = scan.coil_maps.numpy().astype(np.complex128)
+    mask: Any = scan.mask.numpy() > 0
+    text: Any = "maps"
+    theirs = SenseFourier(maps, mask, noise_std=0.01)
     x = torch.rand(2, 24, 20)
     torch.testing.assert_close(theirs.forward(x), scan.forward(x))
     with pytest.raises(UserError, match=r"coil maps: .*; expected an array of numbers"):
-        SenseFourier("maps", scan.mask)
+        SenseFourier(text, scan.mask)

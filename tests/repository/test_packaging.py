@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.installing
+
 PACKAGES = Path(__file__).parents[2] / "packages"
 NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval", "baselines")
 
@@ -132,7 +134,14 @@ def test_operators_alone_bring_torch_and_numpy_only(tmp_path: Path) -> None:
     """As pip resolves them for an empty environment."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     report = tmp_path / "report.json"
-    command = [tmp_path / "venv/bin/python", "-m", "pip", "install", "-q", "--dry-run"]
+    command: list[str | Path] = [
+        tmp_path / "venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--dry-run",
+    ]
     command += ["--report", report, PACKAGES / "any2all-operators", "torch==2.13.0"]
     subprocess.run(command, check=True, capture_output=True)
     installed = json.loads(report.read_text())["install"]

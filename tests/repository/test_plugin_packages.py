@@ -7,21 +7,29 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.installing
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/write-a-plugin.md").read_text()
 EXAMPLES = ROOT / "examples/plugins"
 
+Names = Callable[[list[str]], None]
 Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A shell in a new virtual environment where pip finds this repository's packages."""
+    """A shell in a virtual environment without this project, where pip finds its packages.
+
+    What others make (torch and so on) is that of the environment of the tests: pip finds it
+    installed, and need not unpack it again.
+    """
     folder = tmp_path_factory.mktemp("stranger")
     wheels = folder / "wheels"
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels)]
@@ -33,13 +41,13 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
         capture_output=True,
     )
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    (folder / "constraints.txt").write_text("torch==2.13.0\n")
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(str(of_others(folder / "others")))
     hidden = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {
         "PATH": f"{folder / 'venv/bin'}:/usr/bin:/bin",
         "PIP_FIND_LINKS": f"{wheels} {os.environ.get('PIP_FIND_LINKS', '')}".strip(),
-        "PIP_CONSTRAINT": str(folder / "constraints.txt"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_COMPILE": "1",  # of all that is installed little is imported
         "OMP_NUM_THREADS": "1",
@@ -57,6 +65,18 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     return run
 
 
+OURS = re.compile(r"_*(editable|any2all|pip|setuptools)", re.I)
+
+
+def of_others(folder: Path) -> Path:
+    """Make a folder of links to all installed packages but those of this project, and pip."""
+    folder.mkdir()
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not OURS.match(entry.name) and entry.suffix != ".pth":
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
 def write_package(folder: Path, name: str, module: str, entry: str, depends: str = "") -> Path:
     folder = folder / name
     folder.mkdir()
@@ -72,13 +92,15 @@ def write_package(folder: Path, name: str, module: str, entry: str, depends: str
 
 
 @pytest.fixture
-def uninstalled_after(shell: Shell, tmp_path: Path):  # type: ignore[no-untyped-def]
+def uninstalled_after(shell: Shell, tmp_path: Path) -> Iterator[Names]:
     names: list[str] = []
     yield names.extend
     shell(f"pip uninstall -q -y {' '.join(names)}", tmp_path)
 
 
-def test_the_page_is_followed_literally(shell: Shell, tmp_path: Path, uninstalled_after) -> None:  # type: ignore[no-untyped-def]
+def test_the_page_is_followed_literally(
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     uninstalled_after(["any2all-stripes"])
     files = re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```", PAGE, re.S | re.M)
     commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.S | re.M)
@@ -90,6 +112,10 @@ def test_the_page_is_followed_literally(shell: Shell, tmp_path: Path, uninstalle
     described = shell(commands[1], tmp_path).stdout
     assert "stripes: Every n-th column of the image is lost." in described
     assert "every=3  (int)" in described
+    own = re.search(r"^```python\n(from any2all_core import reconstruct.*?)^```", PAGE, re.S | re.M)
+    assert own
+    (tmp_path / "test_stripes.py").write_text(own[1])
+    shell("python -c 'import test_stripes; test_stripes.test_stripes()'", tmp_path)
     shell(commands[2], tmp_path)
     report = json.loads((tmp_path / "restored/report.json").read_text())
     flair = report["modalities"]["FLAIR"]
@@ -99,8 +125,7 @@ def test_the_page_is_followed_literally(shell: Shell, tmp_path: Path, uninstalle
     # as the page says: without the mask in its adjoint the check fails, and names whose it is
     module = tmp_path / files[1][0]
     module.write_text(module.read_text().replace("return self.forward(data)", "return data"))
-    again = "pip install -q hatchling && pip install -q --force-reinstall --no-deps"
-    again += " --no-build-isolation ./any2all-stripes"
+    again = "pip install -q --force-reinstall --no-deps --no-build-isolation ./any2all-stripes"
     shell(again, tmp_path)
     found = shell("any2all plugins stripes --check --json", tmp_path, ok=False)
     failed = [row for row in json.loads(found.stdout) if row["check"] != "ok"]
@@ -116,8 +141,8 @@ def test_the_page_is_followed_literally(shell: Shell, tmp_path: Path, uninstalle
 
 
 def test_two_third_party_plugins_work_together(
-    shell: Shell, tmp_path: Path, uninstalled_after
-) -> None:  # type: ignore[no-untyped-def]
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     uninstalled_after(["any2all-deblur", "any2all-euler"])
     shell("pip install -q any2all-deblur any2all-euler", tmp_path)
     shell(
@@ -135,8 +160,8 @@ def test_two_third_party_plugins_work_together(
 
 
 def test_every_example_installs_and_passes_its_check(
-    shell: Shell, tmp_path: Path, uninstalled_after
-) -> None:  # type: ignore[no-untyped-def]
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     names = sorted(folder.name for folder in EXAMPLES.iterdir())
     assert len(names) == 7
     uninstalled_after(names)
@@ -159,11 +184,11 @@ def test_every_example_installs_and_passes_its_check(
 
 
 def test_a_plugin_that_fails_to_import_is_named(
-    shell: Shell, tmp_path: Path, uninstalled_after
-) -> None:  # type: ignore[no-untyped-def]
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     uninstalled_after(["lab-broken"])
     package = write_package(tmp_path, "lab-broken", "raise RuntimeError('no licence')", "broken")
-    shell(f"pip install -q {package}", tmp_path)
+    shell(f"pip install -q --no-build-isolation {package}", tmp_path)
     assert "broken" in shell("any2all plugins", tmp_path).stdout
     said = shell("any2all sample --modalities T1=broken", tmp_path, ok=False).stderr
     assert "plugin 'broken' of lab-broken 1.0 fails to import (RuntimeError: no licence)" in said
@@ -172,8 +197,8 @@ def test_a_plugin_that_fails_to_import_is_named(
 
 
 def test_two_plugins_of_one_name_are_told_apart(
-    shell: Shell, tmp_path: Path, uninstalled_after
-) -> None:  # type: ignore[no-untyped-def]
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     uninstalled_after(["lab-one", "lab-two"])
     module = (
         "from dataclasses import dataclass\nfrom any2all_operators import Identity\n"
@@ -181,7 +206,7 @@ def test_two_plugins_of_one_name_are_told_apart(
     )
     for name in ("lab-one", "lab-two"):
         package = write_package(tmp_path, name, module.format(name), "blur")
-        shell(f"pip install -q {package}", tmp_path)
+        shell(f"pip install -q --no-build-isolation {package}", tmp_path)
     said = shell("any2all sample --modalities T1=blur", tmp_path, ok=False).stderr
     assert "comes from 2 packages; say lab-one:blur or lab-two:blur" in said
     assert "Of lab-two." in shell("any2all plugins lab-two:blur", tmp_path).stdout
@@ -193,13 +218,13 @@ def test_two_plugins_of_one_name_are_told_apart(
 
 def test_pip_refuses_a_plugin_for_another_version(shell: Shell, tmp_path: Path) -> None:
     package = write_package(tmp_path, "lab-old", "", "old", depends='"any2all-core>=0.9,<1"')
-    said = shell(f"pip install {package}", tmp_path, ok=False).stderr
+    said = shell(f"pip install --no-build-isolation {package}", tmp_path, ok=False).stderr
     assert "any2all-core<1,>=0.9" in said
 
 
 def test_a_network_of_monai_becomes_a_prior(
-    shell: Shell, tmp_path: Path, uninstalled_after
-) -> None:  # type: ignore[no-untyped-def]
+    shell: Shell, tmp_path: Path, uninstalled_after: Names
+) -> None:
     uninstalled_after(["any2all-monai"])
     shell("pip install -q any2all-monai", tmp_path)
     (tmp_path / "make.py").write_text(

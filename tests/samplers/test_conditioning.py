@@ -47,6 +47,7 @@ def test_one_call_is_the_posterior_mean(noise_std: float) -> None:
     assert prior.calls == [LAST]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(cases()))
 def test_mcs_draws_from_the_posterior_in_20_calls(case: str) -> None:
     for name, found in posterior_error(MCS(), cases()[case], draws=128, levels="separate").items():
@@ -56,6 +57,7 @@ def test_mcs_draws_from_the_posterior_in_20_calls(case: str) -> None:
         assert found.spread == pytest.approx(1, abs=0.6 if few else 0.13)
 
 
+@pytest.mark.slow
 def test_mcs_gives_each_mode_its_share() -> None:
     pairs = mode_shares(MCS(), draws=128, levels="separate")
     assert {exact > 0.5 for exact, _ in pairs} == {True, False}
@@ -63,6 +65,7 @@ def test_mcs_gives_each_mode_its_share() -> None:
         assert found == pytest.approx(exact, abs=0.15)
 
 
+@pytest.mark.slow
 def test_mcs_spread_is_right_where_the_steps_are_many() -> None:
     for found in posterior_error(
         MCS(60), cases()["A noisy"], draws=128, levels="separate"
@@ -70,6 +73,7 @@ def test_mcs_spread_is_right_where_the_steps_are_many() -> None:
         assert found.spread == pytest.approx(1, abs=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "bias"), [(MDS(), 0.12), (MPS(), 0.12), (MMPS(), 0.12)], ids=["mds", "mps", "mmps"]
 )

@@ -1,5 +1,7 @@
 """Samplers on a GPU that is played by the CPU."""
 
+from typing import Any
+
 import pytest
 import torch
 from any2all_core import (
@@ -41,6 +43,7 @@ def scan(lines_only: bool) -> SenseFourier:
     return SenseFourier(maps, mask if lines_only else mask * (torch.arange(12)[:, None] < 11), 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "levels"),
     [
@@ -60,7 +63,7 @@ def test_gpu_draws_as_the_cpu(sampler: str, levels: Levels, lines_only: bool, pl
     if sampler == "mean":  # a clean image and a noisy one
         operator = BlockDiagonal({"T1": Identity(), "FLAIR": Identity(0.1)})
         data = simulate(operator, torch.rand(3, 2, 16, 16))
-    options = {"shape": (3, 16, 16), "batch_size": 2}
+    options: dict[str, Any] = {"shape": (3, 16, 16), "batch_size": 2}
     # a strong pull in few steps would make rounding errors grow
     weak = {"mps": {"steps": "4", "zeta": "0.01"}, "mean": {}}
     draw = make_sampler(sampler, weak.get(sampler, {"steps": "4"}))

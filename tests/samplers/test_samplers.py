@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,7 @@ def test_mds_reconstructs_k_space() -> None:
     assert 0.015 < float(rms.mean()) < 0.025
 
 
+@pytest.mark.slow
 def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
     """A prior whose every answer is off by 0.03 is put right by the data if it says so."""
 
@@ -114,6 +116,7 @@ def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
     assert errors[1] < 0.7 * errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", list(cases()))
 def test_mmps_draws_from_the_posterior(case: str) -> None:
     """Mean and spread, whatever is known; the mean within a share of the standard deviation."""
@@ -124,6 +127,7 @@ def test_mmps_draws_from_the_posterior(case: str) -> None:
         assert image.spread == pytest.approx(1, abs=0.08)
 
 
+@pytest.mark.slow
 def test_mds_bias_is_what_is_documented() -> None:
     """It fits the data, but is too sure of it."""
     (found,) = posterior_error(MDS(), cases()["A clean"], draws=128).values()
@@ -162,6 +166,7 @@ def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:
     assert bool(torch.isfinite(drawn).all())
 
 
+@pytest.mark.slow
 def test_mmps_gives_each_mode_its_share() -> None:
     pairs = mode_shares(MMPS(), draws=128)
     assert {exact > 0.5 for exact, _ in pairs} == {True, False}
@@ -194,7 +199,7 @@ def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     scan = cartesian_scan(SIZE, acceleration=2, coils=2, acs_lines=2)
     operator = BlockDiagonal({"FLAIR": scan})
     data = simulate(operator, truth)
-    options = {"sampler": sampler, "seed": 5, "draws": 2}
+    options: dict[str, Any] = {"sampler": sampler, "seed": 5, "draws": 2}
     together = reconstruct(prior, operator, data, batch_size=6, **options)
     singly = reconstruct(prior, operator, data, batch_size=1, **options)
     torch.testing.assert_close(together, singly, atol=1e-4, rtol=0)
@@ -203,6 +208,7 @@ def test_a_slice_is_the_same_in_any_batch(sampler: MPS | MDS) -> None:
     torch.testing.assert_close(alone[:, 0], together[:, 2], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [MPS(3), MMPS(3, iterations=2)], ids=["mps", "mmps"])
 def test_recomputed_activations_save_memory_and_change_nothing(
     prior_folder: Path, sampler: MPS | MMPS
@@ -232,7 +238,7 @@ def test_draws_through_the_slices_go_on_from_one_to_the_next() -> None:
     """And each slice is still drawn from the posterior."""
     prior = two_correlated_images()
     t1 = prior.draw(1, generator(7))[:, 0].repeat(6, 1, 1)
-    options = {"sampler": MMPS(20), "draws": 16}
+    options: dict[str, Any] = {"sampler": MMPS(20), "draws": 16}
     operator = BlockDiagonal({"T1": Identity()})
     apart, along = (
         reconstruct(prior, operator, {"T1": t1}, through=length, **options)[:, :, 1]

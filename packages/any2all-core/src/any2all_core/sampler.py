@@ -49,7 +49,8 @@ class Sampler(Protocol):
     or backward, where these are more than ``steps``.
     """
 
-    steps: int
+    @property
+    def steps(self) -> int: ...
 
     def __call__(
         self,

@@ -1,19 +1,18 @@
 """From found scans to a cohort: read, register to the reference, put on one grid, store.
 
-Patients are independent, and preparing one twice gives the same bytes, so they are spread over
-processes by Dask and a worker that dies costs nothing but its time.
+Patients are independent, and preparing one twice gives the same bytes. So they are spread over
+processes of this machine, or over a Dask cluster, and a process that dies costs only its time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ from any2all_data.kinds import kind_for
 from any2all_data.masks import with_masks
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
+from any2all_data.processes import in_processes
 from any2all_data.sources import Source
 from any2all_data.stacking import NOT_DEFACED, Preparation, prepared
 from any2all_data.store import CohortStore
@@ -133,56 +133,45 @@ def prepare_all(
     scheduler: str | None = None,
     anew: bool = False,
 ) -> Iterator[Outcome]:
-    """Prepare patients on a Dask cluster, as they are done; ``anew``: see prepare_patient.
+    """Prepare patients in processes, as they are done; ``anew``: see prepare_patient.
 
-    scheduler: address of a running one; without it ``workers`` local processes. A patient whose
-    workers died again and again is refused, the others go on.
+    workers: processes of this machine. scheduler: the address of a running Dask scheduler, whose
+    workers are used instead. A patient whose processes died again and again is refused, the
+    others go on.
     """
+    work = partial(prepare_patient, url=url, preparation=preparation, anew=anew)
+    if scheduler is not None:
+        yield from _on_cluster(work, plans, scheduler)
+        return
+    for plan, outcome in in_processes(work, plans, workers, preload=__name__):
+        yield outcome or Outcome(plan.patient, "refused", reason="its process ended")
+
+
+def _on_cluster(
+    work: Callable[[Plan | VirtualPlan], Outcome],
+    plans: Sequence[Plan | VirtualPlan],
+    scheduler: str,
+) -> Iterator[Outcome]:
     try:
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import Client, as_completed
     except ImportError:
-        raise UserError("preparing needs Dask; run pip install 'any2all-data[cohort]'") from None
+        raise UserError("--scheduler needs Dask; run pip install 'any2all-data[cohort]'") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    cluster = _local(LocalCluster, workers) if scheduler is None else None
     try:
-        client = Client(cluster or scheduler, timeout="10s")
+        client = Client(scheduler, timeout="10s")
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler {scheduler}: no Dask scheduler answers ({error}); expected "
             "tcp://HOST:PORT"
         ) from None
-    try:
-        names = {
-            client.submit(prepare_patient, plan, url, preparation, anew, pure=False): plan.patient
-            for plan in plans
-        }
+    with client:
+        names = {client.submit(work, plan, pure=False): plan.patient for plan in plans}
         for future in as_completed(names):
             if future.status == "finished":
                 yield future.result()
             else:
                 kind = type(future.exception()).__name__
                 yield Outcome(names[future], "refused", reason=f"its process ended ({kind})")
-    finally:
-        client.close()
-        if cluster is not None:
-            cluster.close()
-
-
-def _local(make: Any, workers: int) -> Any:
-    """Processes of one thread, reachable from this machine alone, that leave Ctrl-C to this one."""
-    options = {
-        "n_workers": workers,
-        "threads_per_worker": 1,
-        "dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.CRITICAL,
-    }
-    if threading.current_thread() is not threading.main_thread():
-        return make(**options)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited
-    try:
-        return make(**options)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def fingerprint(sources: Sequence[Source], kind: ModalityKind | None = None) -> str:
