@@ -38,8 +38,9 @@ def main() -> None:
         measured = recipe.read(options.scan, *prior.settings.image_size)
         scan = scan_of(measured.operator)
         assert scan is not None
-        parts = HeldOut.of(scan, measured.data)
-        assert parts is not None
+        held_out = HeldOut.of(scan, measured.data)
+        assert held_out is not None
+        parts = held_out
         kept = with_scan(measured.operator, parts.kept)
         block, data = BlockDiagonal({options.modality: kept}), parts.kept_data
         draws = reconstruct(

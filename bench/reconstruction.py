@@ -159,6 +159,7 @@ def main() -> None:
     prior = load_prior(arguments.prior)
     modalities = prior.modalities
     scan = SCAN.build(*prior.settings.image_size)
+    assert isinstance(scan, SenseFourier)
     group = arguments.data / arguments.group
     patients = read(group, modalities, arguments.every, arguments.patients)
     slices = sum(len(p.stack) for p in patients)

@@ -25,9 +25,6 @@ class OnGPU(Tensor):
         made.held = held
         return made
 
-    def __repr__(self, *, tensor_contents: Any = None) -> Any:
-        return f"OnGPU({self.held})"
-
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]  # torch leaves its own untyped
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -44,7 +45,12 @@ IDENTITY = ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID
 def scan(folder: Path, name: str = "t1_mprage", uid: str = "1.2.3", seed: int = 0) -> Path:
     """An oblique DICOM series of a head-like phantom."""
     head = phantom(40, DEPTH, seed).astype(np.uint16) * 10
-    tags = {"SeriesDescription": name, "Rows": 40, "Columns": 40, "StudyInstanceUID": STUDY}
+    tags: dict[str, Any] = {
+        "SeriesDescription": name,
+        "Rows": 40,
+        "Columns": 40,
+        "StudyInstanceUID": STUDY,
+    }
     images = stack(DEPTH, uid=uid, **tags)
     for k, dataset in enumerate(images):
         dataset.PixelData = head[:, :, k].T.tobytes()

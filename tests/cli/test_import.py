@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from any2all_core import DiffusionPrior
 from any2all_core.imported import import_prior
 from any2all_operators import UserError
 from builders.command_line import Run
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import Tensor
 
 pytestmark = pytest.mark.slow
@@ -182,7 +185,7 @@ class Original:
         return self.conv("out.2", F.silu(self.norm("out.0", h)))
 
 
-ORIGINALS = {
+ORIGINALS: dict[str, dict[str, Any]] = {
     "plain": {"levels": ((32, False), (64, True))},
     "learned variance, scale and shift": {
         "levels": ((32, False), (64, True), (64, True)),
@@ -211,7 +214,7 @@ ORIGINALS = {
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_guided_diffusion_gives_equal_outputs(name: str, any2all: Run, tmp_path: Path) -> None:
     options = {"head": 16, **ORIGINALS[name]}
-    original = Original(channels=3, **options)  # type: ignore[arg-type]
+    original = Original(channels=3, **options)
     torch.save(original.state, tmp_path / "model.pt")
     settings = [f"num_head_channels={options['head']}"]
     if options.get("new_order"):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -281,7 +282,7 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, any2all: Run, tmp_pa
     """Real DICOM files of three patients, one with a series that is no volume."""
     source, secrets = tmp_path / "source", ("Doe^Jane", "MRN-777", "Secret clinic", "1.2.99")
     for k in range(3):
-        told = {
+        told: dict[str, Any] = {
             "PatientID": f"MRN-777-{k}",
             "PatientName": f"Doe^Jane{k}",
             "InstitutionName": "Secret clinic",

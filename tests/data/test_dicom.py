@@ -70,7 +70,9 @@ def test_axial_series_has_the_known_affine(tmp_path: Path) -> None:
     ]
     affine = read_series(only(save(tmp_path, images))).affine
     np.testing.assert_allclose(
-        affine, [[-0.75, 0, 0, 10], [0, -1.5, 0, 20], [0, 0, 5, 0], [0, 0, 0, 1]], atol=1e-9
+        affine,
+        np.array([[-0.75, 0, 0, 10], [0, -1.5, 0, 20], [0, 0, 5, 0], [0, 0, 0, 1]]),
+        atol=1e-9,
     )
 
 
@@ -84,7 +86,11 @@ def test_directions_rounded_to_four_digits_are_read(tmp_path: Path) -> None:
 
 
 def test_tags_say_what_a_mapping_needs(tmp_path: Path) -> None:
-    tags = {"EchoTime": 2.5, "ScanningSequence": ["GR", "IR"], "ProtocolName": "t1\x1b[2J/../x"}
+    tags: dict[str, Any] = {
+        "EchoTime": 2.5,
+        "ScanningSequence": ["GR", "IR"],
+        "ProtocolName": "t1\x1b[2J/../x",
+    }
     series = only(save(tmp_path, stack(**tags)))
     assert series.tags["SeriesDescription"] == "t1_mprage"
     assert series.tags["EchoTime"] == "2.5"
@@ -107,7 +113,7 @@ def test_ct_is_in_hounsfield_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
 def test_ct_without_rescale_is_refused(tmp_path: Path, keyword: str) -> None:
-    tags = {"RescaleSlope": 1, "RescaleIntercept": -1024, keyword: None}
+    tags: dict[str, Any] = {"RescaleSlope": 1, "RescaleIntercept": -1024, keyword: None}
     assert f"no {keyword}, so no HU" in refusal(save(tmp_path, stack(modality="CT", **tags)))
 
 

@@ -127,13 +127,12 @@ def test_sidecars_say_what_names_do_not(tmp_path: Path) -> None:
 
 def test_protocol_names_count_only_without_a_description(tmp_path: Path) -> None:
     protocol = "MS BRAIN T1 T2 FLAIR"
-    for n, (description, told) in enumerate(
-        {
-            "Sag 3D BRAVO": {},
-            "Ax T2 FSE": {},
-            "": {"ScanningSequence": "SE", "EchoTime": 100, "RepetitionTime": 4000},
-        }.items()
-    ):
+    series_of: dict[str, dict[str, Any]] = {
+        "Sag 3D BRAVO": {},
+        "Ax T2 FSE": {},
+        "": {"ScanningSequence": "SE", "EchoTime": 100, "RepetitionTime": 4000},
+    }
+    for n, (description, told) in enumerate(series_of.items()):
         series = stack(uid=f"1.2.{n}", SeriesDescription=description, ProtocolName=protocol, **told)
         save(tmp_path / str(n), series)
     save(tmp_path / "3", stack(uid="1.3", SeriesDescription=None, ProtocolName="t1_mprage"))

@@ -143,7 +143,7 @@ def test_ct_of_nifti_and_of_a_patient_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("vr", ["SS", "US"])
 def test_padding_of_dicom_is_air_whatever_its_sign(tmp_path: Path, vr: str) -> None:
     """From PixelPaddingValue to PixelPaddingRangeLimit, of the stored values."""
-    tags = {"RescaleSlope": 2, "RescaleIntercept": -1000, "PixelRepresentation": 1}
+    tags: dict[str, Any] = {"RescaleSlope": 2, "RescaleIntercept": -1000, "PixelRepresentation": 1}
     images = stack(modality="CT", **tags)
     for dataset in images:
         stored = np.frombuffer(dataset.PixelData, np.int16).copy()
@@ -252,7 +252,7 @@ def test_pet_that_is_not_decay_corrected(tmp_path: Path) -> None:
     times = np.linspace(3600, 4800, 10001)
     shown = uptake() * (200e6 / 70000) * (0.5 ** (times / 6586.2)).mean()
     told = without("ImageDecayCorrectionTime", ImageDecayCorrected=False)
-    frame = {"FrameTimesStart": [1800], "FrameDuration": [1200]}
+    frame: dict[str, Any] = {"FrameTimesStart": [1800], "FrameDuration": [1200]}
     path = write(tmp_path / "PET.nii.gz", shown, **told, **frame)
     np.testing.assert_allclose(values_of(path, "PET"), uptake(), rtol=1e-4)
     write(path, shown, **told)

@@ -40,7 +40,7 @@ from any2all_eval.statistics import by_patient, difference, mean_of
 from any2all_eval.study import SHIPPED, Row, Study, read_study
 from any2all_eval.tables import lines_of
 from any2all_eval.uncertainty import uncertainty
-from any2all_operators import BlockDiagonal, UserError
+from any2all_operators import BlockDiagonal, SenseFourier, UserError
 from builders.command_line import Run
 from builders.patients import write_patient
 
@@ -153,6 +153,7 @@ def test_references_reconstruct() -> None:
     """Each is nearer to the truth than the zero-filled image; the tuned ones than CG-SENSE."""
     truth = torch.from_numpy(phantom(64, 2).transpose(2, 1, 0) / 200)
     scan = KSpace(acceleration=3, coils=4, acs_lines=8, noise_std=0.02).build(64, 64)
+    assert isinstance(scan, SenseFourier)
     data = simulate(BlockDiagonal({"FLAIR": scan}), truth[:, None])["FLAIR"]
     error = {
         name: float((solve(data) - truth).square().mean())

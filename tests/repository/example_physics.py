@@ -1,6 +1,7 @@
 """What the example plugins measure, against its definition; run where they are installed."""
 
 import math
+from typing import Any
 
 import torch
 from any2all_ct import SparseViewCT
@@ -12,7 +13,7 @@ torch.manual_seed(0)
 
 # k-space along a spoke: Σ_r s_c(r) x(r) exp(−i k·r) / √HW, r from the centre of the image
 image = torch.rand(1, 16, 12)
-radial = Radial(spokes=3, coils=2).build(16, 12)
+radial: Any = Radial(spokes=3, coils=2).build(16, 12)
 y, x = torch.meshgrid(torch.arange(16.0) - 8, torch.arange(12.0) - 6, indexing="ij")
 wave = torch.exp(-1j * (radial.points[0, :, None, None] * y + radial.points[1, :, None, None] * x))
 direct = torch.einsum("chw,khw->ck", radial.coil_maps * image, wave) / math.sqrt(16 * 12)

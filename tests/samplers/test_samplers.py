@@ -97,7 +97,8 @@ def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
     """A prior whose every answer is off by 0.03 is put right by the data if it says so."""
 
     class Off:
-        modalities, schedule = ("T1", "FLAIR"), two_correlated_images().schedule
+        modalities: tuple[str, ...] = ("T1", "FLAIR")
+        schedule = two_correlated_images().schedule
 
         def __init__(self, floor: float) -> None:
             self.error_floor = floor
