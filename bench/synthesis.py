@@ -31,9 +31,10 @@ from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data.augment import augment
+from any2all_data.cohort_entry import Split
 from any2all_data.cohort_slices import CohortSlices
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_data.store import CohortStore, Split
+from any2all_data.store import CohortStore
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
 from torch import Tensor

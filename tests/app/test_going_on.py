@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +22,7 @@ from any2all_core.sampler import Sampled, passes_of
 from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_operators import BlockDiagonal, Identity, Measurement
 from builders.command_line import Run
+from builders.nifti import load
 
 FEW = ("--sampler", "mds:steps=3", "--batch-size", 2, "--draws", 2)
 
@@ -44,12 +46,12 @@ class Counted(Observer):
             self.then()  # type: ignore[operator]
 
 
-def completer(prior: Path, sampler: str = "mds:steps=3", **options: object) -> Completer:
+def completer(prior: Path, sampler: str = "mds:steps=3", **options: Any) -> Completer:
     known = tuple(modality_specs("T1=clean,FLAIR=kspace:coils=2:acs_lines=4"))
     options = {"draws": 2, "batch_size": 2, "seed": 3} | options
     return Completer(
         NamedPrior.load(prior, "float32"), known, sampler_of(sampler), "mds", **options
-    )  # type: ignore[arg-type]
+    )
 
 
 def run(asked: Completer, patient: Path, out: Path, observer: Observer) -> Completion:
@@ -89,7 +91,7 @@ def test_after_ctrl_c_and_a_kill_the_images_are_those_of_one_run(
     again = run(completer(prior_folder), patient, tmp_path / "out", last)
     assert torch.equal(again.draws, whole.draws)
     for name in MODALITIES:
-        one, other = (nib.load(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
+        one, other = (load(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
         np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
     assert last.said == ["going on: 1 of 4 batches of this request were finished"]
     assert last.counts[0] == (0, 18), "of what is left: 3 batches of 2 slices, 3 passes each"
@@ -118,7 +120,7 @@ def test_another_request_never_takes_up_what_was_kept(
     tiny_prior(seed=1).save(tmp_path / "prior")
     other = completer(tmp_path / "prior")
     found.add(other.kept(tmp_path / "out", other.measure(patient)).folder)
-    image = nib.load(patient / "T1Gd.nii.gz")
+    image = load(patient / "T1Gd.nii.gz")
     nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), patient / "T1Gd.nii.gz")
     found.add(same.kept(tmp_path / "out", same.measure(patient)).folder)
     assert len(found) == len(others) + 2

@@ -15,6 +15,7 @@ from any2all_core.stack_format import Grid, ModalityFormat, Range, StackFormat
 from any2all_core.testing import phantom, tiny_prior
 from builders.cohorts import TINY_RUN
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
 
 FEW = ("--sampler", "mds:steps=2", "--seed", 1)
@@ -59,14 +60,12 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
     assert f"{line} --spacing 1.5,1.5,4" in refused.stderr
     done = any2all(*asked, "--modalities", "t1=clean,Flair=kspace", "--resample", "--output", "o")
     assert done.returncode == 0, done.stderr
-    source = nib.load(patient / "BraTS_001_t1.nii.gz")
+    source = load(patient / "BraTS_001_t1.nii.gz")
     for name in ("T1", "FLAIR", "CT"):
-        image = nib.load(tmp_path / f"o/{name}.nii.gz")
+        image = load(tmp_path / f"o/{name}.nii.gz")
         assert image.shape == source.shape
         np.testing.assert_allclose(image.affine, source.affine)
-    np.testing.assert_array_equal(
-        nib.load(tmp_path / "o/T1.nii.gz").get_fdata(), source.get_fdata()
-    )
+    np.testing.assert_array_equal(load(tmp_path / "o/T1.nii.gz").get_fdata(), source.get_fdata())
     assert "T1: read from BraTS_001_t1.nii.gz" in done.stderr
     assert "results are on the grid of this image" in done.stderr
 
@@ -94,7 +93,7 @@ def test_every_modality_says_its_unit_scale_and_what_is_clipped(
         assert re.search(r"T1: unit as in its source, scale 0 to 1\d\d.*, [\d.]+ % of", done.stderr)
         (patient / "FLAIR.nii.gz").unlink(missing_ok=True)
     np.testing.assert_array_equal(
-        *(nib.load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
+        *(load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
     )
     for way in reports:
         entry = reports[way]["FLAIR"]

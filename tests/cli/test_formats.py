@@ -28,6 +28,7 @@ from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from builders.command_line import Run
 from builders.dicom import save, stack
+from builders.nifti import load
 
 KINDS = """
 [ADC]
@@ -282,7 +283,7 @@ def test_adc_from_files_to_a_completed_patient(
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["modalities"]["ADC"]["unit"] == "1e-6 mm²/s"
-    drawn = nib.load(tmp_path / "out/ADC.nii.gz").get_fdata()
+    drawn = load(tmp_path / "out/ADC.nii.gz").get_fdata()
     assert 100 < drawn.max() <= 4000
     wrong = nib.Nifti1Image(phantom() / 1e6, affine)
     nib.save(wrong, tmp_path / "new/ADC.nii.gz")

@@ -10,7 +10,7 @@ from any2all_app.observer import SILENT
 from any2all_app.training_slices import of_folders
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES
-from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_entry import Entry, Split
 from any2all_data.inputs import open_patient
 from any2all_data.kinds import stack_format
 from any2all_data.patients import Patients
@@ -27,7 +27,8 @@ IMAGES = stack_format(MODALITIES, (32, 32), Grid())
 def cohort(tmp_path: Path) -> str:
     store = CohortStore.create(str(tmp_path / "cohort"), IMAGES, virtual=True)
     images = np.ones((2, 3, 32, 32), np.float32)
-    for name, split in (("p-1", "train"), ("p-2", "test")):
+    groups: dict[str, Split] = {"p-1": "train", "p-2": "test"}
+    for name, split in groups.items():
         scale = dict.fromkeys(MODALITIES, 1.0)
         store.write(name, images, Entry(split, np.eye(4).tolist(), list(MODALITIES), scale=scale))
     return store.url

@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import psutil
 import pytest
-from any2all_app.preparing import Preparing, find_patients, prepare
+from any2all_app.finding import Preparing, find_patients
+from any2all_app.preparing import prepare
 from any2all_core.testing import phantom
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules

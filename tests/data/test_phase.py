@@ -93,6 +93,9 @@ def test_the_phase_near_an_image_explains_the_data() -> None:
     alone = operator.select(torch.tensor([1])).near(data[1:], truth[1:])
     found = near.operator.operators["T1"]
     assert isinstance(found, UnknownPhase)
+    assert isinstance(alone, UnknownPhase)
+    assert found.phase is not None
+    assert alone.phase is not None
     torch.testing.assert_close(alone.phase[0], found.phase[1])
 
 

@@ -21,6 +21,7 @@ from any2all_core import (
 )
 from any2all_core.noise import generator
 from any2all_core.oracle import cases, mode_shares, posterior_error
+from any2all_core.prior import Times
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
 from any2all_samplers import DDPM, MDS, MMPS, MPS
 from any2all_samplers.mmps import flatten, unflatten
@@ -103,7 +104,7 @@ def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
         def __init__(self, floor: float) -> None:
             self.error_floor = floor
 
-        def denoise(self, x_t: Tensor, t: int) -> Tensor:
+        def denoise(self, x_t: Tensor, t: Times) -> Tensor:
             return two_correlated_images().denoise(x_t, t) + 0.06
 
     truth = two_correlated_images().draw(2, generator(7))
