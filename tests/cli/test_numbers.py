@@ -43,7 +43,7 @@ def test_prepare_says_what_it_did_with_the_numbers(any2all: Run, tmp_path: Path)
     store = CohortStore.open(str(tmp_path / "cohort"))
     assert sorted(len(entry.present) for entry in store.patients().values()) == [1, 1, 3]
     name = next(p for p, entry in store.patients().items() if len(entry.present) == 3)
-    images = dict(zip(store.settings.modalities, store.images(name).swapaxes(0, 1), strict=True))
+    images = dict(zip(store.format.names, store.images(name).swapaxes(0, 1), strict=True))
     assert images["CT"].min() >= -1024
     np.testing.assert_allclose(images["PET"].max(), uptake().max(), rtol=1e-4)
 
