@@ -105,6 +105,7 @@ def test_train_and_draw_new_people(tmp_path: Path) -> None:
     assert new.draws.shape == (3, 3, 32, 32)
     new.save(tmp_path / "new")
     assert len(list((tmp_path / "new").glob("draw_*/T1.nii.gz"))) == 3
+    assert isinstance(completer.prior, NamedPrior)
     with pytest.raises(UserError, match="no cohort"):
         fill(
             str(tmp_path / "data"),
