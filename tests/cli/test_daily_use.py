@@ -92,9 +92,8 @@ def test_every_modality_says_its_unit_scale_and_what_is_clipped(
         assert "CT: unit HU, scale -1000 to 1000, 0.39 % of its voxels outside\n" in done.stderr
         assert re.search(r"T1: unit as in its source, scale 0 to 1\d\d.*, [\d.]+ % of", done.stderr)
         (patient / "FLAIR.nii.gz").unlink(missing_ok=True)
-    np.testing.assert_array_equal(
-        *(load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
-    )
+    one, other = (load(tmp_path / way / "FLAIR.nii.gz").get_fdata() for way in reports)
+    np.testing.assert_array_equal(one, other)
     for way in reports:
         entry = reports[way]["FLAIR"]
         assert (entry["unit"], entry["scale"]) == ("normalised", [0.0, 1.0])
