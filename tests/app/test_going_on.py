@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -44,12 +45,12 @@ class Counted(Observer):
             self.then()  # type: ignore[operator]
 
 
-def completer(prior: Path, sampler: str = "mds:steps=3", **options: object) -> Completer:
+def completer(prior: Path, sampler: str = "mds:steps=3", **options: Any) -> Completer:
     known = tuple(modality_specs("T1=clean,FLAIR=kspace:coils=2:acs_lines=4"))
     options = {"draws": 2, "batch_size": 2, "seed": 3} | options
     return Completer(
         NamedPrior.load(prior, "float32"), known, sampler_of(sampler), "mds", **options
-    )  # type: ignore[arg-type]
+    )
 
 
 def run(asked: Completer, patient: Path, out: Path, observer: Observer) -> Completion:
@@ -63,6 +64,10 @@ def run(asked: Completer, patient: Path, out: Path, observer: Observer) -> Compl
 
 def stop() -> None:
     raise KeyboardInterrupt
+
+
+def loaded(path: Path) -> Any:
+    return nib.load(path)
 
 
 def kept_in(folder: Path) -> list[Path]:
@@ -89,7 +94,7 @@ def test_after_ctrl_c_and_a_kill_the_images_are_those_of_one_run(
     again = run(completer(prior_folder), patient, tmp_path / "out", last)
     assert torch.equal(again.draws, whole.draws)
     for name in MODALITIES:
-        one, other = (nib.load(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
+        one, other = (loaded(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
         np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
     assert last.said == ["going on: 1 of 4 batches of this request were finished"]
     assert last.counts[0] == (0, 18), "of what is left: 3 batches of 2 slices, 3 passes each"
@@ -118,7 +123,7 @@ def test_another_request_never_takes_up_what_was_kept(
     tiny_prior(seed=1).save(tmp_path / "prior")
     other = completer(tmp_path / "prior")
     found.add(other.kept(tmp_path / "out", other.measure(patient)).folder)
-    image = nib.load(patient / "T1Gd.nii.gz")
+    image = loaded(patient / "T1Gd.nii.gz")
     nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), patient / "T1Gd.nii.gz")
     found.add(same.kept(tmp_path / "out", same.measure(patient)).folder)
     assert len(found) == len(others) + 2
