@@ -12,7 +12,14 @@ OPERATORS = {"any2all_operators"}
 CORE = OPERATORS | {"any2all_core"}
 SAMPLERS = CORE | {"any2all_samplers"}
 DATA = CORE | {"any2all_data"}  # the phantom is the core's
-MAY_IMPORT = {"operators": OPERATORS, "core": CORE, "samplers": SAMPLERS, "data": DATA}
+BASELINES = DATA | {"any2all_baselines"}
+MAY_IMPORT = {
+    "operators": OPERATORS,
+    "core": CORE,
+    "samplers": SAMPLERS,
+    "data": DATA,
+    "baselines": BASELINES,
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = Path(__file__).parents[2] / "packages"
-NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval")
+NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval", "baselines")
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ class DisCDiff(Guided):
     random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
+        "tiny": {"channels": (8, 16), "head_width": 4, "coils": 2, "sampling_steps": 2},
         "paper": {
             "channels": (96, 96, 192, 192, 288, 288),
             "blocks": 2,

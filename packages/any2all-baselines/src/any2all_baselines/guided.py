@@ -64,9 +64,8 @@ class Guided(Method):
         """Scans of the examples, their guides, and which of them have the target at all, (B, 1)."""
         place = int(network.place)
         size = question.truth.shape[2:]
-        combs = every_comb(
-            self.acceleration, self.coils, self.acs_lines, self.noise_std, (size[0], size[1])
-        ).to(question.truth.device)
+        scan = (self.acceleration, self.coils, self.acs_lines, self.noise_std)
+        combs = every_comb(*scan, (size[0], size[1]), question.truth.device)
         index = (question.uniform() * len(combs.mask)).long()
         operator = combs.select(index)
         data = operator.measure(question.truth[:, place], question.generators)
@@ -107,6 +106,7 @@ def every_comb(
     acs_lines: int,
     noise_std: float,
     size: tuple[int, int],
+    device: torch.device,
 ) -> SenseFourier:
     """One scan whose slices are all combs of these accelerations, (K, H, W)."""
     masks, maps = [], torch.zeros(0)
@@ -116,7 +116,7 @@ def every_comb(
             assert isinstance(scan, SenseFourier)
             maps = scan.coil_maps
             masks.append(scan.mask.expand(size))
-    return SenseFourier(maps, torch.stack(masks), noise_std)
+    return SenseFourier(maps, torch.stack(masks), noise_std).to(device)
 
 
 def zero_filled(scan: Scan) -> Tensor:

@@ -51,6 +51,7 @@ class M2DN(Method):
     random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
+        "tiny": {"channels": (8, 16), "sampling_steps": 2},
         "paper": {
             "network": "modular",
             "learning_rate": 1e-4,

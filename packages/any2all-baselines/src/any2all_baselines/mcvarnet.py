@@ -55,6 +55,7 @@ class MCVarNet(Guided):
 
     presets: ClassVar = {
         "small": {},
+        "tiny": {"features": 6, "iterations": 2, "coils": 2},
         "paper": {"features": 32, "learning_rate": 1e-4, "batch_size": 6, "steps": 200_000},
     }
 

@@ -48,6 +48,7 @@ class MINet(Guided):
 
     presets: ClassVar = {
         "small": {},
+        "tiny": {"features": 8, "groups": 1, "blocks": 1, "coils": 2},
         "paper": {
             "features": 64,
             "groups": 6,

@@ -52,6 +52,7 @@ class MMGAN(Method):
     random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
+        "tiny": {"width": 8, "levels": 3},
         "paper": {"width": 64, "levels": 8, "batch_size": 4, "steps": 444_000},
     }
 

@@ -44,6 +44,7 @@ class Regressor(Method):
     abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis"})
     presets: ClassVar = {
         "small": {},
+        "tiny": {"channels": (8, 16), "norm_groups": 4, "blocks": 1},
         "paper": {
             "channels": (128, 128, 256, 256, 512, 512),
             "norm_groups": 32,

@@ -59,6 +59,7 @@ class ResViT(Method):
     random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
+        "tiny": {"width": 8, "token_width": 16, "layers": 1, "heads": 2},
         "paper": {
             "width": 64,
             "token_width": 768,

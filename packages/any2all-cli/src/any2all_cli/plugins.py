@@ -22,6 +22,8 @@ CHECK_SIZE = (64, 64)
 
 PRESET = ("any2all.samplers", "any2all.methods")
 """The groups whose plugins may have settings with a name."""
+TINY = "tiny"
+"""The preset of a method that is checked, where it has one."""
 LEVELS = {
     "separate": "a noise level for each modality",
     "shared": "one noise level for all modalities",
@@ -110,7 +112,8 @@ def _check(plugin: Plugin) -> str:
         elif plugin.group == "any2all.methods":
             for preset in plugin.load().presets:
                 make_method(plugin.qualified, {}, preset)
-            check_method(plugin.qualified, make_method(plugin.qualified, {}))
+            tiny = TINY if TINY in plugin.load().presets else None
+            check_method(plugin.qualified, make_method(plugin.qualified, {}, tiny))
         elif plugin.group == "any2all.networks":
             network = plugin.load()
             if not (hasattr(network, "build") and hasattr(network, "read")):

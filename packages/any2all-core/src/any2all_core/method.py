@@ -72,7 +72,8 @@ class Method(ABC):
     A dataclass whose fields are its options; those of this class are what the shared training asks.
     A subclass gives ``abilities``, :meth:`build`, :meth:`losses`, and of :meth:`complete` and
     :meth:`recover` what it is able to. :func:`any2all_core.check_method` tests all of it. The class
-    may have ``presets``, {name: {option: value}}; ``random`` = True where the answer depends on the
+    may have ``presets``, {name: {option: value}}, of which ``small`` is what the command line takes
+    if told nothing and ``tiny`` what tests take; ``random`` = True where the answer depends on the
     noise.
 
     ``learning_rate`` rises linearly for ``warmup`` steps and falls linearly to zero over the last
