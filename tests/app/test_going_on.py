@@ -22,7 +22,6 @@ from any2all_core.sampler import Sampled, passes_of
 from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_operators import BlockDiagonal, Identity, Measurement
 from builders.command_line import Run
-from builders.nifti import load
 
 FEW = ("--sampler", "mds:steps=3", "--batch-size", 2, "--draws", 2)
 
@@ -67,6 +66,10 @@ def stop() -> None:
     raise KeyboardInterrupt
 
 
+def loaded(path: Path) -> Any:
+    return nib.load(path)
+
+
 def kept_in(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*-kept-*/*.npy"))
 
@@ -91,7 +94,7 @@ def test_after_ctrl_c_and_a_kill_the_images_are_those_of_one_run(
     again = run(completer(prior_folder), patient, tmp_path / "out", last)
     assert torch.equal(again.draws, whole.draws)
     for name in MODALITIES:
-        one, other = (load(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
+        one, other = (loaded(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
         np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
     assert last.said == ["going on: 1 of 4 batches of this request were finished"]
     assert last.counts[0] == (0, 18), "of what is left: 3 batches of 2 slices, 3 passes each"
@@ -120,7 +123,7 @@ def test_another_request_never_takes_up_what_was_kept(
     tiny_prior(seed=1).save(tmp_path / "prior")
     other = completer(tmp_path / "prior")
     found.add(other.kept(tmp_path / "out", other.measure(patient)).folder)
-    image = load(patient / "T1Gd.nii.gz")
+    image = loaded(patient / "T1Gd.nii.gz")
     nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), patient / "T1Gd.nii.gz")
     found.add(same.kept(tmp_path / "out", same.measure(patient)).folder)
     assert len(found) == len(others) + 2
