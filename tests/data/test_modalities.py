@@ -169,7 +169,7 @@ def ranked(tmp_path: Path, first: dict[str, Any], other: dict[str, Any]) -> str:
     (name,) = {modality_of(source.tags, RULES) for source in sources}
     found = choose(sources, RULES, (name,), name)[name]
     assert [source.tags["SeriesNumber"] for source in found] == ["5", "4"]
-    return why_later(found[0], found[1], name, None)
+    return why_later(found[0], found[1], kind_of(name), None)
 
 
 MAGNITUDE, REAL = ["ORIGINAL", "PRIMARY", "M_FFE", "M"], ["ORIGINAL", "PRIMARY", "R_FFE", "R"]
@@ -228,7 +228,7 @@ def test_parts_of_a_complex_image_in_one_series(tmp_path: Path) -> None:
         found = choose(sources, RULES, ("T1",), "T1")["T1"]
         assert len(found) == 2
         assert "\\M" in found[0].tags["ImageType"] or found[0].tags["RawDataType"] == "0"
-        assert why_later(*found, "T1", None) == "it is not the magnitude"
+        assert why_later(*found, kind_of("T1"), None) == "it is not the magnitude"
         assert found[0].read(kind_of("T1")).image.shape[2] == 4
 
 
