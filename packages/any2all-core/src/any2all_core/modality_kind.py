@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -78,8 +77,6 @@ class ModalityKind:
         for what, kind in (("scaling", Scaling), ("values", Values), ("dicom", DicomModality)):
             if (given := getattr(self, what)) not in get_args(kind):
                 raise UserError(f"{self.name}: {what} {given!r}; expected {_listed(kind)}")
-        if not re.fullmatch(r"\w[\w.+-]*", self.name):
-            raise UserError(f"{self.name!r}: expected a name of letters and digits, as ADC")
         if self.physical == (self.scaling == "patient"):
             raise UserError(
                 f"{self.name}: unit {self.unit!r} with scaling {self.scaling!r}; expected "

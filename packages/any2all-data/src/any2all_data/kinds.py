@@ -101,6 +101,8 @@ def _kinds(tables: Mapping[str, Any], known: Kinds) -> Kinds:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise UserError(f"{name} = {table!r}; expected a table, as [ADC]")
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise UserError(f"{name!r}: expected a name of letters and digits, as ADC")
         found[name] = _kind(name, table, {**known, **found})
     return found
 
