@@ -23,6 +23,8 @@ from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_operators import BlockDiagonal, Identity, Measurement
 from builders.command_line import Run
 
+pytestmark = pytest.mark.slow
+
 FEW = ("--sampler", "mds:steps=3", "--batch-size", 2, "--draws", 2)
 
 

@@ -18,6 +18,8 @@ from builders.cohorts import TINY_RUN
 from builders.command_line import Run
 from builders.patients import write_patient
 
+pytestmark = pytest.mark.slow
+
 FEW = ("--sampler", "mds:steps=2", "--seed", 1)
 FINE = np.diag([1.0, 1.0, 2.0, 1.0])
 

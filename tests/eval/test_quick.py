@@ -18,6 +18,8 @@ from any2all_eval.quick import Pace, in_order
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import read_study
 
+pytestmark = pytest.mark.slow
+
 STUDY = """
 title = "A little"
 samplers = ["mps:steps=4", "mds:steps=2"]
