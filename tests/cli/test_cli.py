@@ -360,7 +360,7 @@ def test_a_damaged_prior_is_named(
 def test_train_refuses_what_is_no_cohort(any2all: Run, tmp_path: Path) -> None:
     done = any2all("train", "--data", tmp_path / "nowhere", "--output", tmp_path / "run")
     assert done.returncode == 2
-    assert "expected cohort/<patient>/<modality>.nii.gz" in done.stderr
+    assert "no such folder; expected a cohort" in done.stderr
     done = any2all("train", "--data", tmp_path, "--output", tmp_path / "run", "--recipe", "big")
     assert done.returncode == 2
     assert "recipe big: no such file; expected small, paper or a TOML file" in done.stderr
