@@ -96,8 +96,7 @@ def test_train_and_draw_new_people(tmp_path: Path) -> None:
     assert any(text.startswith("trained on 8 slices, validated on 4") for text in observer.said)
     made = json.loads((folder / "prior.json").read_text())
     assert made["error_floor"] in (0.0, 0.005, 0.01, 0.02, 0.04)
-    names = {modality["name"] for modality in made["images"]["modalities"]}
-    assert set(made["training"]["missing"]) == names
+    assert set(made["training"]["missing"]) == {m["name"] for m in made["images"]["modalities"]}
     completer = any2all.Completer(
         NamedPrior.load(folder), (), any2all.make_sampler("ddpm", {"steps": "2"}), "ddpm", draws=3
     )

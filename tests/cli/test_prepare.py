@@ -76,7 +76,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     assert trained.returncode == 0, trained.stderr
     assert "no val patient in the cohort: 1 of train held out" in trained.stderr
     made = json.loads((tmp_path / "run/prior.json").read_text())
-    assert made["modalities"] == ["T1", "FLAIR", "T1Gd"]
+    assert [m["name"] for m in made["images"]["modalities"]] == ["T1", "FLAIR", "T1Gd"]
     assert made["error_floor"] == 0.04, "an untrained network is far off: the largest is best"
     draw, copy = made["training"]["missing"]["T1"]["FLAIR"]
     assert draw < copy  # after two steps
@@ -305,11 +305,11 @@ def test_dicom_becomes_a_cohort_without_names(process: Run, any2all: Run, tmp_pa
     trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
     kept = json.loads((tmp_path / "run/prior.json").read_text())
-    assert kept["modalities"] == ["T1", "FLAIR"]
+    assert [m["name"] for m in kept["images"]["modalities"]] == ["T1", "FLAIR"]
     assert kept["images"]["grid"] == {
         "spacing": None,
         "reference": "T1",
-        "bias_correct": False,
+        "bias_corrected": False,
     }
     done.stderr += trained.stderr
     written = {p: c for p, c in contents(tmp_path).items() if not p.startswith("source")}
