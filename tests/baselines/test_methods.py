@@ -205,7 +205,7 @@ def test_a_killed_run_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
     assert best["validation_loss"] <= b.settings.training["validation_loss"]
 
 
-@pytest.mark.parametrize("name", ["m2dn", "mmgan", "resvit"])
+@pytest.mark.parametrize("name", ["m2dn", "mmgan"])
 def test_two_seeds_give_two_answers_from_nothing(name: str) -> None:
     own = fitted(method(name))
     a, b = (own.complete(slices(), (), seed) for seed in (0, 1))
