@@ -245,7 +245,7 @@ def _unet(inputs: int, of: DisCDiff) -> Any:
         down_block_types=("DownBlock2D",) * plain + ("AttnDownBlock2D",) * of.attention_levels,
         up_block_types=("AttnUpBlock2D",) * of.attention_levels + ("UpBlock2D",) * plain,
         attention_head_dim=of.head_width,
-        norm_num_groups=math.gcd(32, of.channels[0]),
+        norm_num_groups=math.gcd(32, *of.channels),
         resnet_time_scale_shift="scale_shift",
         downsample_type="resnet",
         upsample_type="resnet",

@@ -39,7 +39,8 @@ class MCVarNet(Guided):
 
     - many coils: DC maps the features to one image by a convolution, takes the operator's own prox
       argmin_u w/2 ‖A u − y‖² + ½ ‖u − x‖² with w = (r/noise_std)² and a learnt r, and adds the
-      correction by another convolution. Published is the replacement of samples in each feature map
+      correction by another convolution; they begin as the mean and as its repetition. Published is
+      the replacement of samples in each feature map
     - several guides: a 1 x 1 convolution of them and of planes that say which are given makes y,
       which is the guide repeated where there is one
     - a comb for each example, not one mask for all; the rate falls linearly, not as a cosine;
@@ -91,7 +92,7 @@ class Unrolled(GuidedNetwork):
         self.encode_x, self.decode_x = pair(f), pair(f)
         self.encode_c, self.decode_c = pair(f), pair(f)
         self.transfer = pair(f)
-        self.to_image, self.from_image = nn.Conv2d(f, 1, 3, 1, 1), nn.Conv2d(1, f, 3, 1, 1)
+        self.to_image, self.from_image = at_centre(f, 1, 1 / f), at_centre(1, f, 1.0)
         self.log_error = nn.Parameter(torch.tensor(math.log(EXPECTED_ERROR)))
         self.last = nn.Conv2d(f, 1, 3, 1, 1)
         weights = torch.tensor([STEP, 1.0, 1.0, 1.0, 1.0])
@@ -163,6 +164,16 @@ def pair(features: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Conv2d(features, features, 3, 1, 1),
     )
+
+
+@torch.no_grad()
+def at_centre(inputs: int, outputs: int, value: float) -> nn.Conv2d:
+    """A convolution 3 x 3 that begins as ``value`` times the sum of its inputs."""
+    convolution = nn.Conv2d(inputs, outputs, 3, 1, 1)
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+    convolution.weight[:, :, 1, 1] = value
+    return convolution
 
 
 def agreeing(scan: Scan, image: Tensor, error: Tensor) -> Tensor:
