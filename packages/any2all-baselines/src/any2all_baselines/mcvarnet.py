@@ -171,6 +171,7 @@ def at_centre(inputs: int, outputs: int, value: float) -> nn.Conv2d:
     """A convolution 3 x 3 that begins as ``value`` times the sum of its inputs."""
     convolution = nn.Conv2d(inputs, outputs, 3, 1, 1)
     nn.init.zeros_(convolution.weight)
+    assert convolution.bias is not None
     nn.init.zeros_(convolution.bias)
     convolution.weight[:, :, 1, 1] = value
     return convolution
