@@ -16,9 +16,9 @@ from any2all_baselines import discdiff, mcvarnet
 from any2all_baselines.guided import every_comb, zero_filled
 from any2all_core import FittedMethod, Method, MethodSettings, Question, Scan, check_method
 from any2all_core.examples import InMemory
-from any2all_core.fitted import make_method
 from any2all_core.fitting import fit
 from any2all_core.loop import Progress
+from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
 from any2all_core.registry import list_plugins
 from any2all_core.testing import MODALITIES, phantom
@@ -108,12 +108,14 @@ def test_every_recipe_can_be_built(name: str, recipe: str) -> None:
     assert count > (1.3 if recipe == "paper" else 0.4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_it_keeps_its_contract(name: str) -> None:
     """Given images bit for bit and no leak for every subset, refusals, batches, folders."""
     check_method(f"any2all-baselines:{name}", method(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_it_overfits_four_slices(name: str) -> None:
     """What it minimises on one batch falls tenfold within 300 steps.
@@ -140,6 +142,7 @@ def test_it_overfits_four_slices(name: str) -> None:
     assert last < 0.1 * first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
     of = method(name, "steps=4:batch_size=2:ema=0.5:warmup=0")
@@ -171,6 +174,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> No
     assert (tmp_path / "cut/best/method.json").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
     """kill -9 in the midst of it, three times."""
     of = method("mmgan", "steps=40:batch_size=2")
@@ -272,6 +276,7 @@ def test_disentanglement_of_equal_streams_has_a_finite_gradient() -> None:
         assert bool(torch.isfinite(part.grad).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GUIDED)
 def test_a_guide_that_is_the_target_is_found(name: str) -> None:
     """10 dB better than what is zero-filled, of slices that were learnt, within 600 steps."""

@@ -61,6 +61,7 @@ def image(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_all_are_trained_sampled_and_evaluated(
     any2all: Run, three: Path, tmp_path: Path, prior_folder: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_all_are_trained_sampled_and_evaluated(
     assert judged["a prior beats methods trained for reconstruction"] == len(rebuilt)
 
 
+@pytest.mark.slow
 def test_five_modalities_without_a_prior(any2all: Run, tmp_path: Path) -> None:
     data = people(tmp_path / "five", FIVE)
     folders = [trained(any2all, n, data, tmp_path / n) for n in ("mmgan", "minet")]
@@ -125,6 +127,7 @@ def test_five_modalities_without_a_prior(any2all: Run, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "new/draw_001").iterdir()} == {f"{m}.nii.gz" for m in FIVE}
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(
     any2all: Run, three: Path, tmp_path: Path, prior_folder: Path
 ) -> None:
