@@ -21,12 +21,13 @@ from any2all_core.loop import Progress
 from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
 from any2all_core.registry import list_plugins
+from any2all_core.stack_format import StackFormat
 from any2all_core.testing import MODALITIES, phantom
 from any2all_data.kspace import KSpace
 from any2all_operators import UserError
 
 SIZE = 32
-SETTINGS = MethodSettings(MODALITIES, (SIZE, SIZE))
+SETTINGS = MethodSettings(StackFormat.of_names(MODALITIES, (SIZE, SIZE)))
 METHODS = ("regressor", "m2dn", "mmgan", "resvit", "mcvarnet", "minet", "discdiff")
 ADVERSARIES = ("mmgan", "resvit")
 GUIDED = ("mcvarnet", "minet", "discdiff")
@@ -93,7 +94,9 @@ def test_all_are_there() -> None:
 def test_paper_is_of_the_published_size(name: str, part: str, millions: float) -> None:
     names = ("T1", "FLAIR", "T2", "CT")
     with torch.device("meta"):
-        network = make_method(name, {}, "paper").build(MethodSettings(names, (256, 256)))
+        network = make_method(name, {}, "paper").build(
+            MethodSettings(StackFormat.of_names(names, (256, 256)))
+        )
     count = sum(p.numel() for p in network.get_submodule(part).parameters())
     assert count / 1e6 == pytest.approx(millions, rel=0.1)
 
@@ -102,7 +105,9 @@ def test_paper_is_of_the_published_size(name: str, part: str, millions: float) -
 @pytest.mark.parametrize("recipe", ["small", "paper"])
 def test_every_recipe_can_be_built(name: str, recipe: str) -> None:
     with torch.device("meta"):
-        network = make_method(name, {}, recipe).build(MethodSettings(MODALITIES, (128, 96)))
+        network = make_method(name, {}, recipe).build(
+            MethodSettings(StackFormat.of_names(MODALITIES, (128, 96)))
+        )
     count = sum(p.numel() for p in network.parameters()) / 1e6
     print(f"{name}, {recipe}: {count:.1f} million")
     assert count > (1.3 if recipe == "paper" else 0.4)
@@ -314,4 +319,4 @@ def test_what_it_is_not_made_for_is_said() -> None:
     with pytest.raises(UserError, match="target=CT: the images are T1, FLAIR, T1Gd"):
         method("minet", "target=CT").build(SETTINGS)
     with pytest.raises(UserError, match="slices of 16 x 16"):
-        method("mmgan").build(MethodSettings(MODALITIES, (16, 16)))
+        method("mmgan").build(MethodSettings(StackFormat.of_names(MODALITIES, (16, 16))))

@@ -12,6 +12,7 @@ from any2all_core.fitting import fit
 from any2all_core.method import proper_subsets
 from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
+from any2all_core.stack_format import StackFormat
 from any2all_operators import UserError
 
 LINEAR = """
@@ -47,7 +48,7 @@ def test_one_of_twenty_lines_keeps_the_contract_and_learns(install, tmp_path: Pa
     check_method(OWN, method)
     a = torch.rand(8, 1, 8, 8, generator=generator(0))
     slices = torch.cat([a, 1 - a, 0.2 + 0.5 * a], 1)
-    settings = MethodSettings(("A", "B", "C"), (8, 8))
+    settings = MethodSettings(StackFormat.of_names(("A", "B", "C"), (8, 8)))
     fit(OWN, method, InMemory(slices), slices, settings, tmp_path / "run", precision="float32")
     own = FittedMethod.load(tmp_path / "run/best", "cpu")
     assert own.settings.training["images"] == 1200
@@ -74,7 +75,7 @@ def test_what_breaks_the_contract_is_named(install, broken: tuple[str, str], sai
 def test_what_needs_a_package_says_which(install, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     install("lab-linear", "linear", LINEAR, "any2all.methods")
     method = make_method("linear", {})
-    settings = MethodSettings(("A", "B"), (8, 8))
+    settings = MethodSettings(StackFormat.of_names(("A", "B"), (8, 8)))
     FittedMethod(OWN, method, method.build(settings), settings).save(tmp_path / "run")
     again = FittedMethod.load(tmp_path / "run", "cpu")
     assert again.method == method
