@@ -74,7 +74,7 @@ class Request:
             prior,
             tuple(specs),
             None if self.method is not None else sampler,
-            sampler_name(self.sampler),
+            "" if self.method is not None else sampler_name(self.sampler),
             draws=self.draws,
             through=self.through,
             seed=self.seed,
