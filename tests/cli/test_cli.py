@@ -40,6 +40,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
         *(f"{m}_std.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
         "report.json",
         "preview.png",
+        "details",
     }
     for m in ("T1", "FLAIR", "T1Gd"):
         given, made = (
@@ -68,7 +69,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert report["modalities"]["T1"]["residual_rms"] == 0
     assert report["modalities"]["T1Gd"]["source"] == "missing"
     with Image.open(out / "preview.png") as picture:
-        assert picture.width == 5 * 32 * 2
+        assert picture.width == 6 + 6 * (7 * 32 + 6), "six columns, of at least 200 pixels"
 
 
 def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(

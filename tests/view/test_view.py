@@ -244,9 +244,12 @@ def test_the_page_works_in_a_browser(page: tuple[str, Any], width: int) -> None:
         tab.locator("#slice").fill("0")
         assert tab.evaluate(places) == pytest.approx([0.125] * 3), "not linked"
         across = places.replace("[2])", "[0])")
-        tab.locator("figure canvas").first.click(position={"x": width // 8, "y": 60})
+        box = tab.locator(".stage canvas").first.bounding_box()
+        assert box
+        click = {"x": 0.4 * box["width"], "y": 0.3 * box["height"]}
+        tab.locator(".stage canvas").first.click(position=click)
         moved = tab.evaluate(across)
-        assert moved[0] != pytest.approx(0.5, abs=0.05)
+        assert moved[0] != pytest.approx(0.5, abs=0.02)
         assert moved == pytest.approx([moved[0]] * 3, abs=1e-4), "not linked"
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         browser.close()

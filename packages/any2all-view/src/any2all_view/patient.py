@@ -10,7 +10,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from any2all_data.store import UNITS, CohortStore, Entry, is_cohort
+from any2all_data.cohort_entry import Entry
+from any2all_data.store import CohortStore, is_cohort
 from any2all_operators import UserError
 
 from any2all_view.layers import Array, Layer, Modality, Shown, image_layers, window
@@ -107,18 +108,20 @@ def _of_cohort(store: CohortStore, name: str) -> Shown:
         for k, mask in enumerate(entry.masks)
     ]
     modalities = []
-    there = [m for m in store.settings.modalities if m in entry.present or m in entry.aside]
-    places = [(m, "images", store.settings.modalities.index(m)) for m in there]
+    names = store.format.names
+    there = [m for m in names if m in entry.present or m in entry.aside]
+    places = [(m, "images", names.index(m)) for m in there]
     places += [(m, "drawn", k) for k, m in enumerate(entry.drawn) if m not in there]
     affine = np.array(entry.affine)
     for modality, array, place in places:
         read = partial(_of_store, store, name, array, place)
         layers = (Layer("image", ("",), read, *window(read(0))), *masks)
         said = "drawn: synthetic" if array == "drawn" else _quality(entry, modality)
-        modalities.append(Modality(modality, affine, layers, said, UNITS.get(modality, "")))
+        unit = store.format[modality].unit if modality in names else ""
+        modalities.append(Modality(modality, affine, layers, said, unit))
     if not modalities:
         raise UserError(f"{store.url}/{name}: no image of this patient could be used")
-    return Shown(tuple(modalities), VIRTUAL if store.settings.virtual else "")
+    return Shown(tuple(modalities), VIRTUAL if store.virtual else "")
 
 
 def _quality(entry: Entry, modality: str) -> str:
