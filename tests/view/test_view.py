@@ -20,7 +20,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 from any2all_app import complete
-from any2all_data.store import CohortSettings, CohortStore, Entry
+from any2all_core import Grid
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import stack_format
+from any2all_data.store import CohortStore
 from any2all_operators import UserError
 from any2all_view.layers import nifti
 from any2all_view.patient import open_patient
@@ -131,7 +134,7 @@ def test_a_header_of_a_file_is_not_passed_on(tmp_path: Path) -> None:
 
 def test_a_patient_of_a_cohort_is_shown_with_what_was_set_aside(tmp_path: Path) -> None:
     url = str(tmp_path / "cohort")
-    store = CohortStore.create(url, CohortSettings(("T1", "FLAIR", "CT"), (6, 5)))
+    store = CohortStore.create(url, stack_format(("T1", "FLAIR", "CT"), (6, 5), Grid()))
     images = np.random.default_rng(0).random((3, 3, 6, 5)).astype(np.float32)
     masks = np.zeros((3, 1, 6, 5), np.uint16)
     masks[1, 0, 2:4] = 1

@@ -102,10 +102,16 @@ def image_layers(
     read: Callable[[int], Array],
     truth: Callable[[int], Array] | None = None,
     spread: Callable[[int], Array] | None = None,
-    measurement: tuple[tuple[str, ...], Callable[[int], Array]] | None = None,
+    measurement: Callable[[int], Array] | None = None,
+    parts: tuple[str, ...] = (),
+    scale: tuple[float, float] | None = None,
 ) -> tuple[Layer, ...]:
-    """An image with what is known of it; the error is that of the frame that is shown."""
-    low, high = window(read(0))
+    """An image with what is known of it; the error is that of the frame that is shown.
+
+    parts: what the frames of the measurement are called; scale: the values at the ends of the
+    image's colours, those of :func:`window` for None.
+    """
+    low, high = scale or window(read(0))
     width = high - low
     layers = [Layer(IMAGE, frames, read, low, high)]
     if truth is not None:
@@ -115,7 +121,7 @@ def image_layers(
     if spread is not None:
         layers.append(Layer(SPREAD, ("",), spread, 0.0, SPREAD_END * width))
     if measurement is not None:
-        layers.append(Layer(MEASUREMENT, *measurement, low, high))
+        layers.append(Layer(MEASUREMENT, parts, measurement, low, high))
     return tuple(layers)
 
 

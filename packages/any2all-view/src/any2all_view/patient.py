@@ -14,7 +14,17 @@ from any2all_data.cohort_entry import Entry
 from any2all_data.store import CohortStore, is_cohort
 from any2all_operators import UserError
 
-from any2all_view.layers import Array, Layer, Modality, Shown, image_layers, window
+from any2all_view.layers import (
+    MEASUREMENT,
+    SPREAD,
+    TRUTH,
+    Array,
+    Layer,
+    Modality,
+    Shown,
+    image_layers,
+    window,
+)
 
 SUFFIXES = (".nii.gz", ".nii")
 DETAILS = "details"
@@ -46,45 +56,51 @@ def _of_folder(folder: Path, files: Mapping[str, Path]) -> Shown:
     """The images, each with what lies beside it and with what report.json says."""
     report = _report(folder / "report.json")
     details = _files(folder / DETAILS) if (folder / DETAILS).is_dir() else {}
-    judged, modalities = report.get("modalities", {}), []
+    judged = report.get("modalities", {})
+    spreads = {f"{name}_std" for name in files} & set(files)
     order = [*(m for m in judged if m in files), *(m for m in files if m not in judged)]
-    for name, path in ((m, files[m]) for m in order):
-        base, _, last = name.rpartition("_")
-        if last == "std" and base in files:
-            continue
-        image, entry = _load(path), judged.get(name, {})
-        draws, truth, std, measured = (
-            _load(file, like=image) if file else None
-            for file in (
-                *(details.get(f"{name}_{what}") for what in ("draws", "truth")),
-                files.get(f"{name}_std"),
-                details.get(f"{name}_measurement"),
+    modalities = []
+    for name in (m for m in order if m not in spreads):
+        image, entry = _load(files[name]), judged.get(name, {})
+        paths = {what: details.get(f"{name}_{what}") for what in ("draws", TRUTH, MEASUREMENT)}
+        paths[SPREAD] = files.get(f"{name}_std")
+        beside = {what: _load(path, like=image) for what, path in paths.items() if path}
+        notes = [entry.get("held_out_says"), *entry.get("warnings", []), *entry.get("notes", [])]
+        modalities.append(
+            Modality(
+                name,
+                image.affine,
+                _layers(image, beside, entry.get("scale")),
+                _said(entry),
+                entry.get("unit", ""),
+                tuple(note for note in notes if note),
             )
         )
-        frames = _frames(image)
-        names = tuple(f"{k + 1} of {frames}" for k in range(frames)) if frames > 1 else ("",)
-        read: Callable[[int], Array] = partial(_volume, image)
-        if draws is not None and frames == 1:
-            count = _frames(draws)
-            names = (f"mean of {count}", *(f"draw {k + 1} of {count}" for k in range(count)))
-            read = partial(_mean_or_draw, image, draws)
-        parts = None if measured is None else _frames(measured)
-        layers = image_layers(
-            names,
-            read,
-            None if truth is None else partial(_volume, truth),
-            None if std is None else partial(_volume, std),
-            None
-            if measured is None
-            else (_parts_of_kspace(parts or 1), partial(_volume, measured)),
-        )
-        unit = entry.get("unit", "")
-        notes = [entry.get("held_out_says"), *entry.get("warnings", []), *entry.get("notes", [])]
-        said = _said(entry)
-        modalities.append(
-            Modality(name, image.affine, layers, said, unit, tuple(n for n in notes if n))
-        )
     return Shown(tuple(modalities), report.get("patient", ""))
+
+
+def _layers(
+    image: nib.Nifti1Image, beside: Mapping[str, nib.Nifti1Image], scale: list[float] | None
+) -> tuple[Layer, ...]:
+    """An image's, with the files that lie beside it."""
+    count = _frames(image)
+    names = tuple(f"{k + 1} of {count}" for k in range(count)) if count > 1 else ("",)
+    read: Callable[[int], Array] = partial(_volume, image)
+    if "draws" in beside and count == 1:
+        count = _frames(beside["draws"])
+        names = (f"mean of {count}", *(f"draw {k + 1} of {count}" for k in range(count)))
+        read = partial(_mean_or_draw, image, beside["draws"])
+    found = {what: partial(_volume, file) for what, file in beside.items()}
+    parts = _parts_of_kspace(_frames(beside[MEASUREMENT])) if MEASUREMENT in beside else ()
+    return image_layers(
+        names,
+        read,
+        found.get(TRUTH),
+        found.get(SPREAD),
+        found.get(MEASUREMENT),
+        parts,
+        (scale[0], scale[1]) if scale else None,
+    )
 
 
 def _of_new_people(folders: list[Path]) -> Shown:

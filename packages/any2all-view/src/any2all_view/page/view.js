@@ -106,7 +106,7 @@ async function add(modality, number) {
   at("modalities").append(cell.figure);
   cell.viewer = new niivue.Niivue({
     backColor: [0, 0, 0, 1],
-    crosshairWidth: 0.5,
+    crosshairWidth: 1,
     crosshairWidthUnit: "mm",
     crosshairColor: [0.2, 0.8, 1, 0.7],
     dragAndDropEnabled: false,
