@@ -196,6 +196,7 @@ def test_the_viewer_is_what_npm_has_with_its_licence_and_small() -> None:
     assert "Copyright (c) 2021, Niivue" in licences
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium, which .ci/run installs")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_works_in_a_browser(page: tuple[str, Any], width: int) -> None:
