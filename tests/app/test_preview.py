@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from any2all_app import complete
-from any2all_app.completion import Completion
 from any2all_app.details import PARTS_OF_KSPACE, measurement_images
 from any2all_app.preview import EMPTY, GAP, LINE, PAPER, TILE, contact_sheet, preview
+from any2all_app.results import Completion
 from any2all_operators import Identity, Operator
+from builders.nifti import load
 from builders.patients import write_patient
 from PIL import Image, ImageColor
 
@@ -26,7 +26,7 @@ def completion(prior_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def values(path: Path) -> np.ndarray:
-    return nib.load(path).get_fdata(dtype=np.float32)
+    return load(path).get_fdata(dtype=np.float32)
 
 
 def test_details_hold_the_truth_the_draws_and_the_measurement(
@@ -41,8 +41,8 @@ def test_details_hold_the_truth_the_draws_and_the_measurement(
     given = values(completion.measurement.volumes["FLAIR"].path)[:, :, 1:3]
     top = completion.measurement.ranges["FLAIR"].high
     np.testing.assert_allclose(values(details / "FLAIR_truth.nii.gz"), given.clip(0, top), atol=0.1)
-    draws = nib.load(details / "FLAIR_draws.nii.gz")
-    image = nib.load(tmp_path / "out/FLAIR.nii.gz")
+    draws = load(details / "FLAIR_draws.nii.gz")
+    image = load(tmp_path / "out/FLAIR.nii.gz")
     assert draws.shape == (*image.shape, 2)
     np.testing.assert_array_equal(draws.affine, image.affine)
     np.testing.assert_allclose(draws.get_fdata().mean(3), image.get_fdata(), atol=0.01)

@@ -29,6 +29,7 @@ from any2all_view.layers import nifti
 from any2all_view.patient import open_patient
 from any2all_view.server import Server
 from builders.command_line import Run
+from builders.nifti import load
 from builders.patients import write_patient
 
 PERSON = "Mustermann_Erika"
@@ -116,10 +117,10 @@ def test_what_is_served_names_nobody_and_is_what_it_says(page: tuple[str, Any], 
     assert len(flair["layers"][4]["frames"]) == 8
     assert "measurement" not in [k["kind"] for k in t1gd["layers"]]
     volume = fetched(address + "volumes/1/2/2.nii")
-    draw = nib.load(out / "details/FLAIR_draws.nii.gz").get_fdata()[..., 1]
-    truth = nib.load(out / "details/FLAIR_truth.nii.gz").get_fdata()
+    draw = load(out / "details/FLAIR_draws.nii.gz").get_fdata()[..., 1]
+    truth = load(out / "details/FLAIR_truth.nii.gz").get_fdata()
     np.testing.assert_allclose(of_nifti(volume), abs(draw - truth), atol=1e-3)
-    affine = nib.load(out / "FLAIR.nii.gz").affine
+    affine = load(out / "FLAIR.nii.gz").affine
     np.testing.assert_allclose(nib.Nifti1Image.from_bytes(volume).affine, affine, atol=1e-5)
 
 
@@ -250,8 +251,9 @@ def test_the_page_works_in_a_browser(page: tuple[str, Any], width: int) -> None:
         across = places.replace("[2])", "[0])")
         box = tab.locator(".stage canvas").first.bounding_box()
         assert box
-        click = {"x": 0.4 * box["width"], "y": 0.3 * box["height"]}
-        tab.locator(".stage canvas").first.click(position=click)
+        tab.locator(".stage canvas").first.click(
+            position={"x": 0.4 * box["width"], "y": 0.3 * box["height"]}
+        )
         moved = tab.evaluate(across)
         assert moved[0] != pytest.approx(0.5, abs=0.02)
         assert moved == pytest.approx([moved[0]] * 3, abs=1e-4), "not linked"

@@ -65,7 +65,7 @@ def _of_folder(folder: Path, files: Mapping[str, Path]) -> Shown:
         paths = {what: details.get(f"{name}_{what}") for what in ("draws", TRUTH, MEASUREMENT)}
         paths[SPREAD] = files.get(f"{name}_std")
         beside = {what: _load(path, like=image) for what, path in paths.items() if path}
-        notes = [entry.get("held_out_says"), *entry.get("warnings", []), *entry.get("notes", [])]
+        notes = [entry.get("held_out_says"), *entry.get("warnings", [])]
         modalities.append(
             Modality(
                 name,
