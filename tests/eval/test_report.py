@@ -8,7 +8,8 @@ import re
 import pytest
 from any2all_eval.claims import Claim, Step
 from any2all_eval.figures import LEAST_SPAN, plot
-from any2all_eval.headline import gain_table, gains_of, picture, result_sentence
+from any2all_eval.headline import gain_table, gains_of, result_sentence
+from any2all_eval.pictures import picture
 from any2all_eval.report import claims_list, table
 from any2all_eval.statistics import Difference, Mean
 from any2all_eval.study import Study

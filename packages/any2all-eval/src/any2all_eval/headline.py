@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from numpy.typing import NDArray
-from PIL import Image
 
 from any2all_eval.generation import Generation
 from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
+from any2all_eval.pictures import picture
 from any2all_eval.statistics import Key
 from any2all_eval.study import Study
 from any2all_eval.tables import Line, figure, pair_of
@@ -161,11 +156,3 @@ def strip_of(parts: Sequence[Part], output: Path, patient: str, gain: Gain) -> l
         cells.append(Cell(f"{name}: {psnr:.1f} dB", picture(result, "gray", 1.0)))
         cells.append(Cell(f"its error, 0 to {ERROR:g}", picture(error, "inferno", ERROR)))
     return cells
-
-
-def picture(image: NDArray[Any], colours: str, end: float) -> str:
-    """(H, W) from 0 to ``end`` in matplotlib's colours, as a data URL of a PNG."""
-    shares = np.clip(image.astype(np.float32) / end, 0, 1)
-    data = io.BytesIO()
-    Image.fromarray(colormaps[colours](shares, bytes=True)[..., :3]).save(data, "png")
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
 from any2all_eval.claims import Claim, said
 from any2all_eval.generation import Generation
 from any2all_eval.headline import Gain, gain_table, gains_of, result_sentence, strip_of
 from any2all_eval.lesions import SHOWS_LESIONS
-from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
-from any2all_eval.patients import evenly
+from any2all_eval.parts import Part
+from any2all_eval.pictures import images
 from any2all_eval.study import Study
 from any2all_eval.tables import (
     AGREEMENT,
@@ -41,31 +39,37 @@ from any2all_eval.tables import (
     times,
 )
 
-SLICES = 8
-"""Shown of a patient."""
 FIRST = 6
 """Results on the first screen; the others are folded."""
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was found. ``beaten``: as markdown's; ``figures``: None where nothing is to plot."""
+
+    studies: Sequence[Study]
+    lines: Sequence[Line]
+    claims: Sequence[Claim]
+    safety: Sequence[Safety]
+    made: Mapping[str, Generation]
+    beaten: tuple[str, Sequence[str]]
+    figures: Mapping[str, Figure | None]
+
+
 def report_page(
-    parts: Sequence[Part],
-    studies: Sequence[Study],
+    found: Findings,
     facts: Mapping[str, Any],
-    figures: Mapping[str, Figure | None],
-    lines: Sequence[Line],
-    claims: Sequence[Claim],
-    safety: Sequence[Safety],
-    made: Mapping[str, Generation],
-    beaten: tuple[str, Sequence[str]],
+    parts: Sequence[Part],
     output: Path,
     shown: Sequence[str],
 ) -> str:
-    """The page; ``shown``: patients whose images are in it; ``beaten``: as markdown's."""
+    """The page; ``shown``: patients whose images are in it."""
+    studies, lines, made, figures = found.studies, found.lines, found.made, found.figures
     gains = gains_of(studies, lines)
     body = [
         f"<p><b>{text(facts['unfinished'])}</b></p>" if facts["unfinished"] else "",
         first_screen(parts, gains, facts, made, output, shown),
-        beaten_list(*beaten) if lines else "",
+        beaten_list(*found.beaten) if lines else "",
         "<h2>Images</h2>",
         resource("viewer.html"),
     ]
@@ -83,11 +87,11 @@ def report_page(
             names = "; ".join(f"{row} ({why})" for row, why in study.left_out.items())
             body.append(f"<p>Left out, as the prior does not know them: {text(names)}.</p>")
     body.append(f"<p>{text(NOTE)}</p>" if lines else "")
-    body += ["<h2>The paper's claims</h2>", claims_list(claims)] if lines else []
+    body += ["<h2>The paper's claims</h2>", claims_list(found.claims)] if lines else []
     body += [f"<h2>{AGREEMENT}</h2>", agreement_table(lines)] if lines else []
-    body += ["<h2>Lesions lost and invented</h2>", safety_table(safety)] if lines else []
-    for name, found in made.items():
-        header, cells = generation_lines(found)
+    body += ["<h2>Lesions lost and invented</h2>", safety_table(found.safety)] if lines else []
+    for name, stacks in made.items():
+        header, cells = generation_lines(stacks)
         body += [f"<h2>Stacks from {text(name)}</h2>", table(header, cells)]
     if lines:
         body += ["<h2>Time</h2>", table(*times(lines))]
@@ -139,58 +143,6 @@ def first_screen(
 def folded(summary: str, content: str) -> str:
     """What a reader has to open."""
     return f"<details><summary>{text(summary)}</summary>{content}</details>"
-
-
-def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[str, Any]:
-    """{patient: {"places", "truth": {image: [PNG]}, "results": {study: {row: {image: {method:
-
-    {"mean": [PNG], "std": [PNG]}}}}}}}, PNG as data URLs, one a slice.
-    """
-    found: dict[str, Any] = {}
-    for number, patient in enumerate(shown, start=1):
-        folder = output / PARTS / patient
-        if not (folder / TRUTH).exists():
-            continue
-        made = [(part, arrays) for part in parts if (arrays := part.images(folder))]
-        with np.load(folder / TRUTH) as truth:
-            names = [n for n in truth.files if n not in ("head", "lesion", PLACES)]
-            places = truth[PLACES].tolist()
-            some = shown_of(places, [arrays for _, arrays in made])
-            entry: dict[str, Any] = {
-                "places": [places[b] for b in some],
-                "truth": {name: pngs(truth[name][some]) for name in names},
-                "results": {},
-            }
-        for part, arrays in made:
-            rows = entry["results"].setdefault(part.study.name, {})
-            own = list(arrays.pop(PLACES, places))
-            chosen = [own.index(place) for place in entry["places"]]
-            for name, images_ in arrays.items():
-                image = name.removesuffix("_std")
-                of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
-                method = of_row.setdefault(part.method, {})
-                is_std = name != image
-                scale = 10 if is_std else 1
-                method["std" if is_std else "mean"] = pngs(images_[chosen] * scale)
-        found[f"number {number}"] = entry
-    return found
-
-
-def shown_of(places: Sequence[int], results: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Which of a patient's slices, by their place among these, are shown: all results have them."""
-    common = set(places).intersection(*(arrays.get(PLACES, places) for arrays in results))
-    there = [b for b, place in enumerate(places) if place in common]
-    return [there[k] for k in evenly(len(there), SLICES)]
-
-
-def pngs(stack: NDArray[Any]) -> list[str]:
-    """(B, H, W) in [0, 1] as data URLs."""
-    urls = []
-    for picture in (np.clip(stack.astype(np.float32), 0, 1) * 255).round().astype(np.uint8):
-        data = io.BytesIO()
-        Image.fromarray(picture).save(data, "png", optimize=True)
-        urls.append("data:image/png;base64," + base64.b64encode(data.getvalue()).decode())
-    return urls
 
 
 def beaten_list(count: str, sentences: Sequence[str]) -> str:
