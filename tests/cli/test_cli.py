@@ -35,11 +35,13 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert "FLAIR: simulated from the truth, PSNR" in done.stderr
     assert "without the prior" in done.stderr
     assert "T1Gd: missing, PSNR" in done.stderr
+    assert f"to look at them: any2all view {out}" in done.stderr
     assert {p.name for p in out.iterdir()} == {
         *(f"{m}.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
         *(f"{m}_std.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
         "report.json",
         "preview.png",
+        "details",
     }
     for m in ("T1", "FLAIR", "T1Gd"):
         given, made = (
@@ -68,7 +70,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert report["modalities"]["T1"]["residual_rms"] == 0
     assert report["modalities"]["T1Gd"]["source"] == "missing"
     with Image.open(out / "preview.png") as picture:
-        assert picture.width == 5 * 32 * 2
+        assert picture.width == 6 + 6 * (7 * 32 + 6), "six columns, of at least 200 pixels"
 
 
 def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(

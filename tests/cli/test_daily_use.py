@@ -72,6 +72,10 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
         assert image.shape == source.shape
         np.testing.assert_allclose(image.affine, source.affine)
     np.testing.assert_array_equal(loaded(tmp_path / "o/T1.nii.gz").get_fdata(), source.get_fdata())
+    for what in ("truth", "measurement"):
+        image = loaded(tmp_path / f"o/details/FLAIR_{what}.nii.gz")
+        assert image.shape[:3] == source.shape
+        np.testing.assert_allclose(image.affine, source.affine)
     assert "T1: read from BraTS_001_t1.nii.gz" in done.stderr
     assert "results are on the grid of this image" in done.stderr
 

@@ -547,10 +547,10 @@ def test_a_run_is_whole(evaluated: Path) -> None:
     page = (evaluated / "report.html").read_text()
     sentences = [entry["sentence"] for entry in report["beaten"]]
     assert "FLAIR from T1 (FLAIR): mds:steps=3 is below a simple reference" in sentences[0]
-    safe = page.index("Is it safe to look at?")
+    agreement = page.index("<h2>Agreement with the measurement</h2>")
     for sentence in sentences:
         assert f"- {sentence}\n" in text
-        assert page.index(sentence) < safe
+        assert page.index(sentence) < agreement
     assert not re.search(r"""(src|href|url\()=?["']?https?:""", page), "not self-contained"
 
 
@@ -697,6 +697,17 @@ def test_the_report_works_in_a_browser(evaluated: Path) -> None:
         page.locator("#patient").select_option("number 2")
         page.wait_for_timeout(300)
         page.locator("details summary").first.click()
+        for picture_ in ("#pictures canvas", ".strip img", "figure.zooms svg"):
+            page.locator(picture_).first.click()
+            assert page.locator("dialog[open] > *").bounding_box()["width"] > 300, "not enlarged"
+            page.locator("dialog").click()
+            page.wait_for_function("!document.querySelector('dialog')")
+        page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
+        page.set_viewport_size({"width": 360, "height": 780})
+        inner = "[...document.querySelectorAll('.wide')].map(e => e.scrollWidth - e.clientWidth)"
+        assert max(page.evaluate(inner)) <= 0, "a table is wider than a phone"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.set_viewport_size({"width": 390, "height": 800})
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 390, "wider than a phone"
         browser.close()

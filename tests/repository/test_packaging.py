@@ -18,7 +18,15 @@ import pytest
 pytestmark = pytest.mark.installing
 
 PACKAGES = Path(__file__).parents[2] / "packages"
-NAMES = ("operators", "core", "samplers", "data", "app", "cli", "demo", "eval", "baselines")
+NAMES = (
+    *("operators", "core", "samplers", "data", "app", "cli", "demo", "eval", "baselines"),
+    "view",
+)
+LICENCES = {
+    "demo": "CC-BY-NC-SA-4.0 AND Apache-2.0",
+    "view": "Apache-2.0 AND BSD-2-Clause AND MIT AND ISC",
+}
+"""Of what is not under Apache-2.0 alone."""
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +48,7 @@ def test_each_wheel_is_whole(wheels: dict[str, Path]) -> None:
             metadata = next(f for f in files if f.endswith(".dist-info/METADATA"))
             fields = email.message_from_bytes(archive.read(metadata))
             assert any(f.endswith("licenses/LICENSE") for f in files)
-        assert fields["License-Expression"] == (
-            "CC-BY-NC-SA-4.0 AND Apache-2.0" if name == "demo" else "Apache-2.0"
-        )
+        assert fields["License-Expression"] == LICENCES.get(name, "Apache-2.0")
         requires = fields.get_all("Requires-Dist") or []
         for sibling in (text for text in requires if text.startswith("any2all")):
             assert ">=" in sibling
@@ -50,6 +56,12 @@ def test_each_wheel_is_whole(wheels: dict[str, Path]) -> None:
     with zipfile.ZipFile(wheels["eval"]) as archive:
         names = set(archive.namelist())
         assert {"any2all_eval/page/report.html", "any2all_eval/studies/mixed.toml"} <= names
+    with zipfile.ZipFile(wheels["view"]) as archive:
+        names = set(archive.namelist())
+        assert {"any2all_view/page/niivue.umd.js.gz", "any2all_view/page/view.html"} <= names
+        assert any(
+            name.endswith("page/NIIVUE-LICENSES.txt") and "dist-info" in name for name in names
+        )
     with zipfile.ZipFile(wheels["demo"]) as archive:
         for prior in ("lgg", "virtual"):
             weights = archive.getinfo(f"any2all_demo/{prior}/diffusion_pytorch_model.safetensors")

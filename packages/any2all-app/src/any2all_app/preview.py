@@ -3,82 +3,152 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from any2all_data.cohort import covered
-from any2all_operators import Measurement
+from any2all_data.metrics import psnr
 from any2all_operators.field_of_view import fit
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-COLUMNS = ("input", "zero-filled", "result", "truth", "error x 5")
-ZOOM = 2
-MARGIN = 22
+from any2all_app.measurement import PatientMeasurement
+
+ERROR, SPREAD = "error", "spread"
+COLUMNS = ("input", "zero-filled", "result", "truth", ERROR, SPREAD)
+ENDS = {ERROR: 0.2, SPREAD: 0.1}
+"""Where the colours of a column end, of the image's full scale; those of an image end at 1."""
+INFERNO = ("000004", "280b54", "65156e", "9f2a63", "d44842", "f57d15", "fac127", "fcffa4")
+VIRIDIS = ("440154", "46327e", "365c8d", "277f8e", "1fa187", "4ac16d", "a0da39", "fde725")
+GREY = ("000000", "ffffff")
+COLOURS = {ERROR: INFERNO, SPREAD: VIRIDIS}
+PAPER, INK, EMPTY, FAINT = "#ffffff", "#111111", "#eeeeee", "#666666"
+TILE = 200
+"""Pixels of a tile's width, at least."""
+LINE, GAP = 24, 6
+"""Height of a line of text, and the space between tiles, in pixels."""
+ACROSS = 8
+"""Draws in a band of a contact sheet."""
 
 
 def preview(
-    measurement: Measurement,
-    result: Tensor,
-    truth: Mapping[str, Tensor],
-    source: Mapping[str, str],
-    note: str,
+    known: PatientMeasurement, draws: Tensor, judged: Mapping[str, Mapping[str, Any]]
 ) -> Image.Image:
-    """The middle slice that shows a head: a row a modality, COLUMNS side by side.
+    """The middle slice that shows a head: a row a modality, those of COLUMNS that some row has.
 
-    result: (B, M, H, W) in [0, 1]; truth: {modality: (B, H, W)} where it is known.
+    A cell without a picture says why. draws: (D, B, M, H, W) in [0, 1]; judged: the figures of each
+    modality, as in report.json.
     """
-    shown = torch.nonzero(covered(result)).flatten()
-    z = int(shown[len(shown) // 2]) if len(shown) else len(result) // 2
-    height, width = result.shape[2:]
-    rows: list[list[Tensor | None]] = []
-    labels: list[str] = []
-    for m, (name, operator) in enumerate(measurement.operator.operators.items()):
-        data = measurement.data[name][z : z + 1]
-        picture = _picture(data) if data.numel() else None
-        one = operator.select(torch.tensor([z]))
-        zero_filled = one.adjoint(data)[0] if hasattr(one, "acceleration") else None
-        image = result[z, m]
-        true = truth[name][z] if name in truth else None
-        error = None if true is None else 5 * (image - true).abs()
-        rows.append([picture, zero_filled, image, true, error])
-        labels.append(f"{name}: {source[name]}")
-    sheet = Image.new(
-        "L", (len(COLUMNS) * width * ZOOM, len(rows) * (height * ZOOM + MARGIN) + MARGIN)
-    )
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for k, title in enumerate(COLUMNS):
-        draw.text((k * width * ZOOM + 6, 2), title, fill=255, font=font)
-    for r, (row, label) in enumerate(zip(rows, labels, strict=True)):
-        top = MARGIN + r * (height * ZOOM + MARGIN)
-        for k, cell in enumerate(row):
-            if cell is not None:
-                sheet.paste(_tile(cell, (width * ZOOM, height * ZOOM)), (k * width * ZOOM, top))
-        text = f"{label}{f'   ({note})' if note else ''}"
-        draw.text((6, top + height * ZOOM + 2), text, fill=255, font=font)
+    mean = draws.mean(0)
+    shown = torch.nonzero(covered(mean)).flatten()
+    z = int(shown[len(shown) // 2]) if len(shown) else len(mean) // 2
+    names = known.operator.modalities
+    rows = {name: _row(known, draws, name, z) for name in names}
+    columns = [c for c in COLUMNS if any(isinstance(row[c], Tensor) for row in rows.values())]
+    height, width = draws.shape[3:]
+    zoom = -(-TILE // width)
+    tile = (width * zoom, height * zoom)
+    step = 2 * LINE + tile[1]
+    size = (GAP + len(columns) * (tile[0] + GAP), 2 * LINE + len(rows) * step + 2 * LINE)
+    sheet = Image.new("RGB", size, PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    place = f"slice {known.slice_ids[z]}, counted from 0 at the lowest"
+    pen.text((GAP, 2), "; ".join(t for t in (place, known.note) if t), FAINT, font)
+    lefts = {column: GAP + k * (tile[0] + GAP) for k, column in enumerate(columns)}
+    for column, left in lefts.items():
+        pen.text((left, LINE), column, INK, font)
+        _colour_bar(sheet, column, (left, size[1] - 2 * LINE + GAP, tile[0]))
+    for k, (name, row) in enumerate(rows.items()):
+        top = 2 * LINE + k * step
+        said = _said(name, known, judged.get(name, {}), row)
+        pen.text((GAP, top), said, INK, font)
+        for column, left in lefts.items():
+            cell, box = row[column], (left, top + LINE)
+            if isinstance(cell, Tensor):
+                sheet.paste(_coloured(cell, column).resize(tile, Image.Resampling.NEAREST), box)
+            else:
+                pen.rectangle((*box, left + tile[0] - 1, top + LINE + tile[1] - 1), EMPTY)
+                middle = (left + tile[0] / 2, top + LINE + tile[1] / 2)
+                pen.text(middle, cell, FAINT, font, anchor="mm")
     return sheet
 
 
 def contact_sheet(stacks: Tensor, modalities: Sequence[str]) -> Image.Image:
     """Draws (D, M, H, W): a column a draw, a row a modality, eight draws to a band."""
     bands = []
-    for band in stacks.split(8):
+    across = min(ACROSS, len(stacks))
+    for band in stacks.split(across):
         rows = [torch.cat(list(band[:, m]), 1) for m in range(len(modalities))]
         picture = torch.cat(rows)
-        bands.append(torch.nn.functional.pad(picture, (0, 8 * stacks.shape[3] - picture.shape[1])))
-    return _tile(torch.cat(bands), None)
+        white = across * stacks.shape[3] - picture.shape[1]
+        bands.append(torch.nn.functional.pad(picture, (0, white), value=1.0))
+    return Image.fromarray((torch.cat(bands).clamp(0, 1) * 255).round().byte().numpy())
 
 
-def _picture(data: Tensor) -> Tensor:
-    """(1, H, W) of an image as it is; k-space (1, C, H, W) as the logarithm of its magnitude."""
-    if not data.is_complex():
-        return data[0] if data.ndim == 3 else torch.zeros(1, 1)
-    if data.ndim != 4:  # not on a grid
-        return torch.zeros(1, 1)
+def _row(known: PatientMeasurement, draws: Tensor, name: str, z: int) -> dict[str, Tensor | str]:
+    """Of each of COLUMNS a picture (H, W), or why there is none."""
+    operator, data = known.operator.operators[name], known.data[name][z : z + 1]
+    m = known.operator.modalities.index(name)
+    image, given = draws[:, z, m].mean(0), known.as_given(name)
+    none = "given clean" if given else "missing" if not data.numel() else "no k-space"
+    row: dict[str, Tensor | str] = dict.fromkeys(COLUMNS, "given clean")
+    row |= {"input": _picture(data), "zero-filled": none, "result": image}
+    if data.numel() and not given and hasattr(operator, "acceleration"):
+        row["zero-filled"] = operator.select(torch.tensor([z])).adjoint(data)[0]
+    if given:
+        return row
+    truth = known.truth.get(name)
+    row["truth"] = "not known" if truth is None else truth[z]
+    row[ERROR] = "no truth" if truth is None else (image - truth[z]).abs()
+    row[SPREAD] = draws[:, z, m].std(0) if len(draws) > 1 else "one draw"
+    return row
+
+
+def _said(
+    name: str,
+    known: PatientMeasurement,
+    judged: Mapping[str, Any],
+    row: Mapping[str, Tensor | str],
+) -> str:
+    """FLAIR: simulated from the truth; PSNR 32.9 dB, this slice 33.4 dB."""
+    said = f"{name}: {'given clean' if known.as_given(name) else known.source[name]}"
+    truth, result = row["truth"], row["result"]
+    if "score" in judged and isinstance(truth, Tensor) and isinstance(result, Tensor):
+        here = float(psnr(result.clamp(0, 1)[None], truth[None]).mean())
+        said += f"; PSNR {judged['score']['psnr']:.1f} dB, this slice {here:.1f} dB"
+    return said
+
+
+def _picture(data: Tensor) -> Tensor | str:
+    """(H, W) of an image as it is; k-space (1, C, H, W) as the logarithm of its magnitude."""
+    if not data.numel():
+        return "missing"
+    if not data.is_complex() and data.ndim == 3:
+        return data[0]
+    if not data.is_complex() or data.ndim != 4:
+        return "not on a grid"
     magnitude = data[0].abs().square().sum(0).sqrt()
     picture = torch.log1p(50 * magnitude) / torch.log1p(50 * magnitude.max())
     return fit(picture, (max(picture.shape), max(picture.shape)))
 
 
-def _tile(image: Tensor, size: tuple[int, int] | None) -> Image.Image:
-    picture = Image.fromarray((image.clamp(0, 1) * 255).round().byte().numpy())
-    return picture.resize(size, Image.Resampling.NEAREST) if size else picture
+def _coloured(image: Tensor, column: str) -> Image.Image:
+    """(H, W) from 0 to the end of the column, in its colours."""
+    share = (image / ENDS.get(column, 1.0)).clamp(0, 1).numpy()
+    anchors = np.array([tuple(bytes.fromhex(c)) for c in COLOURS.get(column, GREY)], float)
+    places = np.linspace(0, 1, len(anchors))
+    channels = [np.interp(share, places, anchors[:, k]) for k in range(3)]
+    return Image.fromarray(np.stack(channels, -1).round().astype(np.uint8))
+
+
+def _colour_bar(sheet: Image.Image, column: str, box: tuple[int, int, int]) -> None:
+    """Below a column, at box (left, top, width): its colours from 0 to their end."""
+    (left, top, width), end = box, ENDS.get(column, 1.0)
+    ramp = torch.linspace(0, end, width).expand(LINE // 2, -1)
+    sheet.paste(_coloured(ramp, column), (left, top))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    below = top + LINE // 2 + 2
+    pen.text((left, below), "0", FAINT, font)
+    pen.text((left + width / 2, below), "of full scale", FAINT, font, anchor="ma")
+    pen.text((left + width, below), f"{end:g}", FAINT, font, anchor="ra")

@@ -186,10 +186,11 @@ def write_patient(
             write_suv_sidecar(folder / f"{modality.name}.nii.gz")
 
 
-def write_preview(folder: Path, known: PatientMeasurement, mean: Tensor) -> None:
-    """``preview.png`` of the mean (B, M, H, W) of the draws."""
-    measurement = Measurement(known.operator, known.data)
-    preview(measurement, mean, known.truth, known.source, known.note).save(folder / "preview.png")
+def write_preview(
+    folder: Path, known: PatientMeasurement, draws: Tensor, report: Mapping[str, Any]
+) -> None:
+    """``preview.png`` of draws (D, B, M, H, W), with the figures that :func:`judge` found."""
+    preview(known, draws, report["modalities"]).save(folder / "preview.png")
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:

@@ -13,6 +13,7 @@ from any2all_data.normalise import Array
 from any2all_operators import UserError
 from torch import Tensor
 
+from any2all_app.details import write_details
 from any2all_app.folders import is_free
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.report import physical_images, write_draws, write_patient, write_preview
@@ -55,14 +56,15 @@ class Completion:
         return physical_images(self.measurement, self.draws)
 
     def save(self, folder: str | Path, command: str = "") -> None:
-        """Write <modality>.nii.gz, <modality>_std.nii.gz, preview.png and report.json.
+        """Write <modality>.nii.gz, <modality>_std.nii.gz, details/, preview.png and report.json.
 
         command: what was typed, for the report. Raises UserError where the folder holds something
         already.
         """
         folder = _empty(folder)
         write_patient(folder, self.measurement, self.images, self.std)
-        write_preview(folder, self.measurement, self.draws.mean(0))
+        write_details(folder, self.measurement, self.draws)
+        write_preview(folder, self.measurement, self.draws, self.report)
         _write_report(folder, self.report, command)
 
 

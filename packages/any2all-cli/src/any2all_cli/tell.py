@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from any2all_app.results import Completion
 from rich.console import Console
 from rich.markup import escape
+
+from any2all_cli.main import COMMANDS
 
 
 def tell(console: Console, completion: Completion, folder: Path) -> None:
@@ -36,6 +40,9 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
         for warning in entry.get("warnings", []):
             console.print(escape(f"{name}: warning: {warning}"), highlight=False, soft_wrap=True)
     console.print(f"{report['seconds']:.0f} s; images, report.json and preview.png in {folder}")
+    if "view" in entry_points(group=COMMANDS).names:
+        look = f"to look at them: any2all view {shlex.quote(str(folder))}"
+        console.print(look, highlight=False, soft_wrap=True, markup=False)
 
 
 def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:

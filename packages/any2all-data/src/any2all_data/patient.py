@@ -149,7 +149,9 @@ def to_stack(volumes: Mapping[str, Volume]) -> Tensor:
 
 
 def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) -> None:
-    """Write slices (Z, H, W) as NIfTI float32 in the file axes and place of ``like``.
+    """Write slices (Z, H, W), or frames of them (F, Z, H, W), as NIfTI float32.
+
+    In the file axes and the place of ``like``.
 
     ``first_slice``: which slice of ``like`` the first one is.
     """
@@ -161,8 +163,11 @@ def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) 
 def write_slices(
     path: Path, slices: npt.NDArray[Any], affine: Any, file_axes: Sequence[str] = AXES
 ) -> None:
-    """Write slices (Z, H, W), of which ``affine`` maps (x, y, z) along AXES to mm, as NIfTI."""
-    image = nib.Nifti1Image(slices.transpose(2, 1, 0), affine)
+    """Write slices (Z, H, W), or frames of them (F, Z, H, W), as NIfTI.
+
+    ``affine`` maps (x, y, z) along AXES to mm.
+    """
+    image = nib.Nifti1Image(slices.T, affine)
     image.header.set_xyzt_units("mm")
     turn = ornt_transform(axcodes2ornt(AXES), axcodes2ornt(file_axes))
     nib.save(image.as_reoriented(turn), path)

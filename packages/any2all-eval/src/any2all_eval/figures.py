@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from any2all_eval.claims import Results
+from any2all_eval.headline import ERROR
 from any2all_eval.parts import PARTS, PLACES, TRUTH, Part, slug
 from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, Line
 
-ERROR = 0.2
-"""Where the colour of an error ends, of the image's range: one scale for all."""
+LEAST_SPAN = {"PSNR (dB)": 3.0, "SSIM": 0.05, "LPIPS": 0.05}
+"""An axis shows at least so much, so that a difference of no importance does not look steep."""
 LETTERS = 22
 """Of a title, above one column of images."""
 MARKS, LINES = "os^Dv*PX", ("-", "--", ":", "-.")
@@ -95,6 +96,7 @@ def curves_figure(results: Results, study: Study) -> Figure | None:
                 if values:
                     point = float(len(row.clean)), float(np.mean(list(values.values())))
                     groups.setdefault((target, sampler), []).append(point)
+    groups = {key: points for key, points in groups.items() if len(points) > 1}
     figure = plot(groups, "clean images", "PSNR (dB)", lines=True)
     if figure is not None:
         figure.axes[0].locator_params(axis="x", integer=True)
@@ -127,10 +129,18 @@ def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
         color = f"C{images.index(image)}"
         axes.plot(*zip(*points, strict=True), color=color, **styles[method])
     axes.set(xlabel=x, ylabel=y)
+    axes.set_xlim(*at_least(LEAST_SPAN.get(x, 0.0), *axes.get_xlim()))
+    axes.set_ylim(*at_least(LEAST_SPAN.get(y, 0.0), *axes.get_ylim()))
     shown = [Line2D([], [], color=f"C{k}", linewidth=4, label=m) for k, m in enumerate(images)]
     shown += [Line2D([], [], color="grey", label=m, **style) for m, style in styles.items()]
     figure.legend(handles=shown, fontsize="small", loc="outside right upper")
     return figure
+
+
+def at_least(span: float, low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis, moved apart to ``span`` around their middle where they are nearer."""
+    more = max(span - (high - low), 0.0) / 2
+    return low - more, high + more
 
 
 def write_figures(

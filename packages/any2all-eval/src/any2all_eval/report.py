@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
 from any2all_eval.claims import Claim, said
 from any2all_eval.generation import Generation
+from any2all_eval.headline import Gain, gain_table, gains_of, result_sentence, strip_of
 from any2all_eval.lesions import SHOWS_LESIONS
-from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
-from any2all_eval.patients import evenly
+from any2all_eval.parts import Part
+from any2all_eval.pictures import images
 from any2all_eval.study import Study
 from any2all_eval.tables import (
     AGREEMENT,
     BEATEN,
     METRICS,
+    NOT_SAFETY,
     NOTE,
     RESIDUAL,
     Line,
@@ -39,38 +39,37 @@ from any2all_eval.tables import (
     times,
 )
 
-SLICES = 8
-"""Shown of a patient."""
+FIRST = 6
+"""Results on the first screen; the others are folded."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found. ``beaten``: as markdown's; ``figures``: None where nothing is to plot."""
+
+    studies: Sequence[Study]
+    lines: Sequence[Line]
+    claims: Sequence[Claim]
+    safety: Sequence[Safety]
+    made: Mapping[str, Generation]
+    beaten: tuple[str, Sequence[str]]
+    figures: Mapping[str, Figure | None]
 
 
 def report_page(
-    parts: Sequence[Part],
-    studies: Sequence[Study],
+    found: Findings,
     facts: Mapping[str, Any],
-    figures: Mapping[str, Figure | None],
-    lines: Sequence[Line],
-    claims: Sequence[Claim],
-    safety: Sequence[Safety],
-    made: Mapping[str, Generation],
-    beaten: tuple[str, Sequence[str]],
+    parts: Sequence[Part],
     output: Path,
     shown: Sequence[str],
 ) -> str:
-    """The page; ``shown``: patients whose images are in it; ``beaten``: as markdown's."""
-    trained = ", trained on virtual people" if facts["prior_is_virtual"] else ""
+    """The page; ``shown``: patients whose images are in it."""
+    studies, lines, made, figures = found.studies, found.lines, found.made, found.figures
+    gains = gains_of(studies, lines)
     body = [
-        f"<h1>{text(' · '.join(study.title for study in studies))}</h1>",
-        f"<p>{facts['input']['patients']} in the group {text(facts['input']['group'])}: "
-        f"{text(facts['who'])}; {facts['slices']} slices. Prior {text(facts['prior']['name'])} "
-        f"({(facts['prior']['sha256'] or '-')[:8]}){trained}. Research software: not for clinical "
-        "use.</p>",
         f"<p><b>{text(facts['unfinished'])}</b></p>" if facts["unfinished"] else "",
-        beaten_list(*beaten) if lines else "",
-        "<h2>Is it safe to look at?</h2>",
-        agreement_table(lines),
-        safety_table(safety),
-        "<h2>The paper's claims</h2>",
-        claims_list(claims),
+        first_screen(parts, gains, facts, made, output, shown),
+        beaten_list(*found.beaten) if lines else "",
         "<h2>Images</h2>",
         resource("viewer.html"),
     ]
@@ -88,8 +87,11 @@ def report_page(
             names = "; ".join(f"{row} ({why})" for row, why in study.left_out.items())
             body.append(f"<p>Left out, as the prior does not know them: {text(names)}.</p>")
     body.append(f"<p>{text(NOTE)}</p>" if lines else "")
-    for name, found in made.items():
-        header, cells = generation_lines(found)
+    body += ["<h2>The paper's claims</h2>", claims_list(found.claims)] if lines else []
+    body += [f"<h2>{AGREEMENT}</h2>", agreement_table(lines)] if lines else []
+    body += ["<h2>Lesions lost and invented</h2>", safety_table(found.safety)] if lines else []
+    for name, stacks in made.items():
+        header, cells = generation_lines(stacks)
         body += [f"<h2>Stacks from {text(name)}</h2>", table(header, cells)]
     if lines:
         body += ["<h2>Time</h2>", table(*times(lines))]
@@ -100,56 +102,47 @@ def report_page(
     return page.replace("<!-- body -->", "\n".join(body)).replace("/* images */ {}", pictures)
 
 
-def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[str, Any]:
-    """{patient: {"places", "truth": {image: [PNG]}, "results": {study: {row: {image: {method:
-
-    {"mean": [PNG], "std": [PNG]}}}}}}}, PNG as data URLs, one a slice.
-    """
-    found: dict[str, Any] = {}
-    for number, patient in enumerate(shown, start=1):
-        folder = output / PARTS / patient
-        if not (folder / TRUTH).exists():
-            continue
-        made = [(part, arrays) for part in parts if (arrays := part.images(folder))]
-        with np.load(folder / TRUTH) as truth:
-            names = [n for n in truth.files if n not in ("head", "lesion", PLACES)]
-            places = truth[PLACES].tolist()
-            some = shown_of(places, [arrays for _, arrays in made])
-            entry: dict[str, Any] = {
-                "places": [places[b] for b in some],
-                "truth": {name: pngs(truth[name][some]) for name in names},
-                "results": {},
-            }
-        for part, arrays in made:
-            rows = entry["results"].setdefault(part.study.name, {})
-            own = list(arrays.pop(PLACES, places))
-            chosen = [own.index(place) for place in entry["places"]]
-            for name, images_ in arrays.items():
-                image = name.removesuffix("_std")
-                of_row = rows.setdefault(part.row.name, {}).setdefault(image, {})
-                method = of_row.setdefault(part.method, {})
-                is_std = name != image
-                scale = 10 if is_std else 1
-                method["std" if is_std else "mean"] = pngs(images_[chosen] * scale)
-        found[f"number {number}"] = entry
-    return found
-
-
-def shown_of(places: Sequence[int], results: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Which of a patient's slices, by their place among these, are shown: all results have them."""
-    common = set(places).intersection(*(arrays.get(PLACES, places) for arrays in results))
-    there = [b for b, place in enumerate(places) if place in common]
-    return [there[k] for k in evenly(len(there), SLICES)]
+def first_screen(
+    parts: Sequence[Part],
+    gains: Sequence[Gain],
+    facts: Mapping[str, Any],
+    made: Mapping[str, Generation],
+    output: Path,
+    shown: Sequence[str],
+) -> str:
+    """One sentence of result, one strip of images, and how good it is."""
+    people, group = facts["input"]["patients"], facts["input"]["group"]
+    sentence = result_sentence(gains, made, people, facts["who"].split(",")[0])
+    found = [f"<h1>{text(sentence)}</h1>"]
+    if gains and shown:
+        cells = "".join(
+            f"<figure><img src='{cell.url}' alt='{text(cell.said)}' class='zooms'>"
+            f"<figcaption>{text(cell.said)}</figcaption></figure>"
+            for cell in strip_of(parts, output, shown[0], gains[0])
+        )
+        found.append(
+            f"<div class='strip'>{cells}</div><p class='note'>{text(gains[0].name)}, number 1; "
+            "PSNR of this slice.</p>"
+        )
+    if gains:
+        header, cells_ = gain_table(gains)
+        found.append(table(header, cells_[:FIRST]))
+        if cells_[FIRST:]:
+            more = f"{len(cells_) - FIRST} more"
+            found.append(folded(more, table(header, cells_[FIRST:])))
+    trained = ", trained on virtual people" if facts["prior_is_virtual"] else ""
+    found.append(
+        f"<p class='note'>{people} in the group {text(group)}: {text(facts['who'])}; "
+        f"{facts['slices']} slices. Prior {text(facts['prior']['name'])} "
+        f"({(facts['prior']['sha256'] or '-')[:8]}){trained}. Research software: not for clinical "
+        "use.</p>"
+    )
+    return "\n".join(found)
 
 
-def pngs(stack: NDArray[Any]) -> list[str]:
-    """(B, H, W) in [0, 1] as data URLs."""
-    urls = []
-    for picture in (np.clip(stack.astype(np.float32), 0, 1) * 255).round().astype(np.uint8):
-        data = io.BytesIO()
-        Image.fromarray(picture).save(data, "png", optimize=True)
-        urls.append("data:image/png;base64," + base64.b64encode(data.getvalue()).decode())
-    return urls
+def folded(summary: str, content: str) -> str:
+    """What a reader has to open."""
+    return f"<details><summary>{text(summary)}</summary>{content}</details>"
 
 
 def beaten_list(count: str, sentences: Sequence[str]) -> str:
@@ -165,7 +158,7 @@ def agreement_table(lines: Sequence[Line]) -> str:
         return "<p>No result here has a noisy measurement of its own image to agree with.</p>"
     judged = [verdict(residual) for residual in residuals]
     count = "; ".join(f"{v}: {judged.count(v)} of {len(judged)}" for v in dict.fromkeys(judged))
-    return f"<p>{AGREEMENT} – {count}. {text(RESIDUAL)}</p>" + table(*agreement(lines))
+    return f"<p>{count}. {text(RESIDUAL)} {text(NOT_SAFETY)}</p>" + table(*agreement(lines))
 
 
 def verdict(residual: float) -> str:
@@ -203,18 +196,22 @@ def sizes(areas: Sequence[float]) -> str:
 
 
 def claims_list(claims: Sequence[Claim]) -> str:
+    """A line a claim that was measured; those that were not are folded into one."""
     items = []
     for claim in claims:
-        verdict = claim.verdict if claim.steps else "not measured"
         steps = "".join(
             f"<li>{text(step.what)}: {METRICS[step.metric][0]} {said(step.found.mean)}"
             f"{p_of(step)}</li>"
             for step in claim.steps
         )
-        items.append(
-            f"<details class='{verdict.replace(' ', '-')}'><summary>{text(claim.text)}: "
-            f"<b>{verdict}</b></summary><ul>{steps}</ul></details>"
-        )
+        if steps:
+            items.append(
+                f"<details class='{claim.verdict.replace(' ', '-')}'><summary>{text(claim.text)}: "
+                f"<b>{claim.verdict}</b></summary><ul>{steps}</ul></details>"
+            )
+    others = [f"<li>{text(claim.text)}</li>" for claim in claims if not claim.steps]
+    if others:
+        items.append(folded(f"{len(others)} not measured here", f"<ul>{''.join(others)}</ul>"))
     return "".join(items)
 
 
@@ -226,12 +223,19 @@ def as_svg(figure: Figure | None) -> str:
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "any2all"}):
         figure.savefig(picture, format="svg", metadata={"Date": None})
     svg = picture.getvalue()
-    return f"<figure>{svg[svg.index('<svg') :]}</figure>"
+    return f"<figure class='zooms'>{svg[svg.index('<svg') :]}</figure>"
 
 
 def table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A table; each cell knows its column, as a phone shows a row as a list."""
     head = "".join(f"<th>{text(name)}</th>" for name in header)
-    rows = ("".join(f"<td>{text(cell)}</td>" for cell in row) for row in cells)
+    rows = (
+        "".join(
+            f"<td data-of='{text(name)}'>{text(cell)}</td>"
+            for name, cell in zip(header, row, strict=True)
+        )
+        for row in cells
+    )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f"<div class='wide'><table><thead><tr>{head}</tr></thead>"

@@ -217,6 +217,9 @@ NOTE = (
 )
 BEATEN = "Beside simple references"
 AGREEMENT = "Agreement with the measurement"
+NOT_SAFETY = (
+    "Agreement says that a result fits what was measured, not that the rest of it is right."
+)
 RESIDUAL = (
     "RMS of y - A x over the standard deviation of the noise: about 1 where a result agrees with "
     "its measurement, less where it fits the noise, too."

@@ -18,7 +18,7 @@ from any2all_eval.figures import curves_figure, scatter_figure, write_figures
 from any2all_eval.generation import Generation
 from any2all_eval.parts import PARTS, Part, records_in
 from any2all_eval.references import References
-from any2all_eval.report import report_page
+from any2all_eval.report import Findings, report_page
 from any2all_eval.study import Study
 from any2all_eval.tables import Line, as_csv, latex, lines_of, markdown, safety_of
 
@@ -97,19 +97,8 @@ class Writer:
             figures[f"{study.name}-scatter"] = scatter_figure(own)
         if records:
             write_figures(parts, figures, output, patients[0], facts["who"])
-        page = report_page(
-            parts,
-            studies,
-            facts,
-            figures,
-            lines,
-            claims,
-            safety,
-            made,
-            beaten,
-            output,
-            patients[: self.shown],
-        )
+        found = Findings(studies, lines, claims, safety, made, beaten, figures)
+        page = report_page(found, facts, parts, output, patients[: self.shown])
         write_text(output / "report.html", page)
         return Written(lines, claims, beaten)
 

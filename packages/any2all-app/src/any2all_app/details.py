@@ -1,0 +1,72 @@
+"""What a result is judged by, as NIfTI beside it: the truth, every draw, and the measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from any2all_data.patient import write_slices, write_volume
+from any2all_operators import Operator, Zero
+from torch import Tensor
+
+from any2all_app.measurement import PatientMeasurement
+from any2all_app.report import LEAST_SQUARES_WEIGHT, NO_PLACE, placed
+
+FOLDER = "details"
+PARTS_OF_KSPACE = 8
+"""Of a measurement in k-space: images of ever more of it, from the centre outwards."""
+
+
+def write_details(folder: Path, known: PatientMeasurement, draws: Tensor) -> None:
+    """Write FOLDER/<modality>_<what>.nii.gz in physical units, of all that was not given clean.
+
+    truth: where it is known; draws: 4D, a frame a draw, of several; measurement: as an image, 4D
+    of k-space (see :func:`measurement_images`). All lie on the grid of the result's images.
+    draws: (D, B, M, H, W) in [0, 1].
+    """
+    for m, (name, operator) in enumerate(known.operator.operators.items()):
+        if known.as_given(name):
+            continue
+        (folder / FOLDER).mkdir(exist_ok=True)
+        if name in known.truth:
+            _write(folder, known, name, "truth", known.truth[name][None])
+        if len(draws) > 1:
+            _write(folder, known, name, "draws", draws[:, :, m])
+        if not isinstance(operator, Zero):
+            images = measurement_images(operator, known.data[name])
+            _write(folder, known, name, "measurement", images)
+
+
+def _write(folder: Path, known: PatientMeasurement, name: str, what: str, frames: Tensor) -> None:
+    """Frames (F, B, H, W) in [0, 1] of a modality."""
+    path, values, own = folder / FOLDER / f"{name}_{what}.nii.gz", known.ranges[name], known.own
+    images = values.physical(known.in_place(frames[:, :, None])[:, :, 0].numpy())
+    if own is not None:
+        affine = placed(known).affine
+        images = np.stack([own.brought(image, affine, values.low) for image in images])
+    images = images[0] if len(images) == 1 else images
+    if own is not None:
+        write_volume(path, images, own.like)
+    elif known.volumes:
+        write_volume(path, images, placed(known))
+    else:
+        write_slices(path, images, NO_PLACE)
+
+
+def measurement_images(operator: Operator, data: Tensor) -> Tensor:
+    """A measurement as images (F, B, H, W) in [0, 1] without a prior.
+
+    k-space (B, C, H, W) has PARTS_OF_KSPACE frames: the zero-filled images of the lines of which
+    the distance from the centre is at most 1/8, 2/8 ... of the largest. Data that is an image is
+    itself. Of all else there is one frame, argmin 100 ‖A x − y‖² + ‖x‖².
+    """
+    if data.is_complex() and data.ndim == 4:
+        width = data.shape[3]
+        distance = (torch.arange(width) - width // 2).abs() / (width // 2)
+        shares = torch.arange(1, PARTS_OF_KSPACE + 1) / PARTS_OF_KSPACE
+        return torch.stack([operator.adjoint(data * (distance <= share)) for share in shares])
+    image = operator.adjoint(data)
+    if data.shape == image.shape:
+        return data[None]
+    return operator.prox(data, torch.zeros_like(image), LEAST_SQUARES_WEIGHT)[None]
