@@ -699,7 +699,9 @@ def test_the_report_works_in_a_browser(evaluated: Path) -> None:
         page.locator("details summary").first.click()
         for picture_ in ("#pictures canvas", ".strip img", "figure.zooms svg"):
             page.locator(picture_).first.click()
-            assert page.locator("dialog[open] > *").bounding_box()["width"] > 300, "not enlarged"
+            box = page.locator("dialog[open] > *").bounding_box()
+            assert box is not None
+            assert box["width"] > 300, "not enlarged"
             page.locator("dialog").click()
             page.wait_for_function("!document.querySelector('dialog')")
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")

@@ -31,10 +31,10 @@ class SparseViewCT:
 
 def csr(matrix: Any) -> Tensor:
     matrix = matrix.tocsr().astype(np.float32)
-    parts = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
+    starts, columns, values = map(torch.from_numpy, (matrix.indptr, matrix.indices, matrix.data))
     with warnings.catch_warnings():  # torch calls its sparse tensors a beta
         warnings.simplefilter("ignore")
-        return torch.sparse_csr_tensor(*parts, size=matrix.shape)
+        return torch.sparse_csr_tensor(starts, columns, values, size=matrix.shape)
 
 
 @dataclass(frozen=True, eq=False)
