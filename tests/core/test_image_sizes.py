@@ -12,6 +12,7 @@ from any2all_core.examples import InMemory
 from any2all_core.network import build_prior
 from any2all_core.prior import mirrored
 from any2all_core.recipe import Recipe
+from any2all_core.stack_format import StackFormat
 from any2all_core.testing import TINY_RECIPE, tiny_prior
 from any2all_core.training import train
 from any2all_operators import BlockDiagonal, Identity, UserError
@@ -64,7 +65,7 @@ class Halving(nn.Module):
 
 
 def test_a_network_of_another_kind_is_padded_for_too() -> None:
-    settings = PriorSettings(("T1", "FLAIR"), (9, 14), patch=1)
+    settings = PriorSettings(StackFormat.of_names(("T1", "FLAIR"), (9, 14)), patch=1)
     prior = DiffusionPrior(Halving(), settings)
     assert prior.multiple == 2
     assert prior.denoise(torch.randn(1, 2, 9, 14), 10).shape == (1, 2, 9, 14)
@@ -73,7 +74,7 @@ def test_a_network_of_another_kind_is_padded_for_too() -> None:
 def test_a_prior_of_an_odd_size_is_trained_on_real_pixels_and_draws(tmp_path: Path) -> None:
     x = torch.rand(6, 2, 30, 23)
     recipe = dataclasses.replace(TINY_RECIPE, channels=(8, 8, 16), steps=4, coarse=0.5)
-    settings = PriorSettings(("T1", "FLAIR"), (30, 23))
+    settings = PriorSettings(StackFormat.of_names(("T1", "FLAIR"), (30, 23)))
     seen: list[float] = []
     train(
         InMemory(x), x[:2], settings, recipe, tmp_path / "run", precision="float32",
@@ -97,4 +98,4 @@ class NoiseFree:
 
 def test_images_that_would_be_mirrored_whole_are_refused() -> None:
     with pytest.raises(UserError, match=r"6 x 40 are too small .* halves 16 pixels to 1; take few"):
-        build_prior(Recipe(), PriorSettings(("T1",), (6, 40)))
+        build_prior(Recipe(), PriorSettings(StackFormat.of_names(("T1",), (6, 40))))

@@ -29,6 +29,7 @@ from torch import Tensor
 from any2all_app.copies import beside_copies, copy_is_nearer
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
+from any2all_app.planning import planned
 from any2all_app.preview import contact_sheet
 from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
 from any2all_app.training_time import step_time
@@ -58,7 +59,8 @@ class Training:
     modalities
         Their names, in order; None takes all that every patient has.
     recipe
-        "small", "paper", a TOML file like theirs; None is small, or that of the resumed run.
+        "small", "paper", a TOML file like theirs; None is that of the resumed run, or what
+        :func:`any2all_app.plan` makes for the data and the machine.
     changes
         {name: value as text} of the recipe.
     start_from
@@ -141,8 +143,8 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         On Ctrl-C or SIGTERM; the run is saved.
     """
     output = Path(output)
-    recipe = _recipe(training, output)
     start = load_prior(training.start_from, "float32", "cpu") if training.start_from else None
+    recipe = _recipe(training, output, start, observer)
     first = engine().is_main_process
     if first:
         prepare_output(output, training.resume)
@@ -182,12 +184,20 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     return output
 
 
-def _recipe(training: Training, output: Path) -> Recipe:
-    if training.resume and training.recipe is None:
+def _recipe(
+    training: Training, output: Path, start: DiffusionPrior | None, observer: Observer
+) -> Recipe:
+    """The one that was given, or that of the run that goes on; else the one that is planned."""
+    if training.recipe is not None:
+        recipe, source = read_recipe(training.recipe), f"recipe {training.recipe}"
+    elif training.resume:
         recipe, source = begun(output)["recipe"], f"recipe of {output}"
     else:
-        name = training.recipe or "small"
-        recipe, source = read_recipe(name), f"recipe {name}"
+        source = "the planned recipe"
+        parse_options(Recipe, training.changes, source)  # whose mistakes are said first
+        recipe = _planned(training, start, observer)
+        if "batch_size" in training.changes:  # which is then all of a step
+            recipe = replace(recipe, accumulate=1)
     recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
     if training.resume and training.hours is not None:
         kept = _kept_hours(training, output)
@@ -199,6 +209,39 @@ def _recipe(training: Training, output: Path) -> Recipe:
             )
         recipe = replace(recipe, steps=begun(output)["recipe"].steps)
     return recipe
+
+
+def _planned(training: Training, start: DiffusionPrior | None, observer: Observer) -> Recipe:
+    """That of the first process, for all of them: what is free may differ between machines."""
+    from accelerate.utils import broadcast_object_list
+
+    recipes: list[Recipe | None] = [None]
+    if engine().is_main_process:
+        made = planned(training, observer, _network_of(start))
+        recipe = made.recipe
+        observer.say(
+            f"recipe planned for {made.fingerprint.slices:,} slices of "
+            f"{' x '.join(map(str, made.fingerprint.size))} on {made.machine}: "
+            f"channels {'+'.join(map(str, recipe.channels))}, "
+            f"{recipe.batch_size * recipe.accumulate} slices a step, {recipe.steps} steps; any2all "
+            f"plan {training.data} writes it as a file for --recipe"
+        )
+        recipes = [recipe]
+    broadcast_object_list(recipes)
+    assert recipes[0] is not None
+    return recipes[0]
+
+
+def _network_of(start: DiffusionPrior | None) -> Recipe | None:
+    """A recipe of the network of a prior to begin with, where it was trained by one."""
+    was = start and start.settings.training.get("recipe")
+    if not was:
+        return None
+    names = ("channels", "blocks", "attention_levels", "norm_groups", "patch", "prediction")
+    kept = {name: was[name] for name in (*names, "diffusion_steps")}
+    if kept["prediction"] == "epsilon":
+        kept["levels"] = "shared"
+    return Recipe(**{**kept, "channels": tuple(kept["channels"])})
 
 
 def _kept_hours(training: Training, output: Path) -> float | None:
