@@ -99,6 +99,7 @@ def test_a_plan_is_a_recipe_file_that_says_what_it_is_for(tmp_path: Path) -> Non
     assert duration(expected) in text
 
 
+@pytest.mark.slow
 def test_time_is_that_of_real_steps() -> None:
     found = time_of(TINY_RECIPE, of_size(32, 32), "float32")
     assert min(found.full, found.coarse, found.validation) > 0

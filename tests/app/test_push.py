@@ -87,6 +87,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(
         assert said in done.stderr
 
 
+@pytest.mark.slow
 def test_a_prior_goes_to_the_hub_and_comes_back(hub: Hub, tmp_path: Path) -> None:
     prior = tiny_prior(levels="separate")
     prior.save(tmp_path / "run")

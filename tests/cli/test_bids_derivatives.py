@@ -15,6 +15,7 @@ from builders.command_line import Run
 SAMPLER = ("--sampler", "mds:steps=2", "--precision", "float32")
 
 
+@pytest.mark.slow
 def test_one_patient_has_its_own_data_set(any2all: Run, patient: Path, tmp_path: Path) -> None:
     tiny_prior().save(tmp_path / "prior")
     shutil.copytree(patient, tmp_path / "sub-01/ses-a")
@@ -38,6 +39,7 @@ def test_one_patient_has_its_own_data_set(any2all: Run, patient: Path, tmp_path:
     assert (root / "README").read_text()
 
 
+@pytest.mark.slow
 def test_many_patients_share_one(any2all: Run, patient: Path, tmp_path: Path) -> None:
     tiny_prior().save(tmp_path / "prior")
     for name in ("sub-01", "P 2"):

@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return people
 
 
+@pytest.mark.slow
 def test_a_plan_is_written_and_trained_by(any2all: Run, folder: Path, tmp_path: Path) -> None:
     done = any2all("plan", folder, "--output", "recipe.toml")
     assert done.returncode == 0, done.stderr
@@ -54,6 +55,7 @@ def test_a_plan_is_written_and_trained_by(any2all: Run, folder: Path, tmp_path: 
     assert DiffusionPrior.load(tmp_path / "run").settings.image_size == ODD
 
 
+@pytest.mark.slow
 def test_training_without_a_recipe_takes_a_plan(any2all: Run, folder: Path, tmp_path: Path) -> None:
     run = ("train", "--data", folder, "--output", "run", "--set=batch_size=2")
     done = any2all(*run, *TINY)

@@ -71,6 +71,7 @@ def test_a_network_of_another_kind_is_padded_for_too() -> None:
     assert prior.denoise(torch.randn(1, 2, 9, 14), 10).shape == (1, 2, 9, 14)
 
 
+@pytest.mark.slow
 def test_a_prior_of_an_odd_size_is_trained_on_real_pixels_and_draws(tmp_path: Path) -> None:
     x = torch.rand(6, 2, 30, 23)
     recipe = dataclasses.replace(TINY_RECIPE, channels=(8, 8, 16), steps=4, coarse=0.5)
