@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+JSON = {"Content-Type": "application/json"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -54,11 +55,13 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def answer(self, content: bytes, status: int = 200, **headers: str) -> None:
+        def answer(
+            self, content: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+        ) -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Repo-Commit", COMMIT)
-            for name, value in headers.items():
+            for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
@@ -92,7 +95,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             elif path != "/api/validate-yaml":
                 self.answer(b"{}", 404)
                 return
-            self.answer(json.dumps(said).encode(), **{"Content-Type": "application/json"})
+            self.answer(json.dumps(said).encode(), headers=JSON)
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
@@ -105,12 +108,12 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 siblings = [{"rfilename": name} for name in hub.files]
                 said = {"id": hub.repository, "sha": COMMIT, "siblings": siblings}
             elif (name := path.rpartition("/")[2]) in hub.files and hub.repository in path:
-                self.answer(hub.files[name], ETag=f'"{_oid(hub.files[name])}"')
+                self.answer(hub.files[name], headers={"ETag": f'"{_oid(hub.files[name])}"'})
                 return
             else:
-                self.answer(b"{}", 404, **{"X-Error-Code": "RepoNotFound"})
+                self.answer(b"{}", 404, {"X-Error-Code": "RepoNotFound"})
                 return
-            self.answer(json.dumps(said).encode(), **{"Content-Type": "application/json"})
+            self.answer(json.dumps(said).encode(), headers=JSON)
 
         do_HEAD = do_GET
 

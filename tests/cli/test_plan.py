@@ -9,8 +9,7 @@ import any2all as toolkit
 import nibabel as nib
 import numpy as np
 import pytest
-from any2all_app.planning import fingerprint_of
-from any2all_app.training import _network_of
+from any2all_app.planning import fingerprint_of, network_of
 from any2all_core import DiffusionPrior
 from any2all_core.recipe import read_recipe
 from any2all_core.stack_format import Grid, StackFormat
@@ -104,5 +103,5 @@ def test_a_folder_that_cannot_be_planned_for_is_told(any2all: Run, tmp_path: Pat
 
 def test_a_prior_to_begin_with_brings_its_network() -> None:
     start = tiny_prior()
-    assert _network_of(start) is None  # nobody knows its recipe
-    assert _network_of(None) is None
+    assert network_of(start) is None  # nobody knows its recipe
+    assert network_of(None) is None

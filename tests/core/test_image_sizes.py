@@ -93,6 +93,8 @@ def test_a_prior_of_an_odd_size_is_trained_on_real_pixels_and_draws(tmp_path: Pa
 class NoiseFree:
     """One call of the prior."""
 
+    steps = 1
+
     def __call__(self, prior, measurement, noise, progress=None):  # type: ignore[no-untyped-def]
         return (prior.denoise(noise(), 999) + 1) / 2
 

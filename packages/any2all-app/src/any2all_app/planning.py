@@ -14,8 +14,10 @@ from any2all_core.examples import InMemory
 from any2all_core.hardware import Machine, choose_dtype
 from any2all_core.loop import Progress
 from any2all_core.objective import VALIDATION_SLICES
+from any2all_core.prior import DiffusionPrior
 from any2all_core.recipe import Recipe
 from any2all_core.training import train as train_on
+from any2all_core.weights import engine
 from any2all_data.cohort_entry import Entry
 from any2all_data.grid import common_spacing, slices_of
 from any2all_data.patient import modality_path
@@ -25,12 +27,11 @@ from any2all_operators import UserError
 from any2all_app.observer import SILENT, Observer
 from any2all_app.recipe_plan import Fingerprint, Plan, plan_recipe
 from any2all_app.training_slices import folders_of, of_whom
-from any2all_app.training_time import StepTime, step_time
+from any2all_app.training_time import TIMING, StepTime, step_time
 
 if TYPE_CHECKING:
     from any2all_app.training import Training
 
-MEASURING = "timing a few steps"
 JUDGED = 4
 """Slices of the validation that is timed."""
 
@@ -57,9 +58,9 @@ def plan(training: Training, observer: Observer = SILENT) -> Plan:
         For data that can't be planned for; in one line.
     """
     made = planned(training, observer)
-    observer.progress(MEASURING, 0, 1)
+    observer.progress(TIMING, 0, 1)
     found = time_of(made.recipe, made.fingerprint, training.precision)
-    observer.progress(MEASURING, 1, 1)
+    observer.progress(TIMING, 1, 1)
     made = replace(made, time=found)
     if training.hours is None:
         return made
@@ -77,6 +78,42 @@ def planned(training: Training, observer: Observer, network: Recipe | None = Non
             f"{made.available / 1e9:.1f} GB: prepare smaller slices, or take fewer channels"
         )
     return made
+
+
+def recipe_for(training: Training, start: DiffusionPrior | None, observer: Observer) -> Recipe:
+    """The recipe that training takes where none is given.
+
+    Of several processes all take that of the first: what memory is free may differ between them.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    recipes: list[Recipe | None] = [None]
+    if engine().is_main_process:
+        made = planned(training, observer, network_of(start))
+        recipe = made.recipe
+        observer.say(
+            f"recipe planned for {made.fingerprint.slices:,} slices of "
+            f"{' x '.join(map(str, made.fingerprint.size))} on {made.machine}: "
+            f"channels {'+'.join(map(str, recipe.channels))}, "
+            f"{recipe.batch_size * recipe.accumulate} slices a step, {recipe.steps} steps; any2all "
+            f"plan {training.data} writes it as a file for --recipe"
+        )
+        recipes = [recipe]
+    broadcast_object_list(recipes)
+    assert recipes[0] is not None
+    return recipes[0]
+
+
+def network_of(start: DiffusionPrior | None) -> Recipe | None:
+    """A recipe of the network of a prior to begin with, where it was trained by one."""
+    was = start and start.settings.training.get("recipe")
+    if not was:
+        return None
+    names = ("channels", "blocks", "attention_levels", "norm_groups", "patch", "prediction")
+    kept = {name: was[name] for name in (*names, "diffusion_steps")}
+    if kept["prediction"] == "epsilon":
+        kept["levels"] = "shared"
+    return Recipe(**{**kept, "channels": tuple(kept["channels"])})
 
 
 def machine(precision: str) -> Machine:

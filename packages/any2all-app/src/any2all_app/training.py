@@ -29,17 +29,16 @@ from torch import Tensor
 from any2all_app.copies import beside_copies, copy_is_nearer
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
-from any2all_app.planning import planned
+from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
 from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
-from any2all_app.training_time import step_time
+from any2all_app.training_time import recipe_in_hours
 
 DRAWS, DRAW_STEPS = 8, 25
 HOURS = "hours"
 """What a prior that was trained for some hours says of its training."""
 LONGEST = 10_000
 """Hours."""
-TIMING = "timing a few steps"
 JUDGING = "held-out slices: the prior's own error, and copies beside its draws"
 Write = Callable[[int, dict[str, float], Image | None], None]
 
@@ -170,7 +169,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         precision=training.precision,
     )
     if training.hours is not None and not training.resume:
-        recipe = _in_hours(training.hours, recipe, train_with, observer)
+        recipe = recipe_in_hours(training.hours, recipe, train_with, observer)
     report = functools.partial(_report, observer, output, recipe.steps, write)
     train_with(recipe, output, resume=training.resume, report=report)
     if first:
@@ -195,7 +194,7 @@ def _recipe(
     else:
         source = "the planned recipe"
         parse_options(Recipe, training.changes, source)  # whose mistakes are said first
-        recipe = _planned(training, start, observer)
+        recipe = recipe_for(training, start, observer)
         if "batch_size" in training.changes:  # which is then all of a step
             recipe = replace(recipe, accumulate=1)
     recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
@@ -211,62 +210,12 @@ def _recipe(
     return recipe
 
 
-def _planned(training: Training, start: DiffusionPrior | None, observer: Observer) -> Recipe:
-    """That of the first process, for all of them: what is free may differ between machines."""
-    from accelerate.utils import broadcast_object_list
-
-    recipes: list[Recipe | None] = [None]
-    if engine().is_main_process:
-        made = planned(training, observer, _network_of(start))
-        recipe = made.recipe
-        observer.say(
-            f"recipe planned for {made.fingerprint.slices:,} slices of "
-            f"{' x '.join(map(str, made.fingerprint.size))} on {made.machine}: "
-            f"channels {'+'.join(map(str, recipe.channels))}, "
-            f"{recipe.batch_size * recipe.accumulate} slices a step, {recipe.steps} steps; any2all "
-            f"plan {training.data} writes it as a file for --recipe"
-        )
-        recipes = [recipe]
-    broadcast_object_list(recipes)
-    assert recipes[0] is not None
-    return recipes[0]
-
-
-def _network_of(start: DiffusionPrior | None) -> Recipe | None:
-    """A recipe of the network of a prior to begin with, where it was trained by one."""
-    was = start and start.settings.training.get("recipe")
-    if not was:
-        return None
-    names = ("channels", "blocks", "attention_levels", "norm_groups", "patch", "prediction")
-    kept = {name: was[name] for name in (*names, "diffusion_steps")}
-    if kept["prediction"] == "epsilon":
-        kept["levels"] = "shared"
-    return Recipe(**{**kept, "channels": tuple(kept["channels"])})
-
-
 def _kept_hours(training: Training, output: Path) -> float | None:
     """The hours that a resumed run was begun with; None where there were none."""
     if not training.resume:
         return None
     hours = read_settings(output).training.get(HOURS)
     return None if hours is None else float(hours)
-
-
-def _in_hours(
-    hours: float, recipe: Recipe, train_with: Callable[..., object], observer: Observer
-) -> Recipe:
-    """The recipe with as many steps as fit; all processes take those that the first one found."""
-    from accelerate.utils import broadcast_object_list
-
-    observer.progress(TIMING, 0, 1)
-    found = step_time(lambda r, folder, report: train_with(r, folder, report=report), recipe)
-    observer.progress(TIMING, 1, 1)
-    (steps,) = broadcast_object_list([found.steps_in(hours, recipe)])
-    observer.say(
-        f"--hours {hours:g}: a step takes {found.coarse:.3g} s at half size and {found.full:.3g} s "
-        f"at full size, so there are {steps} steps; --resume keeps them"
-    )
-    return replace(recipe, steps=steps)
 
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
