@@ -21,8 +21,8 @@ GPU = Machine(16, 100_000_000_000, "a GPU", 80_000_000_000, bfloat16=True)
 COHORT = Fingerprint(("T1", "FLAIR", "T1Gd"), (128, 128), 70, 7, 1_400, (1.0, 1.0, 5.0))
 
 
-def of_size(*size: int) -> Fingerprint:
-    return dataclasses.replace(COHORT, size=size)
+def of_size(height: int, width: int) -> Fingerprint:
+    return dataclasses.replace(COHORT, size=(height, width))
 
 
 def test_slices_of_128_on_two_cores_have_the_recipe_small() -> None:

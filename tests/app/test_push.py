@@ -37,7 +37,7 @@ SETTINGS = PriorSettings(IMAGES, TRAINED)
 
 def test_a_card_says_what_was_measured_and_what_was_not() -> None:
     card = model_card(SETTINGS, "ab12", SAID)
-    front = ModelCard(card).data.to_dict()
+    front = vars(ModelCard(card).data)
     assert (front["license"], front["library_name"]) == ("cc-by-4.0", "any2all")
     assert {"any2all", "t1", "ct"} <= set(front["tags"])
     assert "Twelve people of the study X" in card
