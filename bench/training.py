@@ -25,9 +25,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core import DiffusionPrior, PriorSettings, StackFormat
+from any2all_core.hardware import choose_device, choose_dtype
 from any2all_core.loop import Progress
 from any2all_core.network import build_prior
-from any2all_core.prior import choose_device, choose_dtype
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
 from any2all_data.augment import augment

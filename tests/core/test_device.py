@@ -8,7 +8,7 @@ import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.examples import InMemory
-from any2all_core.prior import choose_device
+from any2all_core.hardware import choose_device
 from any2all_core.recipe import Optimizer, Recipe
 from any2all_core.training import train
 from any2all_operators import (

@@ -4,10 +4,13 @@ from any2all_app.completion import Completer
 from any2all_app.filling import Filling, fill
 from any2all_app.finding import Preparing, find_patients
 from any2all_app.fitting import Fitting, fit
+from any2all_app.model_card import Publication
 from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import Observer
 from any2all_app.one_call import complete
+from any2all_app.planning import plan
 from any2all_app.preparing import prepare, prepare_virtual
+from any2all_app.pushing import push
 from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
 
@@ -23,12 +26,15 @@ __all__ = [
     "NewPeople",
     "Observer",
     "Preparing",
+    "Publication",
     "Training",
     "complete",
     "fill",
     "find_patients",
     "fit",
+    "plan",
     "prepare",
     "prepare_virtual",
+    "push",
     "train",
 ]

@@ -29,16 +29,16 @@ from torch import Tensor
 from any2all_app.copies import beside_copies, copy_is_nearer
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
+from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
 from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
-from any2all_app.training_time import step_time
+from any2all_app.training_time import recipe_in_hours
 
 DRAWS, DRAW_STEPS = 8, 25
 HOURS = "hours"
 """What a prior that was trained for some hours says of its training."""
 LONGEST = 10_000
 """Hours."""
-TIMING = "timing a few steps"
 JUDGING = "held-out slices: the prior's own error, and copies beside its draws"
 Write = Callable[[int, dict[str, float], Image | None], None]
 
@@ -58,7 +58,8 @@ class Training:
     modalities
         Their names, in order; None takes all that every patient has.
     recipe
-        "small", "paper", a TOML file like theirs; None is small, or that of the resumed run.
+        "small", "paper", a TOML file like theirs; None is that of the resumed run, or what
+        :func:`any2all_app.plan` makes for the data and the machine.
     changes
         {name: value as text} of the recipe.
     start_from
@@ -141,8 +142,8 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         On Ctrl-C or SIGTERM; the run is saved.
     """
     output = Path(output)
-    recipe = _recipe(training, output)
     start = load_prior(training.start_from, "float32", "cpu") if training.start_from else None
+    recipe = _recipe(training, output, start, observer)
     first = engine().is_main_process
     if first:
         prepare_output(output, training.resume)
@@ -168,7 +169,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
         precision=training.precision,
     )
     if training.hours is not None and not training.resume:
-        recipe = _in_hours(training.hours, recipe, train_with, observer)
+        recipe = recipe_in_hours(training.hours, recipe, train_with, observer)
     report = functools.partial(_report, observer, output, recipe.steps, write)
     train_with(recipe, output, resume=training.resume, report=report)
     if first:
@@ -182,12 +183,20 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     return output
 
 
-def _recipe(training: Training, output: Path) -> Recipe:
-    if training.resume and training.recipe is None:
+def _recipe(
+    training: Training, output: Path, start: DiffusionPrior | None, observer: Observer
+) -> Recipe:
+    """The one that was given, or that of the run that goes on; else the one that is planned."""
+    if training.recipe is not None:
+        recipe, source = read_recipe(training.recipe), f"recipe {training.recipe}"
+    elif training.resume:
         recipe, source = begun(output)["recipe"], f"recipe of {output}"
     else:
-        name = training.recipe or "small"
-        recipe, source = read_recipe(name), f"recipe {name}"
+        source = "the planned recipe"
+        parse_options(Recipe, training.changes, source)  # whose mistakes are said first
+        recipe = recipe_for(training, start, observer)
+        if "batch_size" in training.changes:  # which is then all of a step
+            recipe = replace(recipe, accumulate=1)
     recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
     if training.resume and training.hours is not None:
         kept = _kept_hours(training, output)
@@ -207,23 +216,6 @@ def _kept_hours(training: Training, output: Path) -> float | None:
         return None
     hours = read_settings(output).training.get(HOURS)
     return None if hours is None else float(hours)
-
-
-def _in_hours(
-    hours: float, recipe: Recipe, train_with: Callable[..., object], observer: Observer
-) -> Recipe:
-    """The recipe with as many steps as fit; all processes take those that the first one found."""
-    from accelerate.utils import broadcast_object_list
-
-    observer.progress(TIMING, 0, 1)
-    found = step_time(lambda r, folder, report: train_with(r, folder, report=report), recipe)
-    observer.progress(TIMING, 1, 1)
-    (steps,) = broadcast_object_list([found.steps_in(hours, recipe)])
-    observer.say(
-        f"--hours {hours:g}: a step takes {found.coarse:.3g} s at half size and {found.full:.3g} s "
-        f"at full size, so there are {steps} steps; --resume keeps them"
-    )
-    return replace(recipe, steps=steps)
 
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,12 @@ class TrainingSlices:
     settings: PriorSettings
 
 
-def of_folders(
-    found: Patients,
-    validation: Path | None,
-    wanted: tuple[str, ...] | None,
-    observer: Observer,
-) -> TrainingSlices:
-    """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train.
+def folders_of(
+    found: Patients, validation: Path | None, wanted: tuple[str, ...] | None
+) -> tuple[list[Path], list[Path], tuple[str, ...]]:
+    """The folders of the patients to train on, of those held out, and the modalities.
 
-    Held out are ``validation``, or else its folder val, or else a tenth of the patients.
+    Held out are ``validation``, or else the folder val, or else a tenth of the patients.
     """
     patients = _folders(found, "train")
     if validation is not None:
@@ -57,6 +54,34 @@ def of_folders(
         patients, held_out = patients[:-count], patients[-count:]
     there = find_modalities(patients)
     names = _meant(wanted, there, f"the patients of {found.path} have") or there
+    return patients, held_out, names
+
+
+def of_whom(
+    store: CohortStore, wanted: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, Entry], dict[str, Entry]]:
+    """The modalities, and who has all of them: to train on, and of val.
+
+    Where nobody is val, a tenth of those to train on are held out.
+    """
+    there = store.format.names
+    names = _meant(wanted, there, "the cohort has") or there
+    patients, held_out = store.having(names, "train"), store.having(names, "val")
+    if not held_out:
+        count = max(1, len(patients) // 10)
+        held_out = dict(list(patients.items())[-count:])
+        patients = {p: e for p, e in patients.items() if p not in held_out}
+    return names, patients, held_out
+
+
+def of_folders(
+    found: Patients,
+    validation: Path | None,
+    wanted: tuple[str, ...] | None,
+    observer: Observer,
+) -> TrainingSlices:
+    """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train."""
+    patients, held_out, names = folders_of(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
@@ -64,7 +89,7 @@ def of_folders(
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
     if spacing is not None:
         format_ = replace(format_, grid=Grid(spacing, names[0]))
-    settings = PriorSettings(format_)
+    settings = PriorSettings(format_, {"patients": _counted(patients, held_out)})
     return TrainingSlices(InMemory(slices), check, settings)
 
 
@@ -80,15 +105,11 @@ def of_cohort(
     incomplete: whether patients count who lack modalities; native: whether their gaps are trained
     on as they are, and not as a prior has filled them.
     """
-    there = store.format.names
-    names = _meant(wanted, there, "the cohort has") or there
+    names, patients, held_out = of_whom(store, wanted)
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
-    patients, held_out = store.having(names, "train"), store.having(names, "val")
-    if not held_out:
-        count = max(1, len(patients) // 10)
-        held_out = dict(list(patients.items())[-count:])
-        patients = {p: e for p, e in patients.items() if p not in held_out}
+    if not store.having(names, "val"):
+        count = len(held_out)
         observer.say(f"no val patient in the cohort: {count} of train held out to validate")
     patients |= lacking
     if not patients:
@@ -101,7 +122,7 @@ def of_cohort(
     check = store.slices(held_out, names, advance)
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
-    made_of: dict[str, Any] = {}
+    made_of: dict[str, Any] = {"patients": _counted(patients, held_out)}
     if store.virtual:
         made_of["virtual"] = True
     if native and lacking:
@@ -154,6 +175,10 @@ def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
             "modalities, or take levels=separate"
         )
     return filled
+
+
+def _counted(patients: Sized, held_out: Sized) -> dict[str, int]:
+    return {"train": len(patients), "val": len(held_out)}
 
 
 def _size(slices: Tensor) -> tuple[int, int]:

@@ -14,10 +14,13 @@ from any2all_core.loop import Progress, Stopped
 from any2all_core.recipe import Recipe
 from any2all_operators import UserError
 
+from any2all_app.observer import Observer
+
 TRIAL = 12
 """Steps that are timed, of which the first of each size are not counted."""
 SHARE = 0.95
 """Of the hours that are planned for; the rest is for pictures of draws and the judging."""
+TIMING = "timing a few steps"
 VALIDATE_EVERY = 250
 """Steps, as of any2all_core.training.train."""
 
@@ -66,3 +69,20 @@ def step_time(train: Train, recipe: Recipe) -> StepTime:
     at_full = statistics.median(full or coarse)
     at_half = statistics.median(coarse or full)
     return StepTime(at_half, at_full, max(seconds[-1] - at_full, 0.0))
+
+
+def recipe_in_hours(
+    hours: float, recipe: Recipe, train_with: Callable[..., object], observer: Observer
+) -> Recipe:
+    """The recipe with as many steps as fit; all processes take those that the first one found."""
+    from accelerate.utils import broadcast_object_list
+
+    observer.progress(TIMING, 0, 1)
+    found = step_time(lambda r, folder, report: train_with(r, folder, report=report), recipe)
+    observer.progress(TIMING, 1, 1)
+    (steps,) = broadcast_object_list([found.steps_in(hours, recipe)])
+    observer.say(
+        f"--hours {hours:g}: a step takes {found.coarse:.3g} s at half size and {found.full:.3g} s "
+        f"at full size, so there are {steps} steps; --resume keeps them"
+    )
+    return replace(recipe, steps=steps)

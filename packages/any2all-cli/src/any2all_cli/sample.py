@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from any2all_app.bids_derivatives import DATASET, Subject, check_names, write_bids
 from any2all_app.completion import Completer
 from any2all_app.derived_series import find_reference, write_dicom
 from any2all_app.folders import check_output, default_output, finished_folder
@@ -50,6 +51,7 @@ class Request:
     resample: bool
     dicom: bool
     dicom_from: Path | None
+    bids: bool
     split: str | None
     resume: bool
     batch_size: int
@@ -107,6 +109,8 @@ class Request:
                 raise UserError("--method has no example patient; give --input FOLDER")
         if self.dicom and not self.input:
             raise UserError("--dicom needs --input, the patient whose series are written")
+        if self.bids and not self.input:
+            raise UserError("--bids needs --input, the patient whose images are written")
         if self.dicom_from and not self.dicom:
             raise UserError("--dicom-from goes with --dicom: give both")
 
@@ -126,6 +130,8 @@ def run(request: Request) -> bool:
     if many is not None and request.dicom_from:
         raise UserError("--dicom-from is one series, but --input is of many patients: leave it out")
     completer = request.completer()
+    if request.bids:
+        check_names(completer.prior.prior.modalities)
     if many is not None and request.output is not None:
         return _sample_many(completer, many, request.output, request)
     console = Console(stderr=True)
@@ -133,7 +139,9 @@ def run(request: Request) -> bool:
         _draw(completer, request.output, console)
         return True
     measurement = completer.measure(request.input)
-    completion, folder = _sample(completer, measurement, request, request.output)
+    completion, folder = _sample(
+        completer, measurement, request, request.output, subject=_subject(request, request.input)
+    )
     tell(console, completion, folder)
     if request.dicom:
         where = folder / "dicom"
@@ -152,10 +160,24 @@ def _draw(completer: Completer, output: Path | None, console: Console) -> None:
     console.print(f"{completer.draws} synthetic draws in {folder.final}", soft_wrap=True)
 
 
+def _subject(request: Request, path: str | None) -> Subject | None:
+    """Whom a BIDS derivative is of, where there shall be one."""
+    return Subject.of(path) if request.bids and path is not None else None
+
+
 def _sample(
-    completer: Completer, measurement: PatientMeasurement, request: Request, output: Path | None
+    completer: Completer,
+    measurement: PatientMeasurement,
+    request: Request,
+    output: Path | None,
+    *,
+    subject: Subject | None = None,
+    beside: Path | None = None,
 ) -> tuple[Completion, Path]:
-    """Check everything that can be checked, then sample, then fill the folder."""
+    """Check everything that can be checked, then sample, then fill the folder.
+
+    The derivative of ``subject`` goes into the folder ``beside`` it, or into its own.
+    """
     check_output(output)
     reference = find_reference(measurement, request.dicom_from) if request.dicom else None
     console = Console(stderr=True)
@@ -166,6 +188,8 @@ def _sample(
         completion.save(folder.path, _command(measurement))
         if reference:
             write_dicom(folder.path / "dicom", completion, reference)
+        if subject is not None:
+            write_bids((beside or folder.path) / DATASET, folder.path, completion, subject)
     kept.clear()
     return completion, folder.final
 
@@ -187,7 +211,7 @@ def _sample_many(
     completer: Completer, patients: dict[str, str], output: Path, request: Request
 ) -> bool:
     """A folder a patient in ``output``, each whole or not there; this process' share of them."""
-    identity = completer.identity | {"dicom": request.dicom}
+    identity = completer.identity | {"dicom": request.dicom, "bids": request.bids}
     rank, processes = begin(output, identity, request.resume)
     console = Console(stderr=True)
     own = list(patients)[rank::processes]
@@ -198,7 +222,10 @@ def _sample_many(
             continue
         try:
             measurement = completer.measure(patients[name])
-            completion, _ = _sample(completer, measurement, request, output / name)
+            subject = _subject(request, patients[name])
+            completion, _ = _sample(
+                completer, measurement, request, output / name, subject=subject, beside=output
+            )
         except UserError as error:
             refused += 1
             console.print(escape(f"{name} refused: {error}"), soft_wrap=True)

@@ -12,11 +12,11 @@ import torch
 from any2all_operators import Identity, Measurement, Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.hardware import choose_device
 from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
 from any2all_core.model_settings import images_of
 from any2all_core.named_methods import method_of
 from any2all_core.noise import Noise
-from any2all_core.prior import choose_device
 from any2all_core.prior_settings import read_json
 from any2all_core.sampler import Step
 from any2all_core.stack_format import StackFormat

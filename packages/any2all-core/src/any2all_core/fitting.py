@@ -22,6 +22,7 @@ from any2all_core.checkpoint import (
 )
 from any2all_core.examples import Examples, places
 from any2all_core.fitted import FittedMethod
+from any2all_core.hardware import choose_device, choose_dtype, use_exact_kernels
 from any2all_core.held_out import validate_method
 from any2all_core.loop import (
     Augment,
@@ -35,7 +36,6 @@ from any2all_core.loop import (
 )
 from any2all_core.method import Method, MethodSettings, Question
 from any2all_core.noise import generator
-from any2all_core.prior import choose_device, choose_dtype, use_exact_kernels
 
 
 def fit(

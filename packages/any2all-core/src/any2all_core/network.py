@@ -11,26 +11,20 @@ from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 
 
-def divided(recipe: Recipe) -> int:
-    """Sizes of images have to be multiples of it: patch times 2 for each level but one."""
-    return recipe.patch * 2 ** (len(recipe.channels) - 1)
-
-
 def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
     """An untrained prior with the recipe's network.
 
-    Raises UserError when the images are of a size that it cannot halve at every level.
+    Raises UserError when the images are smaller than what it halves to one pixel.
     """
     from diffusers import UNet2DModel
 
     levels, attention = len(recipe.channels), recipe.attention_levels
-    unit = divided(recipe)
-    if any(n % unit for n in settings.image_size):
-        fitting = " x ".join(str(max(round(n / unit), 1) * unit) for n in settings.image_size)
+    unit = recipe.patch * 2 ** (levels - 1)
+    if min(settings.image_size) < unit:
         raise UserError(
-            f"slices of {' x '.join(map(str, settings.image_size))} don't suit a network of "
-            f"{levels} levels and patch {recipe.patch}: sizes must be multiples of {unit}, such as "
-            f"{fitting}; pad or resample the images"
+            f"slices of {' x '.join(map(str, settings.image_size))} are too small for a network of "
+            f"{levels} levels and patch {recipe.patch}, which halves {unit} pixels to 1; take "
+            f"fewer channels, such as --set channels={recipe.channels[0]}+{recipe.channels[-1]}"
         )
     plain = levels - attention
     channels = len(settings.modalities) * recipe.patch**2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from any2all_operators import UserError
 from torch import Tensor, nn
 
+from any2all_core.hardware import choose_device, choose_dtype, use_exact_kernels
 from any2all_core.prior_settings import (
     Levels,
     PriorSettings,
@@ -29,8 +29,6 @@ from any2all_core.stack_format import StackFormat
 
 Times = int | Sequence[int]
 """One time of the schedule for all modalities, or one for each of them."""
-BFLOAT16 = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-"""What torch calls the processors that multiply bfloat16."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -96,6 +94,16 @@ class DiffusionPrior(nn.Module):
         return self.settings.format
 
     @property
+    def multiple(self) -> int:
+        """The network computes images whose sizes are multiples of it; others are padded to it.
+
+        It is patch · 2^k for a U-Net that halves k times. A network of a plugin says how often it
+        does by its ``down_blocks``, of which the last does not, and is not padded for without.
+        """
+        blocks = getattr(self.unet, "down_blocks", None)
+        return self.settings.patch * 2 ** (len(blocks) - 1 if blocks else 0)
+
+    @property
     def error_floor(self) -> float:
         """That of its settings."""
         return self.settings.error_floor
@@ -103,9 +111,12 @@ class DiffusionPrior(nn.Module):
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M).
 
-        With one level for all, the M times of an example are the same.
+        With one level for all, the M times of an example are the same. Images of sizes that are no
+        multiples of :attr:`multiple` are mirrored at their edges, which keeps image and noise as
+        likely as they were, and the output is cropped.
         """
         patch = self.settings.patch
+        x_t, inside = mirrored(x_t, self.multiple)
         if self.levels == "separate":
             last = self.schedule.steps - 1
             each = t if t.ndim == 2 else t[:, None].expand(-1, x_t.shape[1])
@@ -120,7 +131,7 @@ class DiffusionPrior(nn.Module):
             t = t[:, 0] if t.ndim == 2 else t
         patches = patches.to(next(self.unet.parameters()).dtype)
         out = self.unet(patches.contiguous(memory_format=torch.channels_last), t)
-        return F.pixel_shuffle(getattr(out, "sample", out).float(), patch)
+        return F.pixel_shuffle(getattr(out, "sample", out).float(), patch)[inside]
 
     forward = predict
 
@@ -211,6 +222,20 @@ class DiffusionPrior(nn.Module):
         return prior.eval().requires_grad_(False)
 
 
+def mirrored(images: Tensor, multiple: int) -> tuple[Tensor, tuple[Any, ...]]:
+    """Images (B, M, H, W) whose sizes are multiples, and where in them the given ones lie.
+
+    Nothing is changed where the sizes are. Sizes below about a third of ``multiple`` can't be.
+    """
+    height, width = images.shape[2:]
+    top, left = -height % multiple // 2, -width % multiple // 2
+    inside = (..., slice(top, top + height), slice(left, left + width))
+    bottom, right = -height % multiple - top, -width % multiple - left
+    if bottom or right:
+        images = F.pad(images, (left, right, top, bottom), mode="reflect")
+    return images, inside
+
+
 def build_network(name: str, config: Mapping[str, Any]) -> Any:
     """An untrained network: diffusers' U-Net, or a plugin's. Its config says all of it."""
     if name == "diffusers":
@@ -245,49 +270,3 @@ def weights_hash(folder: str | Path, name: str = WEIGHTS) -> str:
     """SHA-256 of the weight file, which names a prior in reports."""
     with (Path(folder) / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; ``auto``: this process' GPU, else the CPU. Raises UserError.
-
-    Where there are more processes than GPUs, several share one.
-    """
-    if name == "auto":
-        gpus, rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
-        name = f"cuda:{rank % gpus}" if gpus else "cpu"
-    try:
-        torch.empty(0, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"device {name!r} can't be used ({reason}); use auto, cpu, or cuda:N"
-        ) from None
-
-
-def use_exact_kernels(device: torch.device) -> None:
-    """Have this process take kernels on a GPU that compute what they are asked for.
-
-    cuDNN's attention has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest
-    level of a U-Net of four levels for images of 128 x 128 (PyTorch bug 196678). Its convolutions
-    of float32 are in TF32 unless told otherwise, and their rounding depends on the batch.
-    """
-    if device.type == "cuda":
-        torch.backends.cuda.enable_cudnn_sdp(False)
-        torch.backends.cudnn.allow_tf32 = False
-
-
-def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
-    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
-    if precision == "auto":
-        if device == "cuda":
-            has = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            has = any(getattr(torch.cpu, name, lambda: False)() for name in BFLOAT16)
-        return torch.bfloat16 if has else torch.float32
-    try:
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    except KeyError:
-        raise UserError(
-            f"precision {precision!r} is unknown: use auto, float32 or bfloat16"
-        ) from None

@@ -23,6 +23,7 @@ from any2all_core.checkpoint import (
     save_checkpoint,
 )
 from any2all_core.examples import Examples, places
+from any2all_core.hardware import choose_dtype
 from any2all_core.loop import (
     Augment,
     Loop,
@@ -35,10 +36,10 @@ from any2all_core.loop import (
     read_examples,
 )
 from any2all_core.muon import Muon, groups
-from any2all_core.network import build_prior, divided
+from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
-from any2all_core.prior import DiffusionPrior, choose_dtype
+from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.questions import JOINT, draw_times
 from any2all_core.recipe import Recipe
@@ -159,7 +160,7 @@ def train(
         chosen = everyone[rank * share : (rank + 1) * share]
         x_0, absent = read_examples(examples, chosen, random, augment, device)
         if step < recipe.coarse * recipe.steps:
-            x_0 = at_half_size(x_0, divided(recipe))
+            x_0 = at_half_size(x_0)
         t, lossy = ask(random, absent)
         noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
         return 2 * x_0 - 1, *(onto(device, each) for each in (noise, t, lossy))
@@ -210,16 +211,13 @@ def train(
     return weights.ema()
 
 
-def at_half_size(x_0: Tensor, unit: int) -> Tensor:
-    """Means of 2 x 2 pixels, in a frame of 0 that makes the sizes multiples of ``unit``.
+def at_half_size(x_0: Tensor) -> Tensor:
+    """Means of 2 x 2 pixels, of those there are at the end of an odd size: (B, M, ⌈H/2⌉, ⌈W/2⌉).
 
-    (B, M, H, W) in [0, 1] to (B, M, h, w). What images have to do with each other is learnt there
-    at a quarter of the cost; the network, being convolutional, goes on from it at full size.
+    What images have to do with each other is learnt there at a quarter of the cost; the network,
+    being convolutional, goes on from it at full size.
     """
-    half = F.avg_pool2d(x_0, 2, ceil_mode=True, count_include_pad=False)
-    missing = [-n % unit for n in half.shape[2:]]
-    rows, columns = ((n // 2, n - n // 2) for n in missing)
-    return F.pad(half, (*columns, *rows))
+    return F.avg_pool2d(x_0, 2, ceil_mode=True, count_include_pad=False)
 
 
 def _name(prior: DiffusionPrior) -> str:

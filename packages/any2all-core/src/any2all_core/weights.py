@@ -11,7 +11,8 @@ from any2all_operators import UserError
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from any2all_core.prior import DiffusionPrior, use_exact_kernels
+from any2all_core.hardware import use_exact_kernels
+from any2all_core.prior import DiffusionPrior
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -64,6 +64,22 @@ def common_spacing(paths: Sequence[Path | None]) -> tuple[float, float, float] |
     return x, y, z
 
 
+def slices_of(path: Path) -> tuple[int, int, int] | None:
+    """How many slices a NIfTI file has along z, and their rows and columns, by its header.
+
+    Along AXES, as it is read. None where the header can't be read, or is not of three dimensions.
+    """
+    found = nifti_grid(path)
+    if found is None or found.volumes == 0:
+        return None
+    image: Any = nib.load(path)
+    axes = nib.io_orientation(image.affine)[:, 0].tolist()
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    x, y, z = (found.shape[axes.index(axis)] for axis in range(3))
+    return z, y, x
+
+
 def nifti_grid(path: Path) -> VoxelGrid | None:
     """The grid of a NIfTI file, by its header; None where the header can't be read."""
     try:

@@ -146,6 +146,14 @@ def sample(
             rich_help_panel=RESULT,
         ),
     ] = None,
+    bids: Annotated[
+        bool,
+        typer.Option(
+            "--bids",
+            help="Also write a BIDS derivative, derivatives/any2all, of what was not given",
+            rich_help_panel=RESULT,
+        ),
+    ] = False,
     seed: Seed = 0,
     resume: Annotated[
         bool,
@@ -199,6 +207,7 @@ def sample(
         resample=resample,
         dicom=dicom,
         dicom_from=dicom_from,
+        bids=bids,
         split=split,
         resume=resume,
         batch_size=batch_size,

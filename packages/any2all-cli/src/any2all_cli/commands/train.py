@@ -66,8 +66,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="small (two cores), paper, or a TOML file like theirs",
-            show_default="small; of a run that is resumed its own",
+            help="small (two cores), paper, or a TOML file, as any2all plan writes",
+            show_default="planned for --data and this machine; of a run that is resumed its own; "
+            "of a method small",
             rich_help_panel=RECIPE,
         ),
     ] = None,

@@ -1,0 +1,85 @@
+"""``any2all plan``: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from any2all_cli.shared_options import DATA, RECIPE, Precision
+
+
+def plan(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="COHORT", help="Made by prepare, or a folder of <patient>/<modality>.nii.gz"
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="New TOML file for the recipe",
+            show_default="it is printed",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            metavar="HOURS",
+            help="How long training may take; the number of steps follows from it",
+            rich_help_panel=RECIPE,
+        ),
+    ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Held-out patients, where COHORT is a folder",
+            show_default="a tenth of it",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Modalities in order, as T1,FLAIR",
+            show_default="all that every patient has",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--incomplete", help="Also count patients who lack modalities", rich_help_panel=DATA
+        ),
+    ] = False,
+    precision: Precision = "auto",
+) -> None:
+    """Plan the training of a prior: a recipe for a cohort and this machine, its memory and time.
+
+    A few steps of training are timed. Edit the recipe, and give it to train with --recipe; without
+    one, train plans in the same way.
+
+    Examples:
+
+      any2all plan cohort
+      any2all plan cohort --hours 8 --output recipe.toml
+    """
+    from any2all_app.training import Training
+
+    from any2all_cli.planning import run
+
+    training = Training(
+        data=data,
+        validation=validation,
+        modalities=tuple(modalities.split(",")) if modalities else None,
+        incomplete=incomplete,
+        precision=precision,
+        hours=hours,
+    )
+    run(training, output)
