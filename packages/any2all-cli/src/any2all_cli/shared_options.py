@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,6 +45,25 @@ TrustAxes = Annotated[
         "--trust-axes",
         help="Read NIfTI whose form codes are both 0: x, y, z run to the right, front and top",
         rich_help_panel=PATIENT,
+    ),
+]
+
+HeldOut = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Held-out patients, where the training data is a folder",
+        show_default="a tenth of it",
+        rich_help_panel=DATA,
+    ),
+]
+TrainedModalities = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Modalities in order, as T1,FLAIR",
+        show_default="all that every patient has",
+        rich_help_panel=DATA,
     ),
 ]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from any2all_cli.shared_options import DATA, RECIPE, Precision
+from any2all_cli.shared_options import DATA, RECIPE, HeldOut, Precision, TrainedModalities
 
 
 def plan(
@@ -34,24 +34,8 @@ def plan(
             rich_help_panel=RECIPE,
         ),
     ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Held-out patients, where COHORT is a folder",
-            show_default="a tenth of it",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    modalities: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Modalities in order, as T1,FLAIR",
-            show_default="all that every patient has",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    validation: HeldOut = None,
+    modalities: TrainedModalities = None,
     incomplete: Annotated[
         bool,
         typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from any2all_cli.shared_options import DATA, RECIPE, RUNNING, Precision
+from any2all_cli.shared_options import DATA, RECIPE, RUNNING, HeldOut, Precision, TrainedModalities
 
 
 def train(
@@ -27,24 +27,8 @@ def train(
             rich_help_panel=RUNNING,
         ),
     ],
-    validation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Held-out patients, where --data is a folder",
-            show_default="a tenth of --data",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    modalities: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Modalities in order, as T1,FLAIR",
-            show_default="all that every patient has",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    validation: HeldOut = None,
+    modalities: TrainedModalities = None,
     incomplete: Annotated[
         bool,
         typer.Option(
