@@ -42,7 +42,7 @@ def test_training_on_a_gpu_keeps_everything_there(
     expected = losses(tmp_path / "cpu")
     monkeypatch.setattr("accelerate.Accelerator.device", GPU)
     # of which another thread would know nothing
-    monkeypatch.setattr("any2all_core.training.ahead", in_turn)
+    monkeypatch.setattr("any2all_core.loop.ahead", in_turn)
     # which looks at the device's name for whether it has a fused kernel
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda p, lr, fused: adam(p, lr, foreach=True))

@@ -137,7 +137,9 @@ class Completer:
         prior = self.prior.prior
         request = self.identity | {
             "batch_size": self.batch_size,
-            "precision": None if isinstance(prior, Answers) else str(prior.unet.dtype),
+            "precision": None
+            if isinstance(prior, Answers)
+            else str(next(prior.unet.parameters()).dtype),
             "device": prior.device.type,
             "versions": versions(),
         }

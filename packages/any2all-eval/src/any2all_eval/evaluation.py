@@ -159,7 +159,7 @@ def evaluate(
         "slices": slices,
         "references": asked.references,
         "lpips": perceptual is not None,
-        "precision": None if loaded is None else str(loaded.unet.dtype),
+        "precision": None if loaded is None else str(next(loaded.unet.parameters()).dtype),
         "batch_size": asked.batch_size,
         "versions": versions(),
     }
