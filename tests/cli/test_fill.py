@@ -80,10 +80,10 @@ def test_gaps_are_filled_and_trained_on(
     train = ("train", "--data", "c", *TINY_RUN, "--set", "levels=shared", "--output")
     refused = any2all(*train, "run", "--incomplete")
     assert refused.returncode == 2
-    planned, told = refused.stderr.splitlines()
+    planned, why = refused.stderr.splitlines()
     assert planned.startswith("recipe planned for")
-    assert "2 of the 2 patients of train who lack some" in told
-    assert "any2all fill c --prior PRIOR" in told
+    assert "2 of the 2 patients of train who lack some" in why
+    assert "any2all fill c --prior PRIOR" in why
     (tmp_path / "run").rmdir()
 
     command = ("fill", "c", "--prior", prior_folder, *STEPS)
