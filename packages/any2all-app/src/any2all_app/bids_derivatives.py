@@ -45,7 +45,7 @@ README = (
     "measured. Not for clinical use.\n"
 )
 RECORDED = ("prior", "sampler", "seed", "draws", "versions")
-"""Of a report, what a sidecar says of how an image was made."""
+"""The parts of a report that a sidecar repeats, to say how an image was made."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Subject:
 
     @property
     def folder(self) -> Path:
-        """Of its files, in a data set."""
+        """The folder of its files in a data set."""
         return Path(f"sub-{self.sub}") / (f"ses-{self.ses}" if self.ses else "")
 
 

@@ -15,7 +15,7 @@ from any2all_app.report import LEAST_SQUARES_WEIGHT, NO_PLACE, placed
 
 FOLDER = "details"
 PARTS_OF_KSPACE = 8
-"""Of a measurement in k-space: images of ever more of it, from the centre outwards."""
+"""How many images show a measurement in k-space: of ever more of it, from the centre outwards."""
 
 
 def write_details(folder: Path, known: PatientMeasurement, draws: Tensor) -> None:

@@ -17,7 +17,7 @@ from any2all_operators import UserError
 from torch import Tensor
 
 DIGITS = 16
-"""Of the request's SHA-256 in the folder's name."""
+"""How many digits of the request's SHA-256 the folder's name has."""
 REQUEST = "request.json"
 
 

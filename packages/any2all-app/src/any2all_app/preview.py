@@ -87,7 +87,7 @@ def contact_sheet(stacks: Tensor, modalities: Sequence[str]) -> Image.Image:
 
 
 def _row(known: PatientMeasurement, draws: Tensor, name: str, z: int) -> dict[str, Tensor | str]:
-    """Of each of COLUMNS a picture (H, W), or why there is none."""
+    """A picture (H, W) for each of COLUMNS, or the reason why there is none."""
     operator, data = known.operator.operators[name], known.data[name][z : z + 1]
     m = known.operator.modalities.index(name)
     image, given = draws[:, z, m].mean(0), known.as_given(name)

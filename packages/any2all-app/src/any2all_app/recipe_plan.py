@@ -21,7 +21,7 @@ CPU_BATCH, GPU_BATCH = 16, 128
 MANY = 5
 """Modalities from which on small's rate is too high at small's batch; see docs/training.md."""
 SHARE = 0.6
-"""Of the memory that is there, which a batch may take."""
+"""A batch may take this share of the memory that is there."""
 PROGRAM = 500_000_000
 """Bytes that Python, PyTorch and what they load take themselves."""
 COPIES = 6

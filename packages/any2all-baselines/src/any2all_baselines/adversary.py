@@ -1,11 +1,14 @@
-"""The patch discriminators of MM-GAN and ResViT, which judge a stack modality by modality."""
+"""What MM-GAN and ResViT share: a generator against a discriminator that judges patches."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from any2all_core.method import Question
+from any2all_core.method import Ability, Method, MethodSettings, Question
 from any2all_operators import UserError
 from torch import Tensor, nn
 
@@ -17,13 +20,42 @@ Judge = Callable[[Tensor], Tensor]
 """Stacks (B, M, H, W) to one map of each modality, (B, M, h, w)."""
 
 
-def expect_size(size: tuple[int, int], name: str) -> None:
-    """Raise UserError for slices that are too small for the discriminators."""
-    if min(size) < LEAST:
-        raise UserError(
-            f"{name}: slices of {size[0]} x {size[1]}; its discriminator needs {LEAST} x {LEAST} "
-            "at the least, resample them"
-        )
+@dataclass(frozen=True)
+class Adversarial(Method):
+    """A generator and a discriminator, each stepped by an Adam of its own, betas 0.5 and 0.999."""
+
+    abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis", "generation"})
+    random: ClassVar[bool] = True
+
+    @abstractmethod
+    def generator(self, settings: MethodSettings) -> nn.Module:
+        """The untrained generator."""
+
+    @abstractmethod
+    def discriminator(self, settings: MethodSettings) -> nn.Module:
+        """The untrained discriminator."""
+
+    def build(self, settings: MethodSettings) -> nn.Module:
+        """Both, begun as in pix2pix. Raises UserError for slices in which there is no patch."""
+        rows, columns = settings.image_size
+        if min(rows, columns) < LEAST:
+            raise UserError(
+                f"{type(self).__name__.lower()}: slices of {rows} x {columns}; its discriminator "
+                f"needs {LEAST} x {LEAST} at the least, resample them"
+            )
+        parts = {
+            "generator": self.generator(settings),
+            "discriminator": self.discriminator(settings),
+        }
+        network = nn.ModuleDict(parts)
+        initialise(network)
+        return network
+
+    def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
+        return {
+            name: torch.optim.Adam(part.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
+            for name, part in network.named_children()
+        }
 
 
 def deceive(judge: Judge, stack: Tensor) -> Tensor:

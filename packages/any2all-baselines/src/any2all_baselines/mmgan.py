@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from any2all_core.method import Ability, Method, MethodSettings, Question, proper_subsets
+from any2all_core.method import MethodSettings, Question, proper_subsets
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 
-from any2all_baselines.adversary import blocks, deceive, expect_size, initialise, tell_apart
+from any2all_baselines.adversary import Adversarial, blocks, deceive, tell_apart
 from any2all_baselines.images import mixed, padded
 from any2all_baselines.losses import mean_over
 
@@ -23,7 +23,7 @@ DROPPED = 0.2
 
 
 @dataclass(frozen=True)
-class MMGAN(Method):
+class MMGAN(Adversarial):
     """Implicit conditioning: missing channels imputed, given images pasted over the answer.
 
     Generator: a pix2pix U-Net of ``levels`` steps, from ``width`` to 8 ``width`` channels.
@@ -48,30 +48,17 @@ class MMGAN(Method):
     width: int = 32
     levels: int = 5
 
-    abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis", "generation"})
-    random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
         "tiny": {"width": 8, "levels": 3},
         "paper": {"width": 64, "levels": 8, "batch_size": 4, "steps": 444_000},
     }
 
-    def build(self, settings: MethodSettings) -> nn.Module:
-        expect_size(settings.image_size, "mmgan")
-        count = len(settings.modalities)
-        parts = {
-            "generator": Generator(count, self.width, self.levels),
-            "discriminator": Discriminator(count, self.width),
-        }
-        network = nn.ModuleDict(parts)
-        initialise(network)
-        return network
+    def generator(self, settings: MethodSettings) -> nn.Module:
+        return Generator(len(settings.modalities), self.width, self.levels)
 
-    def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
-        return {
-            name: torch.optim.Adam(part.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
-            for name, part in network.named_children()
-        }
+    def discriminator(self, settings: MethodSettings) -> nn.Module:
+        return Discriminator(len(settings.modalities), self.width)
 
     def given_in_training(
         self, present: Tensor, generators: Sequence[torch.Generator], done: float

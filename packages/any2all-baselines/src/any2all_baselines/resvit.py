@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from any2all_core.method import Ability, Method, MethodSettings, Question
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 
-from any2all_baselines.adversary import blocks, deceive, expect_size, initialise, tell_apart
+from any2all_baselines.adversary import Adversarial, blocks, deceive, tell_apart
 from any2all_baselines.images import mixed, padded, planes
 from any2all_baselines.losses import mean_over
 
@@ -27,7 +27,7 @@ TOKENS = 16
 
 
 @dataclass(frozen=True)
-class ResViT(Method):
+class ResViT(Adversarial):
     """x̂ = G(x · a, a, z): encoder, nine residual blocks, of which two see the whole image, decoder.
 
     G minimises 100 · mean |x̂ − x| over the missing and over the given images each, and the least
@@ -55,8 +55,6 @@ class ResViT(Method):
     layers: int = 4
     heads: int = 6
 
-    abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis", "generation"})
-    random: ClassVar[bool] = True
     presets: ClassVar = {
         "small": {},
         "tiny": {"width": 8, "token_width": 16, "layers": 1, "heads": 2},
@@ -70,22 +68,11 @@ class ResViT(Method):
         },
     }
 
-    def build(self, settings: MethodSettings) -> nn.Module:
-        expect_size(settings.image_size, "resvit")
-        count = len(settings.modalities)
-        parts = {
-            "generator": Generator(settings, self.width, self.token_width, self.layers, self.heads),
-            "discriminator": Discriminator(count, self.width),
-        }
-        network = nn.ModuleDict(parts)
-        initialise(network)
-        return network
+    def generator(self, settings: MethodSettings) -> nn.Module:
+        return Generator(settings, self.width, self.token_width, self.layers, self.heads)
 
-    def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
-        return {
-            name: torch.optim.Adam(part.parameters(), lr=self.learning_rate, betas=(0.5, 0.999))
-            for name, part in network.named_children()
-        }
+    def discriminator(self, settings: MethodSettings) -> nn.Module:
+        return Discriminator(len(settings.modalities), self.width)
 
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
         x, available = 2 * question.truth - 1, question.available
