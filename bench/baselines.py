@@ -5,11 +5,15 @@
 
 DATA is a cohort, or a folder with the folders train, val and test of patients. With ``--images``
 all see as many examples, the prior among them; with ``--minutes`` each sees as many as it takes in
-that time, at the speed of its first steps. Both are stated of each. The rate of each method is the
-one of ``--rates`` with which a tenth of the budget ends with the best figure on ``val``; the prior
-keeps its recipe's. Then ``any2all evaluate reconstruction synthesis generation`` judges all of them
-on ``test``, and what it says goes between the marks of the document. Interrupted, it goes on where
-it was. Every step of it is a command that can be typed; each is printed.
+that time, at the speed of its first steps. Both are stated of each.
+
+The rate of each method is the one of ``--rates`` with which a tenth of the budget ends with the
+best figure on ``val``, or the next lower one where the whole budget loses with it what a part had
+learnt. The prior, and the regressor that is trained as it is, keep their recipe's.
+
+Then ``any2all evaluate reconstruction synthesis generation`` judges all of them on ``test``, and
+what it says goes between the marks of the document. Interrupted, it goes on where it was. Every
+step of it is a command that can be typed; each is printed.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ SPEED_STEPS = 30
 TUNED_ON = 0.1
 """The share of the budget that each rate is tried with."""
 PRIOR = "prior"
+LOST = 1.25
+"""A run whose held-out loss ends this many times above its least has lost what it had learnt."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +93,32 @@ class Bench:
         made = self.train(name, folder, {"steps": SPEED_STEPS, "warmup": 1})
         return batch * SPEED_STEPS / max(float(made["seconds"]), 1e-6)
 
-    def rate(self, name: str, rates: list[str], steps: int) -> str | None:
-        """The one that ends best on val after a share of the steps."""
-        if len(rates) < 2:
-            return rates[0] if rates else None
+    def rates(self, name: str, rates: list[str], steps: int) -> list[str | None]:
+        """The one that ends best on val after a share of the steps, and those below it."""
+        if not rates or keeps_its_rate(name):
+            return [None]
         found = {}
-        for rate in rates:
+        for rate in rates if len(rates) > 1 else []:
             folder = self.output / "tuning" / f"{name}-{rate}"
             changes = {"steps": max(1, int(TUNED_ON * steps)), "learning_rate": rate}
             self.train(name, folder, changes)
             found[rate] = float(said_of(folder / "best")["validation_loss"])
-        return min(found, key=lambda rate: found[rate])
+        best = min(found, key=lambda rate: found[rate]) if found else rates[0]
+        below = sorted((r for r in rates if float(r) <= float(best)), key=float, reverse=True)
+        return [*below]
+
+    def trained(
+        self, name: str, seed: str, steps: int, rates: list[str | None]
+    ) -> tuple[Path, str | None]:
+        """The run with the first of the rates that keeps what it learns, and that rate."""
+        for rate in rates:
+            folder = self.output / (f"{name}-{seed}" if rate is None else f"{name}-{seed}-{rate}")
+            changes: dict[str, Any] = {"steps": steps, "seed": seed}
+            made = self.train(name, folder, changes | ({"learning_rate": rate} if rate else {}))
+            least = float(said_of(folder / "best")["validation_loss"])
+            if float(made["validation_loss"]) <= LOST * least:
+                break
+        return folder, rate
 
 
 def any2all(*words: object) -> None:
@@ -120,6 +141,11 @@ def batch_of(name: str, recipe: str) -> int:
         return read_recipe(recipe).batch_size
     cls = find_plugin("any2all.methods", name).load()
     return int(cls.presets.get(recipe, {}).get("batch_size", cls.batch_size))
+
+
+def keeps_its_rate(name: str) -> bool:
+    """Whether it is trained with the rates of its recipe: the prior, and what Muon steps."""
+    return name == PRIOR or hasattr(find_plugin("any2all.methods", name).load(), "matrix_rate")
 
 
 def budgets(made: dict[str, dict[str, Any]], rates: dict[str, str | None]) -> str:
@@ -156,18 +182,17 @@ def main() -> None:
     for name in (PRIOR, *names):
         batch = batch_of(name, asked.recipe)
         steps = bench.budget.steps(batch, bench.speed(name, batch))
-        rate = None if name == PRIOR else bench.rate(name, rates, steps)
+        tried = bench.rates(name, rates, steps)
         for seed in asked.seeds.split(",") if name != PRIOR else ["0"]:
-            folder = PRIOR if name == PRIOR else f"{name}-{seed}"
-            changes = {"steps": steps, "seed": seed} | ({"learning_rate": rate} if rate else {})
-            made[folder] = bench.train(name, bench.output / folder, changes)
-            chosen[folder] = rate
-    methods = [word for f in made if f != PRIOR for word in ("--method", bench.output / f)]
+            folder, rate = bench.trained(name, seed, steps, tried)
+            made[folder.name], chosen[folder.name] = said_of(folder), rate
+    prior = next(folder for folder in made if folder.startswith(PRIOR))
+    methods = [word for f in made if f != prior for word in ("--method", bench.output / f)]
     judged = bench.output / "evaluated"
     limits = ["--slices", asked.slices] if asked.slices else []
     resume = ["--resume"] if (judged / "run.json").exists() else []
     any2all(
-        *("evaluate", *STUDIES, "--prior", bench.output / PRIOR, *methods, *limits, *resume),
+        *("evaluate", *STUDIES, "--prior", bench.output / prior, *methods, *limits, *resume),
         *("--input", asked.data, "--sampler", "mds", "--output", judged),
     )
     found = budgets(made, chosen) + "\n\n" + (judged / "tables.md").read_text()

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 from any2all_core.method import Ability, Method, MethodSettings, Question
+from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior
 from any2all_core.noise import Noise
 from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
+from any2all_operators import UserError
 from torch import Tensor
 
 from any2all_baselines.losses import mean_over
@@ -30,9 +32,14 @@ class Regressor(Method):
     The minimiser of the mean absolute error is the median of what a missing image may be: no draw,
     and as smooth as the images given leave it open. That regression matches diffusion in fidelity
     is reported by YODA (arXiv 2505.02048).
+
+    It is trained as that prior is: Muon steps its hidden matrices at ``matrix_rate``, and Adam the
+    rest at ``learning_rate``; with a ``matrix_rate`` of 0 Adam steps all. Adam alone at 1e-3 lost
+    what it had learnt after some 900 steps of 16 images, with either of two seeds.
     """
 
     learning_rate: float = 1e-3
+    matrix_rate: float = 5e-3
     ema: float = 0.999
     clip_norm: float = 1.0
     channels: tuple[int, ...] = (64, 128, 192, 160)
@@ -50,9 +57,15 @@ class Regressor(Method):
             "norm_groups": 32,
             "patch": 1,
             "learning_rate": 1e-4,
+            "matrix_rate": 0.0,
             "ema": 0.9999,
         },
     }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.matrix_rate < 0:
+            raise UserError(f"method: matrix_rate={self.matrix_rate}, expected at least 0")
 
     def build(self, settings: MethodSettings) -> DiffusionPrior:
         shape = PriorSettings(
@@ -70,6 +83,11 @@ class Regressor(Method):
             patch=self.patch,
         )
         return build_prior(recipe, shape)
+
+    def optimizers(self, network: Any) -> dict[str, torch.optim.Optimizer]:
+        if not self.matrix_rate:
+            return super().optimizers(network)
+        return {"network": Muon(groups(network.unet, self.learning_rate, self.matrix_rate))}
 
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
         made = self._answer(network, question.given, question.available)
