@@ -45,7 +45,7 @@ def test_masks_travel_with_the_patient_and_evaluate_finds_them(
     found = store.mask("p-1", "seg")
     assert found is not None
     assert np.array_equal(found, labels.transpose(2, 1, 0))
-    patient = read_patient(f"{url}/p-1", prior, "p", 0)
+    patient = read_patient(f"{url}/p-1", prior, "p")
     assert patient is not None
     assert patient.lesion is not None
     assert np.array_equal(patient.lesion.numpy(), found[list(patient.places)] > 0)

@@ -21,6 +21,7 @@ from any2all_eval.study import CLEAN, Row, Study
 SIGNIFICANT = 0.05
 Cell = tuple[str, str]
 """(row, method)"""
+Pair = tuple[Cell, Cell]
 Verdict = Literal["holds", "does not hold", "not decidable"]
 
 
@@ -58,9 +59,10 @@ class Results:
         self.metrics = {m: by_patient(records, m) for m in ("psnr", "lpips")}
 
     def step(
-        self, study: Study, image: str, metric: str, better: Cell, worse: Cell, sign: float = 1.0
+        self, study: Study, image: str, cells: Pair, *, metric: str = "psnr", sign: float = 1.0
     ) -> list[Step]:
-        """The difference of two (row, method), if both were measured."""
+        """The difference of two (row, method), the better one first, if both were measured."""
+        better, worse = cells
         found = self.metrics[metric]
         keys = [(study.name, *cell, image) for cell in (better, worse)]
         if any(key not in found for key in keys):
@@ -94,7 +96,7 @@ def quality_grows(results: Results) -> Iterator[Step]:
         for sampler in study.samplers:
             for fewer, more in itertools.pairwise(rows):
                 cells = (more.name, sampler), (fewer.name, sampler)
-                yield from results.step(study, target, "psnr", *cells)
+                yield from results.step(study, target, cells)
 
 
 def first_gains_most(results: Results) -> Iterator[Step]:
@@ -115,7 +117,7 @@ def first_gains_most(results: Results) -> Iterator[Step]:
 
 
 def samplers_compared(
-    better: str, worse: str, metric: str, measured: bool | None, sign: float = 1.0
+    better: str, worse: str, *, metric: str, measured: bool | None, sign: float = 1.0
 ) -> Callable[[Results], Iterator[Step]]:
     """Row by row; measured: rows whose judged image was measured, was not, or (None) all."""
 
@@ -131,7 +133,7 @@ def samplers_compared(
                 for image in row.scored:
                     if measured in (None, image in row.measured):
                         cells = (row.name, one), (row.name, other)
-                        yield from results.step(study, image, metric, *cells, sign)
+                        yield from results.step(study, image, cells, metric=metric, sign=sign)
 
     return steps
 
@@ -157,7 +159,7 @@ def more_than_cleaner(results: Results) -> Iterator[Step]:
 def _pairs(results: Results) -> Iterator[tuple[Study, Row, Row]]:
     for study in results.studies:
         for row, other in itertools.permutations(study.rows, 2):
-            if row.scored == other.scored:
+            if (row.scored, row.through) == (other.scored, other.through):
                 yield study, row, other
 
 
@@ -165,7 +167,7 @@ def _each(results: Results, study: Study, better: Row, worse: Row) -> Iterator[S
     for sampler in study.samplers:
         for image in better.scored:
             cells = (better.name, sampler), (worse.name, sampler)
-            yield from results.step(study, image, "psnr", *cells)
+            yield from results.step(study, image, cells)
 
 
 def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
@@ -178,7 +180,7 @@ def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
                 for image in row.scored:
                     if (image in row.measured) == measured:
                         cells = (row.name, own[0]), (row.name, method)
-                        yield from results.step(study, image, "psnr", *cells)
+                        yield from results.step(study, image, cells)
 
     return steps
 
@@ -186,9 +188,15 @@ def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
 CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
     "quality grows with every added modality": quality_grows,
     "the first clean modality gains most": first_gains_most,
-    "MDS beats MPS in PSNR for reconstruction": samplers_compared("mds", "mps", "psnr", True),
-    "MPS beats MDS in PSNR for synthesis": samplers_compared("mps", "mds", "psnr", False),
-    "MPS has the better perceptual score": samplers_compared("mps", "mds", "lpips", None, -1.0),
+    "MDS beats MPS in PSNR for reconstruction": samplers_compared(
+        "mds", "mps", metric="psnr", measured=True
+    ),
+    "MPS beats MDS in PSNR for synthesis": samplers_compared(
+        "mps", "mds", metric="psnr", measured=False
+    ),
+    "MPS has the better perceptual score": samplers_compared(
+        "mps", "mds", metric="lpips", measured=None, sign=-1.0
+    ),
     "a prior beats methods trained for synthesis": beside_methods(False),
     "a prior beats methods trained for reconstruction": beside_methods(True),
     "mixed inputs gain with each measurement": measurements_gain,

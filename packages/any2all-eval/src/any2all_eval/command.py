@@ -16,7 +16,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="STUDY...",
-            help="reconstruction, synthesis, mixed, generation, or TOML files like theirs",
+            help="readme, reconstruction, synthesis, mixed, generation, or TOML files like theirs",
         ),
     ],
     input_: Annotated[
@@ -83,6 +83,20 @@ def evaluate(
             rich_help_panel=WHOM,
         ),
     ] = None,
+    every: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Every N-th slice of each patient", metavar="N", rich_help_panel=WHOM
+        ),
+    ] = 1,
+    adjacent: Annotated[
+        bool,
+        typer.Option(
+            "--adjacent",
+            help="The slices of --slices are next to each other, in the middle",
+            rich_help_panel=WHOM,
+        ),
+    ] = False,
     references: Annotated[
         bool, typer.Option(help="Also what does without the prior", rich_help_panel=MEASURED)
     ] = True,
@@ -159,6 +173,8 @@ def evaluate(
         group=group,
         patients=patients,
         slices=slices,
+        every=every,
+        adjacent=adjacent,
         references=references,
         lpips=lpips,
         inception=inception,

@@ -23,7 +23,7 @@ from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.metrics import fid
 from any2all_eval.metrics import lpips as load_lpips
-from any2all_eval.patients import Patient, find_people, has_all
+from any2all_eval.patients import Patient, Slices, find_people, has_all
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
@@ -35,14 +35,14 @@ DEFAULT_PRIOR = "lgg"
 VIRTUAL = "virtual people, simulated; no such people exist"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What is evaluated.
 
     Parameters
     ----------
     studies
-        reconstruction, synthesis, mixed, generation, or TOML files like theirs.
+        readme, reconstruction, synthesis, mixed, generation, or TOML files like theirs.
     input
         A cohort, or a folder with the folders train, val and test of patients.
     prior
@@ -56,8 +56,10 @@ class Evaluation:
         The mean of so many is judged; None leaves it to the studies.
     group
         "test", or "val" to tune on.
-    patients, slices
-        The first so many patients, and of each so many slices, evenly spread; None takes all.
+    patients
+        The first so many patients; None takes all.
+    slices, every, adjacent
+        Which slices of each patient: see ``Slices``. By default all that show a head.
     references
         Whether what does without the prior is judged, too.
     lpips
@@ -84,6 +86,8 @@ class Evaluation:
     group: str = "test"
     patients: int | None = None
     slices: int | None = None
+    every: int = 1
+    adjacent: bool = False
     references: bool = True
     lpips: bool = False
     inception: Path | None = None
@@ -96,6 +100,12 @@ class Evaluation:
     def __post_init__(self) -> None:
         if self.group not in JUDGED:
             raise UserError(f"--group {self.group}: expected {' or '.join(JUDGED)}")
+        _ = self.which  # refuses what contradicts itself
+
+    @property
+    def which(self) -> Slices:
+        """Which slices of each patient are judged."""
+        return Slices(self.slices, self.every, self.adjacent)
 
 
 def evaluate(
@@ -126,7 +136,7 @@ def evaluate(
         Where a study, the patients or the folder can't be used; in one line.
     """
     began = time.monotonic()
-    output, group, slices = Path(output), asked.group, asked.slices
+    output, group, slices = Path(output), asked.group, asked.which
     name = asked.prior or (None if asked.methods else DEFAULT_PRIOR)
     folder = None if name is None else prior_folder(name)
     sha256 = None if folder is None else weights_hash(folder)
@@ -156,7 +166,7 @@ def evaluate(
         "group": group,
         "people": {g: sorted(members) for g, members in people.groups.items()},
         "samplers": samplers_used,
-        "slices": slices,
+        "slices": asdict(slices),
         "references": asked.references,
         "lpips": perceptual is not None,
         "precision": None if loaded is None else str(next(loaded.unet.parameters()).dtype),
@@ -165,7 +175,14 @@ def evaluate(
     }
     references = References(prior, people, output / "tuned.json") if asked.references else None
     evaluator = Evaluator(
-        studies, solvers, references, output, slices, asked.batch_size, perceptual, observer
+        studies=studies,
+        solvers=solvers,
+        references=references,
+        output=output,
+        slices=slices,
+        batch_size=asked.batch_size,
+        perceptual=perceptual,
+        observer=observer,
     )
     parts = evaluator.parts()
     doubled = [p for p, n in Counter(part.path(Path()).name for part in parts).items() if n > 1]
@@ -195,14 +212,22 @@ def evaluate(
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)
     if asked.quick:
         if rank == 0:
-            _look(evaluator, named, began, writer, observer)
+            _look(evaluator, named, writer, began)
         return True
-    if rank == 0:
-        evaluator = replace(evaluator, rewrite=writer.rewrite)
-    whole = evaluator.run({n: named[n] for n in list(named)[rank::processes]})
+    own = {n: named[n] for n in list(named)[rank::processes]}
+    whole = evaluator.run(own, writer.rewrite if rank == 0 else None)
     made = {}
     if rank == 0:
-        made = generate(studies, solvers, people, named, slices, output, distance, observer)
+        made = generate(
+            studies,
+            solvers,
+            people,
+            held_out=named,
+            slices=slices,
+            output=output,
+            distance=distance,
+            observer=observer,
+        )
     if processes > 1:
         wait_for_all()
     if rank == 0:
@@ -210,14 +235,9 @@ def evaluate(
     return whole
 
 
-def _look(
-    evaluator: Evaluator,
-    named: Mapping[str, str],
-    began: float,
-    writer: Writer,
-    observer: Observer,
-) -> None:
+def _look(evaluator: Evaluator, named: Mapping[str, str], writer: Writer, began: float) -> None:
     """A quick look at the first patients that can be judged, and what it left to the whole."""
+    observer = evaluator.observer
     patients: dict[str, Patient] = {}
     for name, path in named.items():
         if len(patients) < PATIENTS:
@@ -247,5 +267,7 @@ def _changed(study: Study, samplers: Sequence[str], draws: int | None) -> Study:
     """With the command line's samplers and draws; those of stacks from nothing are another's."""
     if not all(row.known for row in study.rows):
         return study
-    study = replace(study, samplers=tuple(samplers) or study.samplers)
+    if samplers:
+        rows = tuple(replace(row, samplers=()) for row in study.rows)
+        study = replace(study, samplers=tuple(samplers), rows=rows)
     return replace(study, draws=draws or study.draws)

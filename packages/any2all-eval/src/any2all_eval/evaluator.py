@@ -30,17 +30,16 @@ from any2all_eval.parts import (
     is_residual,
     keep_truth,
     of_slices,
-    seed_of,
     write_npz,
 )
-from any2all_eval.patients import Patient, read_patient, units
+from any2all_eval.patients import Patient, Slices, read_patient, units
 from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import Row, Study
 from any2all_eval.uncertainty import uncertainty
 from any2all_eval.work import Work
 
-COST = {"CG-SENSE": 1, "L1-wavelet": 50, "total variation": 50}
+COST = {"Tikhonov": 1, "CG-SENSE": 1, "L1-wavelet": 50, "total variation": 50}
 """Passes of the network that are worth the tuning of a reference; others are tuned for nothing."""
 
 
@@ -56,7 +55,7 @@ class Solved:
     residual: dict[str, list[float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluator:
     """What one process does of studies."""
 
@@ -64,19 +63,18 @@ class Evaluator:
     solvers: Solvers
     references: References | None
     output: Path
-    slices: int | None
+    slices: Slices
     batch_size: int
     perceptual: Perceptual | None
     observer: Observer = SILENT
-    rewrite: Callable[[], None] = lambda: None
-    _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
+    _operators: dict[frozenset[str], BlockDiagonal] = field(init=False, default_factory=dict)
 
     @property
     def prior(self) -> Trained:
         """What says which images there are, and how they are scaled."""
         return self.solvers.frame
 
-    def run(self, patients: Mapping[str, str]) -> bool:
+    def run(self, patients: Mapping[str, str], rewrite: Callable[[], None] | None = None) -> bool:
         """Every part of these patients, {name: path}, that is not there yet, cheap ones first.
 
         ``rewrite`` is called as parts finish. False when somebody was refused.
@@ -98,7 +96,8 @@ class Evaluator:
             for part in left:
                 self.do(part, patient, folders[name])
                 work.done(self.weight(part))
-                self.rewrite()
+                if rewrite is not None:
+                    rewrite()
         return whole
 
     def weight(self, part: Part) -> int:
@@ -108,7 +107,7 @@ class Evaluator:
     def read(self, name: str, path: str) -> tuple[Patient | None, bool]:
         """A patient with everything that is judged, or None; and whether the files were refused."""
         try:
-            patient = read_patient(path, self.prior, name, seed_of(name), self.slices)
+            patient = read_patient(path, self.prior, name, self.slices)
         except UserError as error:
             self.observer.say(f"{name} refused: {error}")
             return None, True
@@ -140,7 +139,9 @@ class Evaluator:
                         self.references.methods(row, self.operator(row)) if self.references else ()
                     )
                     able = (
-                        s for s in study.samplers if self.solvers.can(s, row, self.operator(row))
+                        s
+                        for s in study.samplers_of(row)
+                        if self.solvers.can(s, row, self.operator(row))
                     )
                     found += [Part(study, row, m) for m in (*able, *others)]
         return found
@@ -219,7 +220,8 @@ class Evaluator:
             solved = self._sampled(part, patient, operator, data)
         else:
             assert self.references
-            images = self.references.solve(part.method, patient, row, operator, data)
+            asked = Measurement(operator, data)
+            images = self.references.solve(part.method, patient, row, asked)
             solved = Solved(images, {}, {})
         return solved, (time.perf_counter() - started) / len(patient.stack)
 
@@ -233,6 +235,7 @@ class Evaluator:
             slice_ids=patient.places,
             seed=patient.seed,
             draws=part.study.draws if solver.random else 1,
+            through=part.row.through / patient.distance,
             batch_size=self.batch_size,
         )
         mean = results.mean(0)
@@ -249,15 +252,18 @@ class Evaluator:
         for m, image in solved.mean.items():
             truth = patient.stack[:, self.prior.modalities.index(m)]
             width, unit = physical.get(m, (None, "of [0, 1]"))
-            found = scores(image, truth, patient.head, patient.lesion, width, self.perceptual)
+            found = scores(
+                image, truth, patient.head, patient.lesion, width=width, perceptual=self.perceptual
+            )
             if m in solved.std:
-                draws, std = part.study.draws, solved.std[m]
-                found |= uncertainty(image, std, truth, patient.head, draws)
+                found |= uncertainty(
+                    image, solved.std[m], truth, patient.head, draws=part.study.draws
+                )
             steps = through_plane(image, truth, patient.head, patient.places)
             counted = None
             if m == SHOWS_LESIONS and patient.lesion is not None:
                 counted = spots(
-                    image.clamp(0, 1), truth, patient.lesion, patient.head, patient.pixel
+                    image.clamp(0, 1), truth, patient.lesion, patient.head, pixel=patient.pixel
                 )
             for b, place in enumerate(patient.places):
                 record: dict[str, Any] = {

@@ -27,7 +27,7 @@ from torch import Tensor
 from any2all_eval.frechet import Axes, features, frechet
 from any2all_eval.metrics import FID
 from any2all_eval.parts import slug, write_npz
-from any2all_eval.patients import People, evenly, read_patient
+from any2all_eval.patients import ALL, People, Slices, evenly, read_patient
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import Study
 
@@ -82,34 +82,42 @@ def generate(
     studies: Sequence[Study],
     solvers: Solvers,
     people: People,
+    *,
     held_out: Mapping[str, str],
-    slices: int | None,
+    slices: Slices,
     output: Path,
     distance: FID | None = None,
     observer: Observer = SILENT,
 ) -> dict[str, Generation]:
     """{row: figures} of the rows in which nothing is known, beside everybody in train.
 
-    held_out: {name: path} of others, of whom ``slices`` are looked at (all if None). Draws are kept
+    held_out: {name: path} of others, of whom ``slices`` are looked at. Draws are kept
     in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
     """
     found = {}
     prior = solvers.frame
     for study, sampler in ((s, text) for s in studies for text in s.samplers):
         for row in study.rows:
-            if not row.known and solvers.can(sampler, row, BlockDiagonal({})):
+            asked = sampler in study.samplers_of(row)
+            if asked and not row.known and solvers.can(sampler, row, BlockDiagonal({})):
                 folder = output / DRAWS / study.name / slug(sampler)
-                draws = drawn(solvers(sampler), prior, study.draws, folder, observer)
+                draws = drawn(
+                    solvers(sampler), prior, study.draws, folder=folder, observer=observer
+                )
                 sheet = contact_sheet(draws[:BATCH], prior.modalities)
                 sheet.save(folder / "sheet.png", optimize=True)
                 name = f"{study.name}: {row.name} ({sampler})"
                 train = stacks_of(people.groups["train"], prior)
                 others = stacks_of(held_out, prior, slices)
-                found[name] = judge(draws, train, others, prior.modalities, distance)
+                found[name] = judge(
+                    draws, train, others, modalities=prior.modalities, distance=distance
+                )
     return found
 
 
-def drawn(solver: Solver, prior: Trained, count: int, folder: Path, observer: Observer) -> Tensor:
+def drawn(
+    solver: Solver, prior: Trained, count: int, *, folder: Path, observer: Observer
+) -> Tensor:
     """(count, M, H, W) from nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, *prior.settings.image_size)
@@ -141,6 +149,7 @@ def judge(
     draws: Tensor,
     train: Iterable[Tensor],
     held_out: Iterable[Tensor],
+    *,
     modalities: Sequence[str] = (),
     distance: FID | None = None,
 ) -> Generation:
@@ -198,12 +207,10 @@ def nearest(stacks: Tensor, train: Tensor) -> Tensor:
     return torch.cdist(stacks.flatten(1), both).amin(1) / both.shape[1] ** 0.5
 
 
-def stacks_of(
-    people: Mapping[str, str], prior: Trained, slices: int | None = None
-) -> Iterator[Tensor]:
+def stacks_of(people: Mapping[str, str], prior: Trained, slices: Slices = ALL) -> Iterator[Tensor]:
     """The slices (B, M, H, W) of each of {name: path} who has every modality."""
     for name, path in people.items():
-        patient = read_patient(path, prior, name, 0, slices)
+        patient = read_patient(path, prior, name, slices)
         if patient is not None and patient.places:
             yield patient.stack
 

@@ -36,7 +36,7 @@ class Spots:
 
 
 def spots(
-    image: Tensor, truth: Tensor, lesion: Tensor, head: Tensor, pixel: float
+    image: Tensor, truth: Tensor, lesion: Tensor, head: Tensor, *, pixel: float
 ) -> list[Spots] | None:
     """Of each slice of (B, H, W); lesion, head: bool. None where none is marked: τ is not known."""
     lesion = lesion & head

@@ -22,22 +22,24 @@ def scores(
     image: Tensor,
     truth: Tensor,
     head: Tensor,
-    lesion: Tensor | None,
-    width: float | None,
-    perceptual: Perceptual | None,
+    lesion: Tensor | None = None,
+    *,
+    width: float | None = None,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, list[float]]:
     """{metric: one value a slice} of one volume's slices (B, H, W) in [0, 1], clipped to it.
 
-    psnr (dB), ssim: data range 1. psnr_scaled, ssim_scaled: after the volume's best scale
-    (any2all_data.metrics.best_scale), where ``width`` is None, as MR has no unit. nmse:
-    ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units where [0, 1] is ``width`` of them; inside
-    the head. psnr_head, psnr_lesion: of the mean square error inside one; NaN where there is none.
-    lpips: if ``perceptual`` is there.
+    psnr (dB), ssim: data range 1. psnr_max: against the largest value of the slice's truth.
+    psnr_scaled, ssim_scaled: after the volume's best scale (any2all_data.metrics.best_scale), where
+    ``width`` is None, as MR has no unit. nmse: ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units
+    where [0, 1] is ``width`` of them; inside the head. psnr_head, psnr_lesion: of the mean square
+    error inside one; NaN where there is none. lpips: if ``perceptual`` is there.
     """
     scaled = at_best_scale(image, truth)
     image = image.clamp(0, 1)
     error = (image - truth).abs()
     found = {"psnr": psnr(image, truth), "ssim": ssim(image, truth)}
+    found["psnr_max"] = found["psnr"] + 20 * truth.amax((1, 2)).log10()
     if width is None:
         found |= {"psnr_scaled": psnr(scaled, truth), "ssim_scaled": ssim(scaled, truth)}
     found |= {

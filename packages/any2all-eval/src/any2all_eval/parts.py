@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,11 +86,6 @@ def of_slices(patient: Patient, chosen: Sequence[int]) -> Patient:
     lesion = None if patient.lesion is None else patient.lesion[some]
     places = tuple(patient.places[b] for b in some)
     return replace(patient, stack=patient.stack[some], places=places, lesion=lesion)
-
-
-def seed_of(name: str) -> int:
-    """A patient's own, whoever else is there."""
-    return zlib.crc32(name.encode())
 
 
 def slug(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,19 +28,69 @@ PART = 1 / 3
 
 
 @dataclass(frozen=True)
+class Slices:
+    """Which of a patient's slices are judged, of those that show a head.
+
+    Parameters
+    ----------
+    count
+        So many slices, evenly spread. None takes all.
+    every
+        Every so-many-th slice, from the lowest on.
+    adjacent
+        The ``count`` slices are next to each other, in the middle.
+
+    Raises
+    ------
+    UserError
+        Where two of these contradict each other, or a number is below 1.
+    """
+
+    count: int | None = None
+    every: int = 1
+    adjacent: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or (self.count is not None and self.count < 1):
+            raise UserError(f"slices: {self.count}, every {self.every}; expected 1 or more")
+        if self.count is not None and self.every > 1:
+            raise UserError("--slices and --every both choose the slices; give one of them")
+        if self.adjacent and self.count is None:
+            raise UserError("--adjacent: how many slices? Give --slices N with it")
+
+    def of(self, count: int) -> list[int]:
+        """Which of so many slices, in their order."""
+        if self.count is None:
+            return list(range(0, count, self.every))
+        if not self.adjacent:
+            return evenly(count, self.count)
+        first = max(count - self.count, 0) // 2
+        return list(range(first, min(first + self.count, count)))
+
+
+ALL = Slices()
+
+
+@dataclass(frozen=True)
 class Patient:
     """A patient's judged slices.
 
     stack: (B, M, H, W) in [0, 1]; places: of its slices in the volume, lowest first; lesion:
-    (B, H, W), or None where nobody marked any; pixel: its area in mm²; seed: of all that is random.
+    (B, H, W), or None where nobody marked any; pixel: its area in mm²; distance: of neighbouring
+    slices in mm.
     """
 
     name: str
-    seed: int
     stack: Tensor
     places: tuple[int, ...]
     lesion: Tensor | None
     pixel: float
+    distance: float
+
+    @property
+    def seed(self) -> int:
+        """The patient's own seed, which depends on nobody else."""
+        return zlib.crc32(self.name.encode())
 
     @property
     def head(self) -> Tensor:
@@ -69,13 +120,10 @@ def find_people(input_: str, group: str = "test") -> People:
     return people
 
 
-def read_patient(
-    path: str, prior: Trained, name: str, seed: int, slices: int | None = None
-) -> Patient | None:
+def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL) -> Patient | None:
     """A patient with every modality of the prior, None where one is missing.
 
-    slices: so many of those that show a head, evenly spread; all of them if None. Raises UserError
-    where the files do not fit together or the prior.
+    Raises UserError where the files do not fit together or the prior.
     """
     size = prior.format.size
     patient = open_patient(path, prior.format)
@@ -88,27 +136,26 @@ def read_patient(
             f"{size[0]} x {size[1]}; {how_to_resample(path, prior.format, alone=False)}"
         )
     places = covered(stack).nonzero().flatten().tolist()
-    if slices is not None:
-        places = [places[k] for k in evenly(len(places), slices)]
+    places = [places[k] for k in slices.of(len(places))]
     affine = next(iter(patient.volumes.values())).affine
-    sides = np.linalg.norm(affine[:3, :2], axis=0)
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
     lesion = _lesion_of_cohort(path, stack)
     if lesion is None:
         lesion = _lesion(Path(path), stack, affine)
     return Patient(
         name,
-        seed,
         stack[places],
         tuple(places),
         None if lesion is None else lesion[places],
         float(sides[0] * sides[1]),
+        float(sides[2]),
     )
 
 
 def has_all(path: str, prior: Trained) -> bool:
     """Whether a patient can be read, has every modality of the prior, and shows a head."""
     try:
-        patient = read_patient(path, prior, "", 0, 1)
+        patient = read_patient(path, prior, slices=Slices(1))
     except UserError:
         return False
     return patient is not None and bool(patient.places)
@@ -121,9 +168,9 @@ def evenly(count: int, slices: int) -> list[int]:
     return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
 
 
-def training_slices(patients: Sequence[tuple[str, str]], prior: Trained, slices: int) -> Tensor:
-    """(N, M, H, W): so many slices of each (name, path) who has every modality."""
-    read = [read_patient(path, prior, name, 0, slices) for name, path in patients]
+def training_slices(paths: Sequence[str], prior: Trained, slices: int) -> Tensor:
+    """(N, M, H, W): so many slices of each patient who has every modality."""
+    read = [read_patient(path, prior, slices=Slices(slices)) for path in paths]
     stacks = [patient.stack for patient in read if patient is not None and patient.places]
     if not stacks:
         raise UserError(f"nobody in train has all of {', '.join(prior.modalities)}")

@@ -2,6 +2,7 @@
 
 Reconstruction: zero-filled, CG-SENSE, L1-wavelet and total variation (SigPy), their weights tuned
 on val; where the k-space has a phase they reconstruct a complex image and its magnitude is judged.
+Other measurements, such as a blur: least squares with Tikhonov's penalty, its weight tuned on val.
 Synthesis: the mean training image, a per-pixel regression, the nearest training slice; of MR from
 MR also the copy: a given image, unchanged, is taken as the missing one, of several the one that
 does best on val.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from any2all_app.folders import write_text
 from any2all_app.measurement import Trained
 from any2all_core.reconstruct import simulate
 from any2all_data.metrics import psnr
-from any2all_operators import BlockDiagonal, Data, Operator, SenseFourier, UserError
+from any2all_operators import BlockDiagonal, Measurement, Operator, UserError
 from torch import Tensor
 
-from any2all_eval.classical import TUNED, Recon, image_of, scan_of, tuned
-from any2all_eval.patients import Patient, People, read_patient, training_slices, units
+from any2all_eval.classical import TUNED, Recon, image_of, scan_of, tikhonov, tuned
+from any2all_eval.patients import Patient, People, Slices, read_patient, training_slices, units
 from any2all_eval.study import Row
 
 TRAINING_SLICES, TUNING_SLICES, TUNING_PATIENTS = 6, 2, 6
@@ -33,6 +34,7 @@ TRAINING_SLICES, TUNING_SLICES, TUNING_PATIENTS = 6, 2, 6
 
 
 ZERO_FILLED = "zero-filled"
+TIKHONOV = "Tikhonov"
 COPY = "copy"
 LEARNT = ("mean image", "regression", "nearest slice")
 SYNTHESIS = (*LEARNT, COPY)
@@ -122,10 +124,16 @@ class References:
         self._mr = [m for m in prior.modalities if m not in units(prior)]
 
     def methods(self, row: Row, operator: BlockDiagonal) -> tuple[str, ...]:
-        """Those that a row has: of k-space alone, or of clean images alone; others have none."""
-        scans = [scan_of(operator.operators[m]) for m in row.scored]
-        if set(row.scored) == {s.modality for s in row.known} and None not in scans:
-            return RECONSTRUCTION if self.people.groups.get("val") else (ZERO_FILLED,)
+        """Those that a row has: of measurements alone, or of clean images alone; else none.
+
+        K-space has those of RECONSTRUCTION, any other measurement TIKHONOV.
+        """
+        if set(row.scored) == {s.modality for s in row.known}:
+            scans = [scan_of(operator.operators[m]) for m in row.scored]
+            tunable = bool(self.people.groups.get("val"))
+            if None not in scans:
+                return RECONSTRUCTION if tunable else (ZERO_FILLED,)
+            return (TIKHONOV,) if tunable and set(scans) == {None} else ()
         if not row.clean or row.measured:
             return ()
         learnt = LEARNT if self.people.groups.get("train") else ()
@@ -134,7 +142,7 @@ class References:
         return (*learnt, COPY) if wanted and told else learnt
 
     def solve(
-        self, method: str, patient: Patient, row: Row, operator: BlockDiagonal, data: Data
+        self, method: str, patient: Patient, row: Row, measurement: Measurement
     ) -> dict[str, Tensor]:
         """{modality: (B, H, W)} of those that are judged."""
         if method in LEARNT:
@@ -143,26 +151,20 @@ class References:
             place = self.prior.modalities.index
             sources = {m: self._source(row, m) for m in self._copied(row)[1]}
             return {m: patient.stack[:, place(source)] for m, source in sources.items()}
-        return {
-            m: self._recon(method, row, m, scan, operator.operators[m])(data[m])
-            for m, scan in self._scans(row, operator).items()
-        }
+        operators, data = measurement.operator.operators, measurement.data
+        return {m: self._recon(method, row, m, operators[m])(data[m]) for m in row.scored}
 
-    def _scans(self, row: Row, operator: BlockDiagonal) -> dict[str, SenseFourier]:
-        found = {m: scan_of(operator.operators[m]) for m in row.scored}
-        return {m: scan for m, scan in found.items() if scan is not None}
-
-    def _recon(
-        self, method: str, row: Row, modality: str, scan: SenseFourier, operator: Operator
-    ) -> Recon:
-        if method == ZERO_FILLED:
+    def _recon(self, method: str, row: Row, modality: str, operator: Operator) -> Recon:
+        """What a method makes of a modality's data, its weight tuned."""
+        scan = scan_of(operator)
+        if scan is not None and method == ZERO_FILLED:
             return lambda y: image_of(scan, scan.adjoint(y))
         (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
+        solver = partial(tikhonov, operator) if scan is None else partial(TUNED[method], scan)
         weight = self._tuned(
-            f"{method}: {own}",
-            lambda: tuned(TUNED[method], scan, *self._measured(modality, operator)),
+            f"{method}: {own}", lambda: tuned(solver, *self._measured(modality, operator))
         )
-        return TUNED[method](scan, weight)
+        return solver(weight)
 
     def _copied(self, row: Row) -> tuple[list[str], list[str]]:
         """The MR that is given, and the MR that it can be copied to: what has no unit."""
@@ -204,8 +206,8 @@ class References:
             for m in row.scored:
                 self._learnt(row.clean, m)
             return
-        for m, scan in self._scans(row, operator).items():
-            self._recon(method, row, m, scan, operator.operators[m])
+        for m in row.scored:
+            self._recon(method, row, m, operator.operators[m])
 
     def _measured(self, modality: str, scan: Operator) -> tuple[list[Tensor], list[Tensor]]:
         """Data and truths of val."""
@@ -217,8 +219,8 @@ class References:
 
     @cached_property
     def _val(self) -> list[Patient]:
-        named = list(self.people.groups.get("val", {}).items())[:TUNING_PATIENTS]
-        read = (read_patient(p, self.prior, name, 0, TUNING_SLICES) for name, p in named)
+        paths = list(self.people.groups.get("val", {}).values())[:TUNING_PATIENTS]
+        read = (read_patient(p, self.prior, slices=Slices(TUNING_SLICES)) for p in paths)
         found = [patient for patient in read if patient is not None and patient.places]
         if not found:
             raise UserError(
@@ -230,7 +232,7 @@ class References:
     @cached_property
     def _train(self) -> Tensor:
         return training_slices(
-            list(self.people.groups["train"].items()), self.prior, TRAINING_SLICES
+            list(self.people.groups["train"].values()), self.prior, TRAINING_SLICES
         )
 
     def _learn(

@@ -12,6 +12,8 @@ A study is a TOML file::
                                             # others without a physical unit
     scored = "FLAIR"                        # comma-separated; *: all that are not clean
     R = [2, 4, 8]                           # one row for each
+    samplers = ["mds"]                      # for this row alone
+    through = 10                            # correlation length of the noise across slices, in mm
 
     [[growing]]                             # rows in which one more clean image is known each
     target = "FLAIR"                        # *: each modality in turn
@@ -35,7 +37,7 @@ from any2all_core.stack_format import StackFormat
 from any2all_data.kinds import kind_for
 from any2all_operators import UserError
 
-SHIPPED = ("reconstruction", "synthesis", "mixed", "generation")
+SHIPPED = ("readme", "reconstruction", "synthesis", "mixed", "generation")
 KEYS: dict[str, type] = {
     "title": str,
     "samplers": list,
@@ -48,11 +50,25 @@ CLEAN, MISSING = "clean", "missing"
 
 @dataclass(frozen=True)
 class Row:
-    """One input: what is known and how, in the prior's order, and which images are judged."""
+    """One input: what is known and how, in the prior's order, and which images are judged.
+
+    Parameters
+    ----------
+    name
+        What the tables call it.
+    known, scored
+        What is known, and which images are judged.
+    samplers
+        The samplers that answer it; none stands for all of the study.
+    through
+        Correlation length of the noise across slices, in mm. 0 draws each slice independently.
+    """
 
     name: str
     known: tuple[ModalitySpec, ...]
     scored: tuple[str, ...]
+    samplers: tuple[str, ...] = ()
+    through: float = 0.0
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -86,10 +102,46 @@ class Study:
     left_out: dict[str, str]
     methods: tuple[str, ...] = ()
 
+    def samplers_of(self, row: Row) -> tuple[str, ...]:
+        """Those of the samplers that answer a row; every method is asked."""
+        asked = (*(row.samplers or self.samplers), *self.methods)
+        return tuple(text for text in self.samplers if text in asked)
+
 
 def read_study(name: str, format_: StackFormat) -> Study:
     """A shipped study, or a TOML file, for a prior of these images. Raises UserError."""
-    modalities = format_.names
+    asked = _asked(name)
+    samplers = _samplers(name, asked.get("samplers", ["mds"]))
+    draws = asked.get("draws", 1)
+    if draws < 1:
+        raise UserError(f"study {name}: draws = {draws}, expected at least 1")
+    rows: dict[str, Row] = {}
+    left_out: dict[str, str] = {}
+    for entry in _entries(name, asked, format_.names):
+        specs = _specs(entry.known, format_)
+        target = [s.strip() for s in entry.scored.split(",")] if entry.scored != "*" else []
+        unknown = [m for m in (*(s.modality for s in specs), *target) if m not in format_.names]
+        if unknown:
+            left_out[entry.name] = ", ".join(dict.fromkeys(unknown))
+            continue
+        if entry.name in rows:
+            raise UserError(f"study {name}: two rows are called {entry.name!r}; rename one")
+        where = f"study {name}, row {entry.name!r}"
+        scored = _scored(where, specs, target, format_.names)
+        own = entry.samplers or samplers
+        rows[entry.name] = Row(entry.name, tuple(specs), scored, own, entry.through)
+    if not rows:
+        missing = ", ".join(left_out.values()) or "no row in it"
+        raise UserError(f"study {name}: nothing of it fits this prior ({missing})")
+    title = asked.get("title", Path(name).stem)
+    used = {text for row in rows.values() for text in row.samplers}
+    everywhere = dict.fromkeys([*samplers, *(t for row in rows.values() for t in row.samplers)])
+    ordered = tuple(text for text in everywhere if text in used)
+    return Study(Path(name).stem, title, ordered, draws, tuple(rows.values()), left_out)
+
+
+def _asked(name: str) -> dict[str, Any]:
+    """What the TOML of a study says, with keys and kinds of values as they have to be."""
     if name in SHIPPED:
         text = files("any2all_eval").joinpath(f"studies/{name}.toml").read_text()
     else:
@@ -109,74 +161,85 @@ def read_study(name: str, format_: StackFormat) -> Study:
         if not fits or not all(isinstance(entry, dict) for entry in entries):
             kinds = ", ".join(f"{k} ({kind.__name__})" for k, kind in KEYS.items())
             raise UserError(f"study {name}: {key} = {value!r}; expected {kinds}")
-    rows: dict[str, Row] = {}
-    left_out: dict[str, str] = {}
-    for entry in _entries(name, asked, modalities):
-        known, scored = entry["known"], entry["scored"]
-        specs = _specs(known, format_)
-        target = [s.strip() for s in scored.split(",")] if scored != "*" else []
-        unknown = [m for m in (*(s.modality for s in specs), *target) if m not in modalities]
-        if unknown:
-            left_out[entry["name"]] = ", ".join(dict.fromkeys(unknown))
-            continue
-        if entry["name"] in rows:
-            raise UserError(f"study {name}: two rows are called {entry['name']!r}; rename one")
-        clean = [s.modality for s in specs if is_clean(s)]
-        judged = target or [m for m in modalities if m not in clean]
-        if fixed := [m for m in judged if m in clean]:
-            raise UserError(
-                f"study {name}, row {entry['name']!r}: {', '.join(fixed)} is given clean, so there "
-                "is nothing to judge; name another in scored"
-            )
-        if not judged:
-            raise UserError(
-                f"study {name}, row {entry['name']!r}: everything is given clean, so there is "
-                "nothing to judge"
-            )
-        rows[entry["name"]] = Row(entry["name"], tuple(specs), tuple(judged))
-    if not rows:
-        missing = ", ".join(left_out.values()) or "no row in it"
-        raise UserError(f"study {name}: nothing of it fits this prior ({missing})")
-    draws = asked.get("draws", 1)
-    if draws < 1:
-        raise UserError(f"study {name}: draws = {draws}, expected at least 1")
-    samplers = tuple(asked.get("samplers", ["mds"]))
-    if not samplers or not all(isinstance(text, str) for text in samplers):
-        raise UserError(f'study {name}: samplers = {list(samplers)}; expected texts, as ["mds"]')
-    title = asked.get("title", Path(name).stem)
-    return Study(Path(name).stem, title, samplers, draws, tuple(rows.values()), left_out)
+    return asked
 
 
-def _entries(
-    study: str, asked: dict[str, Any], modalities: Sequence[str]
-) -> Iterator[dict[str, str]]:
-    """The rows written out, as {name, known, scored}."""
+def _samplers(where: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(t, str) for t in value):
+        raise UserError(f'study {where}: samplers = {value}; expected texts, as ["mds"]')
+    return tuple(value)
+
+
+def _scored(
+    where: str, specs: Sequence[ModalitySpec], target: Sequence[str], modalities: Sequence[str]
+) -> tuple[str, ...]:
+    """The images that are judged: those named, or all that are not clean if none is."""
+    clean = [s.modality for s in specs if is_clean(s)]
+    if fixed := [m for m in target if m in clean]:
+        raise UserError(
+            f"{where}: {', '.join(fixed)} is given clean, so there is nothing to judge; name "
+            "another in scored"
+        )
+    judged = tuple(target or [m for m in modalities if m not in clean])
+    if not judged:
+        raise UserError(f"{where}: everything is given clean, so there is nothing to judge")
+    return judged
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row as a study says it, before a prior's images are known."""
+
+    name: str
+    known: str
+    scored: str
+    samplers: tuple[str, ...] = ()
+    through: float = 0.0
+
+
+def _entries(study: str, asked: dict[str, Any], modalities: Sequence[str]) -> Iterator[Entry]:
+    """The rows written out, and those of each growing one."""
     for row in asked.get("rows", []):
-        texts = {"scored": "*"} | {k: v for k, v in row.items() if isinstance(v, str)}
-        lists = {k: v for k, v in row.items() if isinstance(v, list)}
-        odd = set(row) - set(texts) - set(lists)
-        if set(texts) != {"name", "known", "scored"} or len(lists) > 1 or odd:
-            raise UserError(
-                f"study {study}: row {row}; expected name, known, scored, and at most one list"
-            )
-        for key, values in lists.items() or [("", [""])]:
-            for value in values:
-                yield {k: text.replace(f"{{{key}}}", str(value)) for k, text in texts.items()}
+        yield from _written_out(study, row)
     for grow in asked.get("growing", []):
         if not {"target"} <= set(grow) <= {"target", "measured"}:
             raise UserError(f"study {study}: growing {grow}; expected target, and maybe measured")
-        measured = grow.get("measured")
         for target in modalities if grow["target"] == "*" else [grow["target"]]:
-            others = [m for m in modalities if m != target]
-            for count in range(0 if measured else 1, len(others) + 1):
-                given = "&".join(others[:count])
-                known = [f"{m}={CLEAN}" for m in others[:count]]
-                if measured:
-                    known.append(f"{target}={measured}")
-                    name = f"y({target})+{given}" if given else f"y({target})"
-                else:
-                    name = f"{target} from {given}"
-                yield {"name": name, "known": ",".join(known), "scored": target}
+            yield from _growing(target, grow.get("measured"), modalities)
+
+
+def _written_out(study: str, row: dict[str, Any]) -> Iterator[Entry]:
+    """A row, or one for each value of its list."""
+    texts = {"scored": "*"} | {k: v for k, v in row.items() if isinstance(v, str)}
+    lists = {k: v for k, v in row.items() if isinstance(v, list) and k != "samplers"}
+    odd = set(row) - set(texts) - set(lists) - {"samplers", "through"}
+    if set(texts) != {"name", "known", "scored"} or len(lists) > 1 or odd:
+        raise UserError(
+            f"study {study}: row {row}; expected name, known, scored, maybe samplers and through, "
+            "and at most one list"
+        )
+    own = _samplers(study, row["samplers"]) if "samplers" in row else ()
+    for key, values in lists.items() or [("", [""])]:
+        for value in values:
+            through: Any = value if key == "through" else row.get("through", 0.0)
+            if type(through) not in (int, float) or through < 0:
+                raise UserError(f"study {study}: through = {through!r}; expected mm, from 0 on")
+            filled = {k: text.replace(f"{{{key}}}", str(value)) for k, text in texts.items()}
+            yield Entry(**filled, samplers=own, through=float(through))
+
+
+def _growing(target: str, measured: str | None, modalities: Sequence[str]) -> Iterator[Entry]:
+    """Rows in which one more clean image is known each."""
+    others = [m for m in modalities if m != target]
+    for count in range(0 if measured else 1, len(others) + 1):
+        given = "&".join(others[:count])
+        known = [f"{m}={CLEAN}" for m in others[:count]]
+        if measured:
+            known.append(f"{target}={measured}")
+            name = f"y({target})+{given}" if given else f"y({target})"
+        else:
+            name = f"{target} from {given}"
+        yield Entry(name, ",".join(known), target)
 
 
 def _specs(known: str, format_: StackFormat) -> list[ModalitySpec]:

@@ -21,6 +21,7 @@ from any2all_eval.study import Study
 METRICS = {
     "psnr": ("PSNR", 2),
     "ssim": ("SSIM", 3),
+    "psnr_max": ("PSNR against the slice's maximum", 2),
     "psnr_scaled": ("PSNR at the best scale", 2),
     "ssim_scaled": ("SSIM at the best scale", 3),
     "nmse": ("NMSE", 4),
@@ -29,6 +30,7 @@ METRICS = {
     "psnr_lesion": ("PSNR, lesion", 2),
     "lpips": ("LPIPS", 3),
     "coverage": ("coverage of the 90 % interval", 3),
+    "interval_factor": ("factor to a coverage of 90 %", 2),
     "spread": ("spread over error", 2),
     "through_plane": ("through-plane error", 3),
 }
@@ -42,8 +44,8 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
     "²": "$^2$",
 }
 SHOWN = (
-    *("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
-    *("coverage", "spread", "through_plane"),
+    *("psnr", "ssim", "psnr_max", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
+    *("coverage", "interval_factor", "spread", "through_plane"),
 )
 OVERVIEWS = {
     "PSNR (dB) / SSIM:": ("psnr", "ssim"),
