@@ -210,9 +210,10 @@ def _entries(study: str, asked: dict[str, Any], modalities: Sequence[str]) -> It
 
 def _written_out(study: str, row: dict[str, Any]) -> Iterator[Entry]:
     """A row, or one for each value of its list."""
-    texts = {"scored": "*"} | {k: v for k, v in row.items() if isinstance(v, str)}
+    said = {k: v for k, v in row.items() if k not in ("samplers", "through")}
+    texts = {"scored": "*"} | {k: v for k, v in said.items() if isinstance(v, str)}
     lists = {k: v for k, v in row.items() if isinstance(v, list) and k != "samplers"}
-    odd = set(row) - set(texts) - set(lists) - {"samplers", "through"}
+    odd = set(said) - set(texts) - set(lists)
     if set(texts) != {"name", "known", "scored"} or len(lists) > 1 or odd:
         raise UserError(
             f"study {study}: row {row}; expected name, known, scored, maybe samplers and through, "
