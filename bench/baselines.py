@@ -30,7 +30,7 @@ from typing import Any
 from any2all_core.recipe import read_recipe
 from any2all_core.registry import find_plugin, list_plugins
 from any2all_data.store import is_cohort
-from any2all_eval.tables import markdown_table
+from any2all_eval.documents import markdown_table
 
 DOCUMENT = Path(__file__).parent.parent / "docs/baselines.md"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"

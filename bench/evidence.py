@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from any2all_eval.claims import SIGNIFICANT, Claim, Step
+from any2all_eval.documents import markdown_table
 from any2all_eval.evaluation import VIRTUAL
 from any2all_eval.statistics import Difference, Mean
-from any2all_eval.tables import markdown_table
 from PIL import Image
 
 DOCS = Path(__file__).parent.parent / "docs"

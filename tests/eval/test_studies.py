@@ -15,10 +15,13 @@ from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
 from any2all_data.kinds import stack_format
 from any2all_eval.classical import tikhonov, tuned
 from any2all_eval.evaluation import Evaluation, evaluate
+from any2all_eval.figures import time_figure
 from any2all_eval.metrics import scores
 from any2all_eval.patients import Slices
 from any2all_eval.references import TIKHONOV
+from any2all_eval.statistics import Mean
 from any2all_eval.study import Study, read_study
+from any2all_eval.tables import Line
 from any2all_eval.uncertainty import uncertainty
 from any2all_operators import Identity, UserError
 
@@ -115,6 +118,21 @@ def test_an_interval_that_is_widened_by_its_factor_holds_nine_tenths() -> None:
     for b, factor in enumerate(found["interval_factor"]):
         widened = uncertainty(mean, factor * std, truth, head, draws=8)
         assert widened["coverage"][b] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_more_steps_of_a_sampler_are_a_line_against_time() -> None:
+    texts = ("mds:steps=50", "mds", "mps")
+    asked = Study("s", "A study", texts, 1, (), {})
+    mean = Mean(30.0, 29.0, 31.0, 4)
+    lines = [
+        Line(("s", "y(FLAIR)", text, "FLAIR"), "of [0, 1]", {"psnr": mean}, seconds, None, None)
+        for text, seconds in (*zip(texts, (5.0, 2.0, 70.0), strict=True), ("CG-SENSE", 1.0))
+    ]
+    figure = time_figure(asked, lines)
+    assert figure is not None
+    drawn = [list(line.get_xdata()) for line in figure.axes[0].lines]
+    assert drawn == [[2.0, 5.0], [70.0]], "ordered by time, without references"
+    assert time_figure(asked, lines[1:]) is None, "no sampler is there twice"
 
 
 def test_tikhonov_is_tuned_and_better_than_least_squares() -> None:

@@ -103,6 +103,28 @@ def curves_figure(results: Results, study: Study) -> Figure | None:
     return figure
 
 
+def time_figure(study: Study, lines: Sequence[Line]) -> Figure | None:
+    """PSNR against the time of a slice, a line for each sampler that ran with several options.
+
+    None where no sampler did, as one point says nothing of what more time would give.
+    """
+    groups: Groups = {}
+    for line in lines:
+        _, row, text, image = line.key
+        psnr = line.means["psnr"].value
+        if text in study.samplers and math.isfinite(psnr):
+            shown = image if len(study.rows) == 1 else f"{row}: {image}"
+            name = text.partition(":")[0]
+            groups.setdefault((shown, name), []).append((line.seconds, psnr))
+    if all(len(points) < 2 for points in groups.values()):
+        return None
+    sorted_ = {key: sorted(points) for key, points in groups.items()}
+    figure = plot(sorted_, "seconds a slice", "PSNR (dB)", lines=True)
+    if figure is not None:
+        figure.axes[0].set_xscale("log")
+    return figure
+
+
 def scatter_figure(lines: Sequence[Line]) -> Figure | None:
     """Distortion against perception, a point a line of the table."""
     perception = "lpips" if any("lpips" in line.means for line in lines) else "ssim"
@@ -147,6 +169,7 @@ def write_figures(
     parts: Sequence[Part],
     figures: Mapping[str, Figure | None],
     output: Path,
+    *,
     patient: str,
     who: str,
 ) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from any2all_eval.generation import Generation
-from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
-from any2all_eval.pictures import picture
+from any2all_eval.parts import PARTS, PLACES, TRUTH
+from any2all_eval.pictures import Pictured, picture
 from any2all_eval.statistics import Key
 from any2all_eval.study import Study
 from any2all_eval.tables import Line, figure, pair_of
@@ -130,14 +129,14 @@ def gain_table(gains: Sequence[Gain]) -> tuple[list[str], list[list[str]]]:
     return header, cells
 
 
-def strip_of(parts: Sequence[Part], output: Path, patient: str, gain: Gain) -> list[Cell]:
-    """A middle slice of a patient: truth, result, its error, the reference and its error."""
+def strip_of(pictured: Pictured, gain: Gain) -> list[Cell]:
+    """A middle slice of the first patient: the truth, and of both methods result and error."""
     study, row, method, image = gain.key
-    folder = output / PARTS / patient
+    folder = pictured.output / PARTS / pictured.patients[0]
     methods = [method] + ([gain.reference.key[2]] if gain.reference else [])
     made = {
         part.method: arrays
-        for part in parts
+        for part in pictured.parts
         if (part.study.name, part.row.name) == (study, row) and part.method in methods
         if (arrays := part.images(folder))
     }

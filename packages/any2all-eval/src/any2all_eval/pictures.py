@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,26 @@ SLICES = 8
 """Shown of a patient."""
 
 
-def images(parts: Sequence[Part], output: Path, shown: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Pictured:
+    """Where the report's images come from: the parts in a folder, and whose are shown."""
+
+    parts: Sequence[Part]
+    output: Path
+    patients: Sequence[str]
+
+
+def images(pictured: Pictured) -> dict[str, Any]:
     """{patient: {"places", "truth": {image: [PNG]}, "results": {study: {row: {image: {method:
 
     {"mean": [PNG], "std": [PNG]}}}}}}}, PNG as data URLs, one a slice.
     """
     found: dict[str, Any] = {}
-    for number, patient in enumerate(shown, start=1):
-        folder = output / PARTS / patient
+    for number, patient in enumerate(pictured.patients, start=1):
+        folder = pictured.output / PARTS / patient
         if not (folder / TRUTH).exists():
             continue
-        made = [(part, arrays) for part in parts if (arrays := part.images(folder))]
+        made = [(part, arrays) for part in pictured.parts if (arrays := part.images(folder))]
         with np.load(folder / TRUTH) as truth:
             names = [n for n in truth.files if n not in ("head", "lesion", PLACES)]
             places = truth[PLACES].tolist()

@@ -6,9 +6,7 @@ import html
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,59 +14,43 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from any2all_eval.claims import Claim, said
-from any2all_eval.generation import Generation
-from any2all_eval.headline import Gain, gain_table, gains_of, result_sentence, strip_of
-from any2all_eval.lesions import SHOWS_LESIONS
-from any2all_eval.parts import Part
-from any2all_eval.pictures import images
-from any2all_eval.study import Study
-from any2all_eval.tables import (
+from any2all_eval.documents import (
     AGREEMENT,
     BEATEN,
-    METRICS,
     NOT_SAFETY,
     NOTE,
     RESIDUAL,
+    generation_lines,
+    p_of,
+)
+from any2all_eval.findings import Findings
+from any2all_eval.generation import Generation
+from any2all_eval.headline import Gain, gain_table, gains_of, result_sentence, strip_of
+from any2all_eval.lesions import SHOWS_LESIONS
+from any2all_eval.pictures import Pictured, images
+from any2all_eval.tables import (
+    METRICS,
     Line,
     Safety,
     agreement,
-    generation_lines,
     header_and_cells,
     overviews,
-    p_of,
     times,
 )
 
+FIGURES = ("curves", "time", "scatter")
+"""Kinds of figures of each study."""
 FIRST = 6
 """Results on the first screen; the others are folded."""
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What was found. ``beaten``: as markdown's; ``figures``: None where nothing is to plot."""
-
-    studies: Sequence[Study]
-    lines: Sequence[Line]
-    claims: Sequence[Claim]
-    safety: Sequence[Safety]
-    made: Mapping[str, Generation]
-    beaten: tuple[str, Sequence[str]]
-    figures: Mapping[str, Figure | None]
-
-
-def report_page(
-    found: Findings,
-    facts: Mapping[str, Any],
-    parts: Sequence[Part],
-    output: Path,
-    shown: Sequence[str],
-) -> str:
-    """The page; ``shown``: patients whose images are in it."""
+def report_page(found: Findings, facts: Mapping[str, Any], pictured: Pictured) -> str:
+    """The whole page."""
     studies, lines, made, figures = found.studies, found.lines, found.made, found.figures
     gains = gains_of(studies, lines)
     body = [
         f"<p><b>{text(facts['unfinished'])}</b></p>" if facts["unfinished"] else "",
-        first_screen(parts, gains, facts, made, output, shown),
+        first_screen(gains, made, facts, pictured),
         beaten_list(*found.beaten) if lines else "",
         "<h2>Images</h2>",
         resource("viewer.html"),
@@ -80,7 +62,7 @@ def report_page(
         body.append(f"<h2>{text(study.title)}</h2>")
         for caption, header, cells in overviews(own):
             body += [f"<p>{text(caption)}</p>", table(header, cells)]
-        body += [as_svg(figures[f"{study.name}-{kind}"]) for kind in ("curves", "scatter")]
+        body += [as_svg(figures[f"{study.name}-{kind}"]) for kind in FIGURES]
         body.append("<details><summary>All metrics</summary>")
         body += [table(*header_and_cells(own)), "</details>"]
         if study.left_out:
@@ -98,27 +80,25 @@ def report_page(
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     body.append(f"<footer>{text(facts['machine'])}; {text(versions)}</footer>")
     page = resource("report.html")
-    pictures = json.dumps(images(parts, output, shown)).replace("<", "\\u003c")
+    pictures = json.dumps(images(pictured)).replace("<", "\\u003c")
     return page.replace("<!-- body -->", "\n".join(body)).replace("/* images */ {}", pictures)
 
 
 def first_screen(
-    parts: Sequence[Part],
     gains: Sequence[Gain],
-    facts: Mapping[str, Any],
     made: Mapping[str, Generation],
-    output: Path,
-    shown: Sequence[str],
+    facts: Mapping[str, Any],
+    pictured: Pictured,
 ) -> str:
     """One sentence of result, one strip of images, and how good it is."""
     people, group = facts["input"]["patients"], facts["input"]["group"]
     sentence = result_sentence(gains, made, people, facts["who"].split(",")[0])
     found = [f"<h1>{text(sentence)}</h1>"]
-    if gains and shown:
+    if gains and pictured.patients:
         cells = "".join(
             f"<figure><img src='{cell.url}' alt='{text(cell.said)}' class='zooms'>"
             f"<figcaption>{text(cell.said)}</figcaption></figure>"
-            for cell in strip_of(parts, output, shown[0], gains[0])
+            for cell in strip_of(pictured, gains[0])
         )
         found.append(
             f"<div class='strip'>{cells}</div><p class='note'>{text(gains[0].name)}, number 1; "

@@ -1,4 +1,4 @@
-"""Results as a file of numbers and as tables to read."""
+"""Results as a file of numbers, and the cells of the tables."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from any2all_eval.claims import Claim, Step, said
-from any2all_eval.generation import Generation
 from any2all_eval.statistics import Key, Mean, Records, by_patient, difference, key_of, mean_of
-from any2all_eval.study import Study
 
 METRICS = {
     "psnr": ("PSNR", 2),
@@ -35,14 +32,6 @@ METRICS = {
     "through_plane": ("through-plane error", 3),
 }
 """{metric: (what it is called, decimals)}"""
-LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": "$<$",
-    ">": "$>$",
-    "²": "$^2$",
-}
 SHOWN = (
     *("psnr", "ssim", "psnr_max", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
     *("coverage", "interval_factor", "spread", "through_plane"),
@@ -56,7 +45,11 @@ OVERVIEWS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One row, method and image. ``p``: of its PSNR against the first method's of the same row."""
+    """One row, method and image.
+
+    seconds: of a slice, the median over patients, as the first one pays for what is computed once;
+    p: of its PSNR against the first method's of the same row.
+    """
 
     key: Key
     unit: str
@@ -97,7 +90,7 @@ def lines_of(records: Records) -> list[Line]:
                 key,
                 group[0]["unit"],
                 {m: mean_of(found[key].values()) for m, found in figures.items() if key in found},
-                float(np.mean([r["seconds"] for r in group])),
+                float(np.median([r["seconds"] for r in group])),
                 float(np.mean(residuals)) if residuals else None,
                 p,
             )
@@ -208,139 +201,3 @@ def figure(line: Line, metric: str) -> str:
     if not math.isnan(mean.low):
         text += f" [{mean.low:.{decimals}f}, {mean.high:.{decimals}f}]"
     return f"{text} {line.unit}" if metric == "mae" and line.unit != "of [0, 1]" else text
-
-
-NOTE = (
-    "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
-    "p: Wilcoxon signed-rank of PSNR against the first method of the same input. At the best "
-    "scale: a volume is multiplied by the one factor that minimises its squared error; of MR only, "
-    "as MR has no unit. copy: a given MR image, unchanged, is taken as the missing one; of several "
-    "the one with the best PSNR on val."
-)
-BEATEN = "Beside simple references"
-AGREEMENT = "Agreement with the measurement"
-NOT_SAFETY = (
-    "Agreement says that a result fits what was measured, not that the rest of it is right."
-)
-RESIDUAL = (
-    "RMS of y - A x over the standard deviation of the noise: about 1 where a result agrees with "
-    "its measurement, less where it fits the noise, too."
-)
-
-
-def markdown(
-    studies: Sequence[Study],
-    lines: Sequence[Line],
-    claims: Sequence[Claim],
-    safety: Sequence[Safety],
-    made: Mapping[str, Generation],
-    beaten: tuple[str, Sequence[str]],
-) -> str:
-    """Every table of the report; last the times, which no two runs share.
-
-    beaten: how many results a simple reference beats, and a sentence for each of them.
-    """
-    parts = []
-    if lines:
-        count, sentences = beaten
-        parts += [f"## {BEATEN}\n", f"{count}\n", *(f"- {text}" for text in sentences), ""]
-    if any(line.residual is not None for line in lines):
-        parts += [f"## {AGREEMENT}\n", f"{RESIDUAL}\n", *markdown_table(*agreement(lines)), ""]
-    if safety:
-        header = ["input", "image", "method", "lesions", "lost", "mm² of each", "invented", "mm²"]
-        parts += [
-            "## Lesions lost and invented\n",
-            *markdown_table(header, map(counts, safety)),
-            "",
-        ]
-    if lines:
-        parts += ["## The paper's claims\n", *claim_lines(claims), ""]
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        if not own:
-            continue
-        parts.append(f"## {study.title}\n")
-        for caption, header, cells in overviews(own):
-            parts += [f"{caption}\n", *markdown_table(header, cells), ""]
-        parts += ["<details><summary>All metrics</summary>\n"]
-        parts += [*markdown_table(*header_and_cells(own)), f"\n{NOTE}\n\n</details>\n"]
-    for name, found in made.items():
-        parts += [f"## Stacks from {name}\n", *markdown_table(*generation_lines(found)), ""]
-    if lines:
-        parts += ["## Time\n", *markdown_table(*times(lines)), ""]
-    return "\n".join(parts)
-
-
-def markdown_table(header: Sequence[str], cells: Iterable[Sequence[str]]) -> list[str]:
-    rows = ([cell.replace("|", "\\|") for cell in row] for row in cells)
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
-
-
-def counts(entry: Safety) -> list[str]:
-    """Its line of the table."""
-    _, row, method, image = entry.key
-    lost, invented = (" ".join(f"{a:.0f}" for a in areas) for areas in (entry.lost, entry.invented))
-    figures = [len(entry.lesions), len(entry.lost), lost, len(entry.invented), invented]
-    return [row, image, method, *map(str, figures)]
-
-
-def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
-    """Distances of draws beside those of real slices."""
-    near = [
-        " / ".join(f"{q:.4f}" for q in quantiles)
-        for quantiles in (found.nearest_draws, found.nearest_held_out)
-    ]
-    header = [
-        f"{found.slices} slices a set",
-        "Fréchet distance (not FID)",
-        "nearest training slice",
-        *(f"FID, {m}" for m in found.fid),
-    ]
-    lines = [
-        ["other half of the training people", f"{found.frechet_halves:.2f}", ""],
-        ["people held out", f"{found.frechet_held_out:.2f}", near[1]],
-        [f"{found.draws} draws", f"{found.frechet_draws:.2f}", near[0]],
-    ]
-    inception = [[f"{distances[k]:.1f}" for distances in found.fid.values()] for k in range(3)]
-    return header, [line + more for line, more in zip(lines, inception, strict=True)]
-
-
-def claim_lines(claims: Sequence[Claim]) -> list[str]:
-    """A paragraph a claim, with its figures."""
-    found = []
-    for claim in claims:
-        found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
-        for step in claim.steps:
-            name, unit = METRICS[step.metric][0], " dB" if step.metric == "psnr" else ""
-            found.append(f"  - {step.what}: {name} {said(step.found.mean)}{unit}{p_of(step)}")
-    return found
-
-
-def p_of(step: Step) -> str:
-    """, p 0.003"""
-    return "" if math.isnan(step.found.p) else f", p {step.found.p:.3f}"
-
-
-def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
-    """A booktabs table a study."""
-    parts = []
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        if not own:
-            continue
-        header, cells = header_and_cells(own)
-        body = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *cells)]
-        parts += [
-            rf"\begin{{table}}\caption{{{escaped(study.title)}}}",
-            rf"\begin{{tabular}}{{lll{'r' * (len(header) - 3)}}}\toprule",
-            body[0] + r"\midrule",
-            *body[1:],
-            r"\bottomrule\end{tabular}\end{table}",
-            "",
-        ]
-    return "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    """For LaTeX."""
-    return "".join(LATEX.get(mark, mark) for mark in text)

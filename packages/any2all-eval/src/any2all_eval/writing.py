@@ -14,13 +14,16 @@ from any2all_app.folders import write_text
 
 from any2all_eval.beaten import compare, told
 from any2all_eval.claims import Claim, Results, decide
-from any2all_eval.figures import curves_figure, scatter_figure, write_figures
+from any2all_eval.documents import latex, markdown
+from any2all_eval.figures import curves_figure, scatter_figure, time_figure, write_figures
+from any2all_eval.findings import Findings
 from any2all_eval.generation import Generation
 from any2all_eval.parts import PARTS, Part, records_in
+from any2all_eval.pictures import Pictured
 from any2all_eval.references import References
-from any2all_eval.report import Findings, report_page
+from any2all_eval.report import report_page
 from any2all_eval.study import Study
-from any2all_eval.tables import Line, as_csv, latex, lines_of, markdown, safety_of
+from any2all_eval.tables import Line, as_csv, lines_of, safety_of
 
 EVERY, SHARE = 20.0, 10.0
 """A report is written again after so many seconds, and so many times as long as writing takes."""
@@ -88,17 +91,18 @@ class Writer:
         }
         text = json.dumps(finite(report), indent=2, allow_nan=False)
         write_text(output / "report.json", text + "\n")
-        write_text(output / "tables.md", markdown(studies, lines, claims, safety, made, beaten))
-        write_text(output / "tables.tex", latex(studies, lines))
         figures = {}
         for study in studies:
             own = [line for line in lines if line.key[0] == study.name]
             figures[f"{study.name}-curves"] = curves_figure(results, study)
+            figures[f"{study.name}-time"] = time_figure(study, own)
             figures[f"{study.name}-scatter"] = scatter_figure(own)
         if records:
-            write_figures(parts, figures, output, patients[0], facts["who"])
+            write_figures(parts, figures, output, patient=patients[0], who=facts["who"])
         found = Findings(studies, lines, claims, safety, made, beaten, figures)
-        page = report_page(found, facts, parts, output, patients[: self.shown])
+        write_text(output / "tables.md", markdown(found))
+        write_text(output / "tables.tex", latex(studies, lines))
+        page = report_page(found, facts, Pictured(parts, output, patients[: self.shown]))
         write_text(output / "report.html", page)
         return Written(lines, claims, beaten)
 
