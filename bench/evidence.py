@@ -36,7 +36,7 @@ from PIL import Image
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 SAMPLERS = ("--sampler", "mds", "--sampler", "mps:steps=50")
-SCENE = str(Path(__file__).parent / "scene.toml")
+SCENE = str(Path(__file__).parent / "studies/scene.toml")
 RUNS: dict[str, tuple[str, ...]] = {
     "given": ("reconstruction", "synthesis", *SAMPLERS),
     "mixed": ("mixed", SCENE),

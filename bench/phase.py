@@ -29,38 +29,43 @@ from any2all_core.noise import generator
 from any2all_data import KSpace, birdcage_maps
 from any2all_data.held_out import LAMBDAS, l1_wavelet
 from any2all_data.phase import SimulatedPhase, simulated_phase
+from any2all_eval.metrics import scores
+from any2all_eval.patients import Slices, find_people, read_patient
 from any2all_operators import BlockDiagonal, Operator, SenseFourier, equispaced_mask
-from reconstruction import read, score
 from torch import Tensor
 
 COILS, NOISE_STD, ACS_LINES = 8, 0.01, 24
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Which patients, and which prior."""
-    arguments = argparse.ArgumentParser(description=description)
-    arguments.add_argument("--data", type=Path, required=True)
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--data", required=True)
     arguments.add_argument("--prior", default="lgg")
     arguments.add_argument("--group", default="test")
     arguments.add_argument("--every", type=int, default=6)
     arguments.add_argument("--limit", type=int, help="only the first patients")
-    return arguments
-
-
-def main() -> None:
-    arguments = parser(__doc__.splitlines()[0])
     arguments.add_argument("--phase", choices=("smooth", "rough"), default="smooth")
     arguments.add_argument("--acceleration", type=int, default=4)
     options = arguments.parse_args()
     prior = load_prior(options.prior)
     flair = prior.modalities.index("FLAIR")
-    patients = read(options.data / options.group, prior.modalities, options.every, options.limit)
+    people = find_people(options.data, options.group).groups[options.group]
     height, width = prior.settings.image_size
     maps = birdcage_maps(COILS, height, width)
     mask = equispaced_mask(width, options.acceleration, ACS_LINES)
     scan = SenseFourier(maps, mask, NOISE_STD, complex_image=True)
-    scores: dict[str, list[np.ndarray]] = {}
-    for patient in patients:
+    found_by: dict[str, list[np.ndarray]] = {}
+    for name, path in list(people.items())[: options.limit]:
+        patient = read_patient(path, prior, name, Slices(every=options.every))
+        if patient is None:
+            continue
+        head = patient.head
+
+        def score(image: Tensor, truth: Tensor, head: Tensor = head) -> np.ndarray:
+            """PSNR and SSIM: (2,), means over slices."""
+            values = scores(image, truth, head)
+            return np.array([np.mean(values[metric]) for metric in ("psnr", "ssim")])
+
         truth = patient.stack[:, flair]
         phase = simulated_phase(options.phase, height, width, patient.seed)
         true = SimulatedPhase(scan, phase)
@@ -75,26 +80,26 @@ def main() -> None:
             "all estimated": (found.operator, found.data),
             "blind": (SenseFourier(maps, mask, NOISE_STD), y),
         }
-        for name, (operator, data) in ways.items():
+        for way, (operator, data) in ways.items():
             x = reconstruct(
                 prior, BlockDiagonal({"FLAIR": operator}), {"FLAIR": data}, seed=patient.seed
             )[0, :, flair]
-            if name == "all estimated":
+            if way == "all estimated":
                 x = x * found.scale
-            scores.setdefault(name, []).append(score(x, truth))
+            found_by.setdefault(way, []).append(score(x, truth))
         classical = [score(l1_wavelet(scan, y, w).abs(), truth) for w in LAMBDAS]
-        scores.setdefault("L1-wavelet", []).append(max(classical, key=lambda s: float(s[0])))
-        line = "  ".join(f"{name} {s[-1][0]:.2f}" for name, s in scores.items())
+        found_by.setdefault("L1-wavelet", []).append(max(classical, key=lambda s: float(s[0])))
+        line = "  ".join(f"{way} {s[-1][0]:.2f}" for way, s in found_by.items())
         kind = found.details["phase"].split(":")[0]
         noise = found.operator.noise_std * found.scale
         print(
-            f"patient {patient.seed}: {line}  ({kind}, scale {found.scale:.3f}, noise {noise:.4f})",
+            f"{patient.name}: {line}  ({kind}, scale {found.scale:.3f}, noise {noise:.4f})",
             flush=True,
         )
     print(f"\n{'':18}{'PSNR':>7}{'SSIM':>8}")
-    for name, values in scores.items():
+    for way, values in found_by.items():
         mean = np.mean(values, 0)
-        print(f"{name:18}{mean[0]:7.2f}{mean[1]:8.3f}")
+        print(f"{way:18}{mean[0]:7.2f}{mean[1]:8.3f}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
 from any2all_core.objective import validate, validation_slices
@@ -30,10 +31,11 @@ from any2all_core.training import train
 from any2all_data import KSpace
 from any2all_data.augment import augment
 from any2all_data.cohort_slices import CohortSlices
-from any2all_data.metrics import at_best_scale, psnr
 from any2all_data.store import CohortStore
+from any2all_eval.metrics import scores
+from any2all_eval.patients import HEAD
+from any2all_eval.uncertainty import uncertainty
 from any2all_operators import BlockDiagonal, Identity
-from scenes import spread_over_error
 from synthesis import ask as only
 from torch import Tensor
 
@@ -47,13 +49,22 @@ GIVEN = 0
 """T1, of T1, FLAIR, T1Gd."""
 
 
-def scores(images: list[Tensor], truths: list[Tensor]) -> str:
-    """Mean over patients of PSNR, plain / after the best scale."""
-    plain = [float(psnr(x, u).mean()) for x, u in zip(images, truths, strict=True)]
-    scaled = [
-        float(psnr(at_best_scale(x, u), u).mean()) for x, u in zip(images, truths, strict=True)
-    ]
-    return f"{sum(plain) / len(plain):.2f} / {sum(scaled) / len(scaled):.2f}"
+def told(made: list[Tensor], patients: list[Tensor], m: int) -> str:
+    """Means over patients of PSNR of the mean of draws, and of their spread over its error.
+
+    made: (draws, Z, H, W) of each patient (Z, M, H, W), whose image m they are.
+    """
+    found: dict[str, list[float]] = {}
+    for draws, stack in zip(made, patients, strict=True):
+        truth, head, mean = stack[:, m], stack.mean(1) > HEAD, draws.mean(0)
+        values = scores(mean, truth, head)
+        if len(draws) > 1:
+            values |= uncertainty(mean, draws.std(0), truth, head, draws=len(draws))
+        for metric, of_slices in values.items():
+            found.setdefault(metric, []).append(float(np.mean(of_slices)))
+    means = {metric: float(np.mean(values)) for metric, values in found.items()}
+    text = f"{means['psnr']:.2f} / {means['psnr_scaled']:.2f}"
+    return text + (f" (spread/error {means['spread']:.2f})" if "spread" in means else "")
 
 
 def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dict[str, str]:
@@ -84,13 +95,7 @@ def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dic
         for m, name in enumerate(names):
             if m == GIVEN:
                 continue
-            truths = [x[:, m] for x in chosen]
-            row = scores([d.mean(0)[:, m] for d in made], truths)
-            if draws > 1:
-                ratio = [
-                    spread_over_error(d[:, :, m], u) for d, u in zip(made, truths, strict=True)
-                ]
-                row += f" (spread/error {sum(ratio) / len(ratio):.2f})"
+            row = told([d[:, :, m] for d in made], chosen, m)
             rows[f"{name} from {names[GIVEN]}, {label}"] = row
     if regressor:
         return rows
@@ -107,14 +112,9 @@ def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dic
                 reconstruct(prior, operator, data, make_sampler(sampler), draws=4, seed=k,
                             batch_size=16)
             )  # fmt: skip
-        truths = [x[:, m] for x in chosen]
-        one = scores([d[0, :, m] for d in made], truths)
-        ratio = [spread_over_error(d[:, :, m], u) for d, u in zip(made, truths, strict=True)]
-        mean = scores([d.mean(0)[:, m] for d in made], truths)
-        rows[f"FLAIR from k-space, T1, {sampler}"] = one
-        rows[f"FLAIR from k-space, T1, {sampler}, mean of 4"] = (
-            f"{mean} (spread/error {sum(ratio) / len(ratio):.2f})"
-        )
+        row = f"FLAIR from k-space, T1, {sampler}"
+        rows[row] = told([d[:1, :, m] for d in made], chosen, m)
+        rows[f"{row}, mean of 4"] = told([d[:, :, m] for d in made], chosen, m)
     return rows
 
 
@@ -122,9 +122,7 @@ def references(patients: list[Tensor], names: tuple[str, ...]) -> dict[str, str]
     """A copy of T1 as what is missing."""
     chosen = [stack[::EVERY] for stack in patients]
     return {
-        f"{name} from {names[GIVEN]}, copy": scores(
-            [x[:, GIVEN] for x in chosen], [x[:, m] for x in chosen]
-        )
+        f"{name} from {names[GIVEN]}, copy": told([x[None, :, GIVEN] for x in chosen], chosen, m)
         for m, name in enumerate(names)
         if m != GIVEN
     }

@@ -23,6 +23,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from any2all_core import DiffusionPrior, load_prior, reconstruct
 from any2all_core.loop import Progress
@@ -33,8 +34,9 @@ from any2all_core.training import train
 from any2all_data.augment import augment
 from any2all_data.cohort_entry import Split
 from any2all_data.cohort_slices import CohortSlices
-from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.store import CohortStore
+from any2all_eval.metrics import scores
+from any2all_eval.patients import HEAD
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
 from torch import Tensor
@@ -94,9 +96,8 @@ def train_regressor(
         if progress.prior is None:
             return
         made = synthesised(progress.prior, val, given)
-        found.append(
-            float(torch.stack([psnr(made[:, m], val[:, m]).mean() for m in others]).mean())
-        )
+        figures = [by_patient([made[:, m]], [val], m)["psnr"] for m in others]
+        found.append(float(np.mean(figures)))
         print(f"{'+'.join(given)}, step {progress.step}: {found[-1]:.2f} dB on val", flush=True)
         if found[-1] == max(found):
             progress.prior.save(output.with_suffix(".best"))
@@ -115,17 +116,22 @@ def train_regressor(
     output.with_suffix(".best").rename(output)
 
 
-def line(images: Mapping[str, list[Tensor]], truths: list[Tensor], label: str) -> str:
+def by_patient(images: list[Tensor], patients: list[Tensor], m: int) -> dict[str, list[float]]:
+    """{metric: the mean over the slices of each patient} of images of modality m."""
+    found: dict[str, list[float]] = {}
+    for image, stack in zip(images, patients, strict=True):
+        for metric, values in scores(image, stack[:, m], stack.mean(1) > HEAD).items():
+            found.setdefault(metric, []).append(float(np.mean(values)))
+    return found
+
+
+def line(own: Mapping[str, list[float]], copy: Mapping[str, list[float]]) -> str:
     """PSNR / SSIM plain, at the best scale, and the patients on whom the copy is better."""
-    plain, scaled, below = [], [], 0
-    for x, u, c in zip(images[label], truths, images["copy"], strict=True):
-        best = at_best_scale(x, u)
-        plain.append(torch.stack([psnr(x, u).mean(), ssim(x, u).mean()]))
-        scaled.append(torch.stack([psnr(best, u).mean(), ssim(best, u).mean()]))
-        below += bool(scaled[-1][0] < psnr(at_best_scale(c, u), u).mean())
-    one, other = (torch.stack(figures).mean(0).tolist() for figures in (plain, scaled))
+    mean = {metric: float(np.mean(values)) for metric, values in own.items()}
+    pairs = zip(own["psnr_scaled"], copy["psnr_scaled"], strict=True)
     return (
-        f"{one[0]:.2f} / {one[1]:.3f} | {other[0]:.2f} / {other[1]:.3f} | {below} of {len(truths)}"
+        f"{mean['psnr']:.2f} / {mean['ssim']:.3f} | {mean['psnr_scaled']:.2f} / "
+        f"{mean['ssim_scaled']:.3f} | {sum(a < b for a, b in pairs)} of {len(own['psnr'])}"
     )
 
 
@@ -157,9 +163,10 @@ def table(
             source = best_copy(of["val"], places, m)
             images = {"copy": [x[:, source] for x in patients]}
             images |= {label: [x[:, m] for x in stacks] for label, stacks in made.items()}
-            truths = [x[:, m] for x in patients]
-            for label in images:
-                print(f"| {' + '.join(given)} | {name} | {label} | {line(images, truths, label)} |")
+            found = {label: by_patient(own, patients, m) for label, own in images.items()}
+            for label, own in found.items():
+                figures = line(own, found["copy"])
+                print(f"| {' + '.join(given)} | {name} | {label} | {figures} |")
 
 
 def main() -> None:
