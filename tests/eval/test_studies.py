@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from any2all_app.grammar import sampler_of
 from any2all_app.observer import SILENT
 from any2all_core.noise import generator
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
@@ -25,6 +26,7 @@ from any2all_eval.tables import Line
 from any2all_eval.uncertainty import uncertainty
 from any2all_operators import Identity, UserError
 
+BENCH = Path(__file__).parents[2] / "bench/studies"
 THREE = stack_format(MODALITIES, (32, 32))
 ROWS = """
 samplers = ["mds:steps=2"]
@@ -100,6 +102,16 @@ def test_mistakes_in_a_row_are_told(tmp_path: Path, line: str, said: str) -> Non
     assert said in str(mistake.value)
 
 
+@pytest.mark.parametrize("path", sorted(BENCH.glob("*.toml")), ids=lambda path: path.stem)
+def test_studies_of_bench_have_rows_and_samplers_that_there_are(path: Path) -> None:
+    found = read_study(str(path), THREE)
+    assert found.rows
+    assert not found.left_out
+    for text in found.samplers:
+        if not text.startswith("deepinv"):
+            sampler_of(text)
+
+
 def test_psnr_against_the_maximum_of_each_slice() -> None:
     truth = torch.rand(2, 16, 16, generator=generator(1)) * torch.tensor([0.5, 1.0])[:, None, None]
     image = (truth + 0.05).clamp(0, 1)
@@ -130,7 +142,7 @@ def test_more_steps_of_a_sampler_are_a_line_against_time() -> None:
     ]
     figure = time_figure(asked, lines)
     assert figure is not None
-    drawn = [list(line.get_xdata()) for line in figure.axes[0].lines]
+    drawn = [np.asarray(line.get_xdata()).tolist() for line in figure.axes[0].lines]
     assert drawn == [[2.0, 5.0], [70.0]], "ordered by time, without references"
     assert time_figure(asked, lines[1:]) is None, "no sampler is there twice"
 
