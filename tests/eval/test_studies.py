@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -159,29 +160,62 @@ def test_tikhonov_is_tuned_and_better_than_least_squares() -> None:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """A run over adjacent slices of two patients, one of val and one of test."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two priors, and two patients, one of val and one of test."""
     folder = tmp_path_factory.mktemp("studies")
-    tiny_prior().save(folder / "prior")
+    for levels in ("shared", "separate"):
+        tiny_prior(levels=levels).save(folder / levels)
     for seed, group in enumerate(("val", "test")):
         patient = folder / "people" / group / "a"
         patient.mkdir(parents=True)
         for k, modality in enumerate(MODALITIES):
             image = nib.Nifti1Image(phantom(depth=6, seed=9 * seed + k), AFFINE)
             nib.save(image, patient / f"{modality}.nii.gz")
-    (folder / "study.toml").write_text(ROWS)
+    return folder
+
+
+def evaluated(folder: Path, study: str, prior: str, **options: Any) -> list[dict[str, str]]:
+    """The lines of results.csv."""
     asked = Evaluation(
-        studies=[str(folder / "study.toml")],
+        studies=[study],
         input=str(folder / "people"),
-        prior=str(folder / "prior"),
+        prior=str(folder / prior),
         precision="float32",
-        slices=3,
-        adjacent=True,
         shown=0,
+        **options,
     )
-    assert evaluate(asked, folder / "out", SILENT)
-    with (folder / "out/results.csv").open() as file:
+    output = folder / Path(study).stem
+    assert evaluate(asked, output, SILENT)
+    with (output / "results.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> list[dict[str, str]]:
+    """A run over adjacent slices."""
+    path = folder / "rows.toml"
+    path.write_text(ROWS)
+    return evaluated(folder, str(path), "shared", slices=3, adjacent=True)
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_readme_are_one_study(folder: Path) -> None:
+    found = evaluated(folder, "readme", "separate", every=4, references=False)
+    assert {int(r["slice"]) for r in found} == {0, 4}
+    methods: dict[tuple[str, str], list[str]] = {}
+    for record in found:
+        if record["slice"] == "0":
+            methods.setdefault((record["row"], record["image"]), []).append(record["method"])
+    assert methods == {
+        ("y(FLAIR)", "FLAIR"): ["mds"],
+        ("y(FLAIR)+T1", "FLAIR"): ["mds"],
+        ("y(FLAIR)+T1&T1Gd", "FLAIR"): ["mds"],
+        ("y(all MR)", "T1"): ["mds"],
+        ("y(all MR)", "FLAIR"): ["mds"],
+        ("y(all MR)", "T1Gd"): ["mds"],
+        ("FLAIR from T1", "FLAIR"): ["mds", "mean"],
+        ("FLAIR from T1&T1Gd", "FLAIR"): ["mds", "mean"],
+    }
 
 
 def test_a_run_takes_adjacent_slices_and_each_row_its_own_samplers(
