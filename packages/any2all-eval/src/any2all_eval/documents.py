@@ -1,4 +1,4 @@
-"""tables.md and tables.tex: the tables of a run, and the words around them."""
+"""tables.md: the tables of a run, and the words around them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Iterable, Sequence
 from any2all_eval.claims import Claim, Step, said
 from any2all_eval.findings import Findings
 from any2all_eval.generation import Generation
-from any2all_eval.study import Study
 from any2all_eval.tables import (
     METRICS,
-    Line,
     Safety,
     agreement,
     header_and_cells,
@@ -19,14 +17,6 @@ from any2all_eval.tables import (
     times,
 )
 
-LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": "$<$",
-    ">": "$>$",
-    "²": "$^2$",
-}
 NOTE = (
     "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
     "p: Wilcoxon signed-rank of PSNR against the first method of the same input. At the best "
@@ -127,28 +117,3 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
 def p_of(step: Step) -> str:
     """, p 0.003"""
     return "" if math.isnan(step.found.p) else f", p {step.found.p:.3f}"
-
-
-def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
-    """A booktabs table a study."""
-    parts = []
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        if not own:
-            continue
-        header, cells = header_and_cells(own)
-        body = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *cells)]
-        parts += [
-            rf"\begin{{table}}\caption{{{escaped(study.title)}}}",
-            rf"\begin{{tabular}}{{lll{'r' * (len(header) - 3)}}}\toprule",
-            body[0] + r"\midrule",
-            *body[1:],
-            r"\bottomrule\end{tabular}\end{table}",
-            "",
-        ]
-    return "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    """For LaTeX."""
-    return "".join(LATEX.get(mark, mark) for mark in text)

@@ -1,9 +1,7 @@
-"""Results as a file of numbers, and the cells of the tables."""
+"""Results as lines, and the cells of the tables."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,22 +111,6 @@ def safety_of(records: Records) -> list[Safety]:
 def areas(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """Of all slices."""
     return [area for record in records for area in record[name]]
-
-
-def as_csv(records: Records) -> str:
-    """A line a slice, image and method; lists joined by spaces."""
-    names = list(dict.fromkeys(name for record in records for name in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {
-                k: " ".join(f"{a:.0f}" for a in v) if isinstance(v, list) else v
-                for k, v in record.items()
-            }
-        )
-    return text.getvalue()
 
 
 def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
