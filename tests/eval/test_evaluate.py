@@ -224,11 +224,11 @@ def test_scaled_scores_do_not_depend_on_brightness(factor: float) -> None:
     truth = torch.rand(3, 16, 16, generator=generator(6)) ** 2
     image = (truth + 0.1 * torch.randn(3, 16, 16, generator=generator(7))).clamp(0, 1)
     head = torch.ones(3, 16, 16, dtype=torch.bool)
-    plain, changed = (scores(u, truth, head, None, None, None) for u in (image, factor * image))
+    plain, changed = (scores(u, truth, head, None, None) for u in (image, factor * image))
     for name in ("psnr_scaled", "ssim_scaled"):
         assert changed[name] == pytest.approx(plain[name], rel=1e-4)
     assert max(changed["psnr"]) < min(plain["psnr"]) - 3
-    in_hu = scores(image, truth, head, None, 2000.0, None)
+    in_hu = scores(image, truth, head, None, 2000.0)
     assert not any(name.endswith("_scaled") for name in in_hu), "HU is not to be scaled"
 
 
@@ -304,7 +304,7 @@ def test_scores_against_what_they_are_defined_as() -> None:
     image = (truth + 0.1).clamp(0, 1)
     head = torch.zeros(2, 16, 16, dtype=torch.bool)
     head[:, 4:8] = True
-    found = scores(image, truth, head, torch.zeros_like(head), 2000.0, None)
+    found = scores(image, truth, head, torch.zeros_like(head), 2000.0)
     error = (image - truth).double()
     assert found["mae"][0] == pytest.approx(2000 * float(error[0, 4:8].abs().mean()), rel=1e-4)
     mse = float(error[1, 4:8].square().mean())
@@ -509,11 +509,12 @@ def test_fid_by_the_inception_network(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(metrics, "INCEPTION", digest[:8])
     distance = fid(weights)
     images = torch.rand(6, 32, 32, generator=generator(0))
-    assert distance(images, images) == pytest.approx(0, abs=1e-3)
+    assert distance(images, images)["FID"] == pytest.approx(0, abs=1e-3)
     stacks = torch.stack([images, images], 1)
-    found = judge(stacks, [stacks[:3], stacks[3:]], [stacks / 2], ("T1", "FLAIR"), distance)
-    assert found.fid["T1"] == found.fid["FLAIR"]
-    assert found.fid["T1"][1] > found.fid["T1"][2]  # darker ones are farther than the same
+    found = judge(stacks, [stacks[:3], stacks[3:]], [stacks / 2], ("T1", "FLAIR"), [distance])
+    t1, flair = (found.by_network[f"FID, {m}"] for m in ("T1", "FLAIR"))
+    assert t1 == flair
+    assert t1[1] > t1[2]  # darker ones are farther than the same
 
 
 @pytest.mark.slow

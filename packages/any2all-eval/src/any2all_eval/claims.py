@@ -3,8 +3,8 @@
 A claim is one or more differences that should be above 0, each a paired one over patients. It
 holds where every one is above 0 with Wilcoxon's p below 0.05; it does not hold where one is below 0
 with p below 0.05 over their number (Bonferroni); otherwise, as always with fewer than six patients,
-so many cannot decide it. Perceptual quality is LPIPS where its network is at hand; otherwise that
-claim is not measured.
+so many cannot decide it. Perceptual quality is the first of PERCEPTUAL that was measured; without
+any of them that claim is not measured.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from any2all_eval.perception import DISTANCE, KERNEL
 from any2all_eval.statistics import Difference, Mean, Records, by_patient, difference
 from any2all_eval.study import CLEAN, Row, Study
 
 SIGNIFICANT = 0.05
+PERCEPTUAL = ("lpips", KERNEL, DISTANCE)
+"""Measures of perceptual quality, less is better: of several the first decides."""
 Cell = tuple[str, str]
 """(row, method)"""
 Verdict = Literal["holds", "does not hold", "not decidable"]
@@ -55,7 +58,7 @@ class Results:
 
     def __init__(self, studies: Sequence[Study], records: Records) -> None:
         self.studies = studies
-        self.metrics = {m: by_patient(records, m) for m in ("psnr", "lpips")}
+        self.metrics = {m: by_patient(records, m) for m in ("psnr", *PERCEPTUAL)}
 
     def step(
         self, study: Study, image: str, metric: str, better: Cell, worse: Cell, sign: float = 1.0
@@ -115,11 +118,17 @@ def first_gains_most(results: Results) -> Iterator[Step]:
 
 
 def samplers_compared(
-    better: str, worse: str, metric: str, measured: bool | None, sign: float = 1.0
+    better: str, worse: str, measured: bool | None = None, perceptual: bool = False
 ) -> Callable[[Results], Iterator[Step]]:
-    """Row by row; measured: rows whose judged image was measured, was not, or (None) all."""
+    """Row by row; measured: rows whose judged image was measured, was not, or (None) all.
+
+    perceptual: by the first of PERCEPTUAL that was measured, and not by PSNR.
+    """
 
     def steps(results: Results) -> Iterator[Step]:
+        metric, sign = "psnr", 1.0
+        if perceptual:
+            metric, sign = next((m for m in PERCEPTUAL if results.metrics[m]), PERCEPTUAL[0]), -1.0
         for study in results.studies:
             one, other = (
                 next((s for s in study.samplers if s.split(":")[0] == name), None)
@@ -186,9 +195,9 @@ def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
 CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
     "quality grows with every added modality": quality_grows,
     "the first clean modality gains most": first_gains_most,
-    "MDS beats MPS in PSNR for reconstruction": samplers_compared("mds", "mps", "psnr", True),
-    "MPS beats MDS in PSNR for synthesis": samplers_compared("mps", "mds", "psnr", False),
-    "MPS has the better perceptual score": samplers_compared("mps", "mds", "lpips", None, -1.0),
+    "MDS beats MPS in PSNR for reconstruction": samplers_compared("mds", "mps", True),
+    "MPS beats MDS in PSNR for synthesis": samplers_compared("mps", "mds", False),
+    "MPS has the better perceptual score": samplers_compared("mps", "mds", perceptual=True),
     "a prior beats methods trained for synthesis": beside_methods(False),
     "a prior beats methods trained for reconstruction": beside_methods(True),
     "mixed inputs gain with each measurement": measurements_gain,
@@ -201,8 +210,8 @@ def decide(results: Results) -> list[Claim]:
     return [Claim(text, tuple(steps(results))) for text, steps in CLAIMS.items()]
 
 
-def said(mean: Mean) -> str:
+def said(mean: Mean, decimals: int = 2) -> str:
     """0.52 [0.31, 0.70]."""
     if math.isnan(mean.low):
-        return f"{mean.value:.2f}"
-    return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+        return f"{mean.value:.{decimals}f}"
+    return f"{mean.value:.{decimals}f} [{mean.low:.{decimals}f}, {mean.high:.{decimals}f}]"

@@ -21,8 +21,7 @@ from any2all_operators import UserError
 
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
-from any2all_eval.metrics import fid
-from any2all_eval.metrics import lpips as load_lpips
+from any2all_eval.measures import load_measures
 from any2all_eval.patients import Patient, find_people, has_all
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -142,13 +141,9 @@ def evaluate(
     people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
     check(studies, people, group)
-    perceptual = None
-    if asked.lpips:
-        try:
-            perceptual = load_lpips()
-        except UserError as error:
-            observer.say(str(error))
-    distance = None if asked.inception is None else fid(asked.inception)
+    measures = load_measures(asked.lpips, asked.inception)
+    for said in measures.left_out:
+        observer.say(said)
     identity = {
         "studies": [asdict(study) for study in studies],
         "prior": sha256,
@@ -158,14 +153,14 @@ def evaluate(
         "samplers": samplers_used,
         "slices": slices,
         "references": asked.references,
-        "lpips": perceptual is not None,
+        "perception": list(measures.names) or None,
         "precision": None if loaded is None else str(next(loaded.unet.parameters()).dtype),
         "batch_size": asked.batch_size,
         "versions": versions(),
     }
     references = References(prior, people, output / "tuned.json") if asked.references else None
     evaluator = Evaluator(
-        studies, solvers, references, output, slices, asked.batch_size, perceptual, observer
+        studies, solvers, references, output, slices, asked.batch_size, measures, observer
     )
     parts = evaluator.parts()
     doubled = [p for p, n in Counter(part.path(Path()).name for part in parts).items() if n > 1]
@@ -190,6 +185,7 @@ def evaluate(
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "samplers": samplers_used,
+        "measures_left_out": list(measures.left_out),
         "not_for_clinical_use": True,
     }
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)
@@ -202,7 +198,7 @@ def evaluate(
     whole = evaluator.run({n: named[n] for n in list(named)[rank::processes]})
     made = {}
     if rank == 0:
-        made = generate(studies, solvers, people, named, slices, output, distance, observer)
+        made = generate(studies, solvers, people, named, slices, output, measures.sets, observer)
     if processes > 1:
         wait_for_all()
     if rank == 0:

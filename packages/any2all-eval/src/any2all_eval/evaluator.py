@@ -20,7 +20,8 @@ from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
 from any2all_eval.lesions import SHOWS_LESIONS, spots
-from any2all_eval.metrics import Perceptual, scores, through_plane
+from any2all_eval.measures import Measures
+from any2all_eval.metrics import scores, through_plane
 from any2all_eval.parts import (
     PARTS,
     PLACES,
@@ -66,7 +67,7 @@ class Evaluator:
     output: Path
     slices: int | None
     batch_size: int
-    perceptual: Perceptual | None
+    measures: Measures
     observer: Observer = SILENT
     rewrite: Callable[[], None] = lambda: None
     _operators: dict[frozenset[str], BlockDiagonal] = field(default_factory=dict)
@@ -249,7 +250,7 @@ class Evaluator:
         for m, image in solved.mean.items():
             truth = patient.stack[:, self.prior.modalities.index(m)]
             width, unit = physical.get(m, (None, "of [0, 1]"))
-            found = scores(image, truth, patient.head, patient.lesion, width, self.perceptual)
+            found = scores(image, truth, patient.head, patient.lesion, width, self.measures.pairs)
             if m in solved.std:
                 draws, std = part.study.draws, solved.std[m]
                 found |= uncertainty(image, std, truth, patient.head, draws)

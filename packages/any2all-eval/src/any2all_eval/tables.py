@@ -15,6 +15,7 @@ import numpy as np
 
 from any2all_eval.claims import Claim, Step, said
 from any2all_eval.generation import Generation
+from any2all_eval.perception import COLUMNS as PERCEPTION
 from any2all_eval.statistics import Key, Mean, Records, by_patient, difference, key_of, mean_of
 from any2all_eval.study import Study
 
@@ -28,6 +29,7 @@ METRICS = {
     "psnr_head": ("PSNR, head", 2),
     "psnr_lesion": ("PSNR, lesion", 2),
     "lpips": ("LPIPS", 3),
+    **PERCEPTION,
     "coverage": ("coverage of the 90 % interval", 3),
     "spread": ("spread over error", 2),
     "through_plane": ("through-plane error", 3),
@@ -43,6 +45,7 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
 }
 SHOWN = (
     *("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
+    *PERCEPTION,
     *("coverage", "spread", "through_plane"),
 )
 OVERVIEWS = {
@@ -292,15 +295,15 @@ def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
         f"{found.slices} slices a set",
         "Fréchet distance (not FID)",
         "nearest training slice",
-        *(f"FID, {m}" for m in found.fid),
+        *found.by_network,
     ]
     lines = [
         ["other half of the training people", f"{found.frechet_halves:.2f}", ""],
         ["people held out", f"{found.frechet_held_out:.2f}", near[1]],
         [f"{found.draws} draws", f"{found.frechet_draws:.2f}", near[0]],
     ]
-    inception = [[f"{distances[k]:.1f}" for distances in found.fid.values()] for k in range(3)]
-    return header, [line + more for line, more in zip(lines, inception, strict=True)]
+    by_network = [[f"{of[k]:.1f}" for of in found.by_network.values()] for k in range(3)]
+    return header, [line + more for line, more in zip(lines, by_network, strict=True)]
 
 
 def claim_lines(claims: Sequence[Claim]) -> list[str]:
@@ -309,8 +312,9 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
     for claim in claims:
         found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
         for step in claim.steps:
-            name, unit = METRICS[step.metric][0], " dB" if step.metric == "psnr" else ""
-            found.append(f"  - {step.what}: {name} {said(step.found.mean)}{unit}{p_of(step)}")
+            (name, decimals), unit = METRICS[step.metric], " dB" if step.metric == "psnr" else ""
+            mean = said(step.found.mean, decimals)
+            found.append(f"  - {step.what}: {name} {mean}{unit}{p_of(step)}")
     return found
 
 
