@@ -54,21 +54,19 @@ def changes(own: list[Tensor], others: list[Tensor]) -> Iterator[tuple[str, list
     yield "none", truth
     for sigma in (0.01, 0.02, 0.05, 0.1):
         noise = [sigma * torch.randn(x.shape, generator=random) for x in truth]
-        yield f"noise, σ {sigma:g} of [0, 1]", [
-            x + n for x, n in zip(truth, noise, strict=True)
-        ]
+        yield f"noise, σ {sigma:g} of [0, 1]", [x + n for x, n in zip(truth, noise, strict=True)]
     for width in (0.5, 1.0, 2.0, 4.0):
         yield f"blur, σ {width:g} pixels", [blurred(x, width) for x in truth]
     for pixels in (1, 4):
-        yield f"shift by {pixels} pixels", [x.roll(pixels, 2) for x in truth]
+        yield f"shift, {pixels} pixels", [x.roll(pixels, 2) for x in truth]
     for on in (1, 3):
-        yield f"{on} slices on", shown(own, on)
+        yield f"slice + {on}", shown(own, on)
     yield "another person", shown(others)
     yield "mean of the other people", [torch.stack(shown(others)).mean(0)] * len(own)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--modality", default="FLAIR")
     parser.add_argument("--people", type=int, default=4)
     options = parser.parse_args()
@@ -87,9 +85,10 @@ def main() -> None:
         distance, kernel = (
             float(torch.cat([pair[m] for pair in pairs]).mean()) for m in (DISTANCE, KERNEL)
         )
+        sets = kernel, frechet(pooled, real)
         decibels = float(psnr(torch.cat(images), torch.cat(truth)).mean())
-        shown = "" if name == "none" else f"{decibels:.1f}"
-        rows.append([name, shown, f"{distance:.3f}", f"{kernel:.1f}", f"{frechet(pooled, real):.1f}"])
+        found = [f"{distance:.3f}", *(f"{abs(v) if abs(v) < 0.05 else v:.1f}" for v in sets)]
+        rows.append([name, "" if name == "none" else f"{decibels:.1f}", *found])
     header = ["change", "PSNR (dB)", COLUMNS[DISTANCE][0], COLUMNS[KERNEL][0], FRECHET]
     print("\n".join(markdown_table(header, rows)))
 

@@ -105,7 +105,8 @@ def ms_ssim(u: Array, x: Array, mask: Mask, width: float) -> float | None:
     """SynthRAD2025's, of images from 0 up; None where no voxel of the mask is left on a scale."""
     short = [max(LEAST - n, 0) for n in u.shape]
     pad = [(n // 2, n - n // 2) for n in short]
-    u, x, mask = (np.pad(v, pad, mode="edge") for v in (u, x, mask))
+    u, x = (np.pad(v, pad, mode="edge") for v in (u, x))
+    mask = np.pad(mask, pad, mode="edge")
     product = 1.0
     for weight in SCALES:
         if not without_border(mask).any():

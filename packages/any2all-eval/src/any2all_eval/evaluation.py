@@ -21,7 +21,7 @@ from any2all_operators import UserError
 
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
-from any2all_eval.measures import load_measures
+from any2all_eval.measures import check_challenges, load_measures
 from any2all_eval.patients import Patient, find_people, has_all
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -63,6 +63,8 @@ class Evaluation:
         Whether LPIPS is measured, whose network torchvision fetches.
     inception
         File of the weights that FID needs.
+    metrics
+        Challenges whose metrics of whole volumes are measured: synthrad, brasyn.
     shown
         Patients whose images are in report.html.
     batch_size
@@ -86,6 +88,7 @@ class Evaluation:
     references: bool = True
     lpips: bool = False
     inception: Path | None = None
+    metrics: Sequence[str] = ()
     shown: int = 3
     batch_size: int = 8
     precision: str = "auto"
@@ -141,7 +144,9 @@ def evaluate(
     people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
     check(studies, people, group)
-    measures = load_measures(asked.lpips, asked.inception)
+    measures = load_measures(asked.lpips, asked.inception, asked.metrics)
+    without = check_challenges(measures.challenges, prior, named, slices)
+    measures = replace(measures, left_out=[*measures.left_out, *without])
     for said in measures.left_out:
         observer.say(said)
     identity = {
@@ -154,6 +159,7 @@ def evaluate(
         "slices": slices,
         "references": asked.references,
         "perception": list(measures.names) or None,
+        "metrics": list(asked.metrics) or None,
         "precision": None if loaded is None else str(next(loaded.unet.parameters()).dtype),
         "batch_size": asked.batch_size,
         "versions": versions(),

@@ -20,7 +20,7 @@ from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
 from any2all_eval.lesions import SHOWS_LESIONS, spots
-from any2all_eval.measures import Measures
+from any2all_eval.measures import WITHOUT_UNIT, Measures
 from any2all_eval.metrics import scores, through_plane
 from any2all_eval.parts import (
     PARTS,
@@ -110,6 +110,7 @@ class Evaluator:
         """A patient with everything that is judged, or None; and whether the files were refused."""
         try:
             patient = read_patient(path, self.prior, name, seed_of(name), self.slices)
+            patient = patient and self.measures.with_masks(patient, path)
         except UserError as error:
             self.observer.say(f"{name} refused: {error}")
             return None, True
@@ -249,7 +250,8 @@ class Evaluator:
         physical = units(self.prior)
         for m, image in solved.mean.items():
             truth = patient.stack[:, self.prior.modalities.index(m)]
-            width, unit = physical.get(m, (None, "of [0, 1]"))
+            width, unit = physical.get(m, (None, WITHOUT_UNIT))
+            volume = self.measures.of_volume(patient, m, image, unit)
             found = scores(image, truth, patient.head, patient.lesion, width, self.measures.pairs)
             if m in solved.std:
                 draws, std = part.study.draws, solved.std[m]
@@ -272,6 +274,8 @@ class Evaluator:
                     "seconds": seconds,
                 }
                 record |= {name: values[b] for name, values in found.items()}
+                if b == 0:
+                    record |= volume
                 if b in steps:
                     record["through_plane"] = steps[b]
                 if m in solved.residual:

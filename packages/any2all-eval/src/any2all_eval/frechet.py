@@ -65,6 +65,6 @@ def frechet(a: Features, b: Features) -> float:
     """Between Gaussians fitted to features (N, d) and (M, d)."""
     gap = a.mean(0) - b.mean(0)
     # with Σ = RᵀR, tr (ΣΣ')^½ is the sum of the singular values of R R'ᵀ
-    roots = [np.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5, mode="r") for x in (a, b)]
-    shared = np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum()
-    return float(gap @ gap + sum(np.square(r).sum() for r in roots) - 2 * shared)
+    r, other = (np.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5).R for x in (a, b))
+    shared = np.linalg.svd(r @ other.T, compute_uv=False).sum()
+    return float(gap @ gap + np.square(r).sum() + np.square(other).sum() - 2 * shared)

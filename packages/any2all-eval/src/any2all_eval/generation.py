@@ -171,7 +171,7 @@ def judge(
         a, *rest = (s[random.permutation(len(s))[:count]] for s in sets)
         rounds.append([frechet(b, a) for b in rest])
     between, of_draws, of_others = np.mean(rounds, 0)
-    by_network = {}
+    by_network = dict[str, tuple[float, float, float]]()
     if distances:
         sides = [torch.cat([kept[i] for i in order[k::2]]) for k in range(2)]
         sizes = min(map(len, (*sides, others, draws)))

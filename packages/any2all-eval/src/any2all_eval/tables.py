@@ -1,9 +1,7 @@
-"""Results as a file of numbers and as tables to read."""
+"""Results as tables to read."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from any2all_eval.challenges import COLUMNS as CHALLENGES
 from any2all_eval.claims import Claim, Step, said
 from any2all_eval.generation import Generation
 from any2all_eval.perception import COLUMNS as PERCEPTION
@@ -30,22 +29,16 @@ METRICS = {
     "psnr_lesion": ("PSNR, lesion", 2),
     "lpips": ("LPIPS", 3),
     **PERCEPTION,
+    **CHALLENGES,
     "coverage": ("coverage of the 90 % interval", 3),
     "spread": ("spread over error", 2),
     "through_plane": ("through-plane error", 3),
 }
 """{metric: (what it is called, decimals)}"""
-LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": "$<$",
-    ">": "$>$",
-    "²": "$^2$",
-}
 SHOWN = (
     *("psnr", "ssim", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
     *PERCEPTION,
+    *CHALLENGES,
     *("coverage", "spread", "through_plane"),
 )
 OVERVIEWS = {
@@ -121,22 +114,6 @@ def safety_of(records: Records) -> list[Safety]:
 def areas(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
     """Of all slices."""
     return [area for record in records for area in record[name]]
-
-
-def as_csv(records: Records) -> str:
-    """A line a slice, image and method; lists joined by spaces."""
-    names = list(dict.fromkeys(name for record in records for name in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {
-                k: " ".join(f"{a:.0f}" for a in v) if isinstance(v, list) else v
-                for k, v in record.items()
-            }
-        )
-    return text.getvalue()
 
 
 def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
@@ -321,28 +298,3 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
 def p_of(step: Step) -> str:
     """, p 0.003"""
     return "" if math.isnan(step.found.p) else f", p {step.found.p:.3f}"
-
-
-def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
-    """A booktabs table a study."""
-    parts = []
-    for study in studies:
-        own = [line for line in lines if line.key[0] == study.name]
-        if not own:
-            continue
-        header, cells = header_and_cells(own)
-        body = [" & ".join(map(escaped, row)) + r" \\" for row in (header, *cells)]
-        parts += [
-            rf"\begin{{table}}\caption{{{escaped(study.title)}}}",
-            rf"\begin{{tabular}}{{lll{'r' * (len(header) - 3)}}}\toprule",
-            body[0] + r"\midrule",
-            *body[1:],
-            r"\bottomrule\end{tabular}\end{table}",
-            "",
-        ]
-    return "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    """For LaTeX."""
-    return "".join(LATEX.get(mark, mark) for mark in text)

@@ -15,12 +15,13 @@ from any2all_app.folders import write_text
 from any2all_eval.beaten import compare, told
 from any2all_eval.claims import Claim, Results, decide
 from any2all_eval.figures import curves_figure, scatter_figure, write_figures
+from any2all_eval.formats import as_csv, latex
 from any2all_eval.generation import Generation
 from any2all_eval.parts import PARTS, Part, records_in
 from any2all_eval.references import References
 from any2all_eval.report import Findings, report_page
 from any2all_eval.study import Study
-from any2all_eval.tables import Line, as_csv, latex, lines_of, markdown, safety_of
+from any2all_eval.tables import Line, lines_of, markdown, safety_of
 
 EVERY, SHARE = 20.0, 10.0
 """A report is written again after so many seconds, and so many times as long as writing takes."""
