@@ -235,7 +235,12 @@ def test_evaluate_gives_a_challenges_metrics_of_whole_volumes(
     assert len(drawn) == DEPTH
     truth = read_volume(people / f"test/a/{scored}.nii.gz")
     masks = {"synthrad": "mask.nii.gz", "brasyn": "p-seg.nii.gz"}
-    mask = np.asarray(nib.load(people / "test/a" / masks[metrics]).dataobj).transpose(2, 1, 0) > 0
+    mask = (
+        np.asarray(
+            nib.Nifti1Image.from_filename(people / "test/a" / masks[metrics]).dataobj
+        ).transpose(2, 1, 0)
+        > 0
+    )
     slices = truth.slices.astype(np.float64)
     image = HU.physical(drawn) if scored == "CT" else truth.range.physical(drawn)
     score = {"synthrad": synthrad, "brasyn": brasyn}[metrics]
@@ -284,7 +289,7 @@ def test_two_masks_or_one_off_the_grid_are_refused(
     copy = tmp_path / "people"
     shutil.copytree(people, copy)
     question = asked(tmp_path, copy, ct_prior, ["synthrad"], "CT")
-    mask = nib.load(copy / "test/a/mask.nii.gz")
+    mask = nib.Nifti1Image.from_filename(copy / "test/a/mask.nii.gz")
     nib.save(mask, copy / "test/a/roi.nii.gz")
     with pytest.raises(UserError, match=r"a has 2 masks that could be of the body.*leave one"):
         evaluate(question, tmp_path / "out")

@@ -14,6 +14,7 @@ from any2all_app.observer import Observer
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
 from any2all_eval.evaluation import Evaluation, evaluate
 from any2all_eval.evaluator import Evaluator
+from any2all_eval.measures import Measures
 from any2all_eval.quick import Pace, in_order
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import read_study
@@ -115,7 +116,7 @@ def test_cheap_methods_come_first_and_what_takes_too_long_is_left(
 ) -> None:
     prior = tiny_prior()
     study = read_study(asked.studies[0], prior.format)
-    evaluator = Evaluator([study], Solvers(prior), None, tmp_path, None, 8, None)
+    evaluator = Evaluator([study], Solvers(prior), None, tmp_path, None, 8, Measures())
     order = [(part.row.name, part.method) for part in in_order(evaluator)]
     cheap, dear = order[: len(order) // 2], order[len(order) // 2 :]
     assert {method for _, method in cheap} == {"mds:steps=2"}
