@@ -259,7 +259,7 @@ def test_evaluate_gives_a_challenges_metrics_of_whole_volumes(
 @pytest.mark.parametrize(
     ("metrics", "slices", "said"),
     [
-        ("synthrad", 2, "--metrics synthrad: judges whole volumes; leave out --slices 2"),
+        ("synthrad", 2, "--metrics synthrad: judges whole volumes; leave out --slices"),
         ("fid", None, "--metrics fid: expected synthrad or brasyn"),
         ("brasyn", None, "--metrics brasyn: nobody has a mask of the tumour, seg.nii.gz"),
     ],

@@ -145,7 +145,9 @@ def test_sets_of_slices_are_compared_without_pairs(perception: Perception) -> No
 def test_draws_from_nothing_are_judged_by_the_network(perception: Perception) -> None:
     train = [head(seed)[::4, None] for seed in range(4)]
     held_out, draws = head(4)[::4, None], blurred(head(5)[::4], 2)[:, None]
-    found = judge(draws, train, [held_out], ("T1",), [perception.between]).by_network
+    found = judge(
+        draws, train, [held_out], modalities=("T1",), distances=[perception.between]
+    ).by_network
     assert set(found) == {f"{FRECHET}, T1", f"{COLUMNS[KERNEL][0]}, T1"}
     for half, people, drawn in found.values():
         assert max(half, people) < drawn
@@ -234,8 +236,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory, prior_folder: Path) -> Evalu
     study = folder / "little.toml"
     study.write_text('[[rows]]\nname = "a"\nknown = "T1=clean"\nscored = "FLAIR"\n')
     return Evaluation(
-        [str(study)], str(folder / "people"), str(prior_folder), samplers=["mds:steps=2"], slices=2,
-        references=False, precision="float32",
+        studies=[str(study)], input=str(folder / "people"), prior=str(prior_folder),
+        samplers=["mds:steps=2"], slices=2, references=False, precision="float32",
     )  # fmt: skip
 
 

@@ -115,7 +115,7 @@ def check_challenges(
     for challenge in challenges:
         asked = f"--metrics {challenge.name}"
         if slices is not None:
-            raise UserError(f"{asked}: judges whole volumes; leave out --slices {slices}")
+            raise UserError(f"{asked}: judges whole volumes; leave out --slices")
         if not any(
             physical.get(m, (1.0, WITHOUT_UNIT))[1] == challenge.unit for m in prior.modalities
         ):
