@@ -95,7 +95,9 @@ def synthrad(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
     found["synthrad_psnr"] = float(psnr)
     u, x = (np.where(mask, v, 0.0) for v in (u, x))
     if without_border(mask).any():
-        found["synthrad_ssim"] = inside(ssim_map(u, x, width, uniform, UNBIASED), mask)
+        found["synthrad_ssim"] = inside(
+            ssim_map(u, x, width=width, smooth=uniform, norm=UNBIASED), mask
+        )
     if (value := ms_ssim(u, x, mask, width)) is not None:
         found["synthrad_ms_ssim"] = value
     return found
@@ -111,7 +113,7 @@ def ms_ssim(u: Array, x: Array, mask: Mask, width: float) -> float | None:
     for weight in SCALES:
         if not without_border(mask).any():
             return None
-        similar = ssim_map(u, x, width, uniform, UNBIASED).clip(0)
+        similar = ssim_map(u, x, width=width, smooth=uniform, norm=UNBIASED).clip(0)
         product *= min(inside(similar**weight, mask), 1.0)
         u, x, mask = halved(u), halved(x), mask[::2, ::2, ::2]
     return product
@@ -125,12 +127,12 @@ def brasyn(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
         if region.any() and min(region.shape) > REACH:
             a, b = (np.where(region, v, 0.0) for v in (u, x))
             width = float(max(np.ptp(a), np.ptp(b)))
-            similar = ssim_map(a, b, width, gaussian, 1.0)
+            similar = ssim_map(a, b, width=width, smooth=gaussian, norm=1.0)
             found[f"brasyn_ssim_{name}"] = float(similar[region].mean())
     return found
 
 
-def ssim_map(u: Array, x: Array, width: float, smooth: Smoothing, norm: float) -> Array:
+def ssim_map(u: Array, x: Array, *, width: float, smooth: Smoothing, norm: float) -> Array:
     """SSIM at each voxel of (Z, H, W); Wang 2004, eq. 13.
 
     smooth: the mean within the window; norm: factor of variances and covariance; width: data range.
