@@ -509,17 +509,18 @@ def test_fid_by_the_inception_network(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(metrics, "INCEPTION", digest[:8])
     distance = fid(weights)
     images = torch.rand(6, 32, 32, generator=generator(0))
-    assert distance(images, images) == pytest.approx(0, abs=1e-3)
+    assert distance(images, images)["FID"] == pytest.approx(0, abs=1e-3)
     stacks = torch.stack([images, images], 1)
     found = judge(
         stacks,
         [stacks[:3], stacks[3:]],
         [stacks / 2],
         modalities=("T1", "FLAIR"),
-        distance=distance,
+        distances=[distance],
     )
-    assert found.fid["T1"] == found.fid["FLAIR"]
-    assert found.fid["T1"][1] > found.fid["T1"][2]  # darker ones are farther than the same
+    t1, flair = (found.by_network[f"FID, {m}"] for m in ("T1", "FLAIR"))
+    assert t1 == flair
+    assert t1[1] > t1[2]  # darker ones are farther than the same
 
 
 @pytest.mark.slow

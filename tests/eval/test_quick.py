@@ -14,6 +14,7 @@ from any2all_app.observer import Observer
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
 from any2all_eval.evaluation import Evaluation, evaluate
 from any2all_eval.evaluator import Evaluator
+from any2all_eval.measures import Measures
 from any2all_eval.patients import Slices
 from any2all_eval.quick import Pace, in_order
 from any2all_eval.solvers import Solvers
@@ -123,7 +124,7 @@ def test_cheap_methods_come_first_and_what_takes_too_long_is_left(
         output=tmp_path,
         slices=Slices(),
         batch_size=8,
-        perceptual=None,
+        measures=Measures(),
     )
     order = [(part.row.name, part.method) for part in in_order(evaluator)]
     cheap, dear = order[: len(order) // 2], order[len(order) // 2 :]

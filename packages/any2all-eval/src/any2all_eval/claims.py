@@ -3,8 +3,8 @@
 A claim is one or more differences that should be above 0, each a paired one over patients. It
 holds where every one is above 0 with Wilcoxon's p below 0.05; it does not hold where one is below 0
 with p below 0.05 over their number (Bonferroni); otherwise, as always with fewer than six patients,
-so many cannot decide it. Perceptual quality is LPIPS where its network is at hand; otherwise that
-claim is not measured.
+so many cannot decide it. Perceptual quality is the first of PERCEPTUAL that was measured; without
+any of them that claim is not measured.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from any2all_eval.perception import DISTANCE, KERNEL
 from any2all_eval.statistics import Difference, Mean, Records, by_patient, difference
 from any2all_eval.study import CLEAN, Row, Study
 
 SIGNIFICANT = 0.05
+PERCEPTUAL = ("lpips", KERNEL, DISTANCE)
+"""Measures of perceptual quality, less is better: of several the first decides."""
 Cell = tuple[str, str]
 """(row, method)"""
 Pair = tuple[Cell, Cell]
@@ -56,7 +59,7 @@ class Results:
 
     def __init__(self, studies: Sequence[Study], records: Records) -> None:
         self.studies = studies
-        self.metrics = {m: by_patient(records, m) for m in ("psnr", "lpips")}
+        self.metrics = {m: by_patient(records, m) for m in ("psnr", *PERCEPTUAL)}
 
     def step(
         self, study: Study, image: str, cells: Pair, *, metric: str = "psnr", sign: float = 1.0
@@ -138,6 +141,12 @@ def samplers_compared(
     return steps
 
 
+def mps_looks_better(results: Results) -> Iterator[Step]:
+    """By the first of PERCEPTUAL that was measured."""
+    metric = next((m for m in PERCEPTUAL if results.metrics[m]), PERCEPTUAL[0])
+    yield from samplers_compared("mps", "mds", metric=metric, measured=None, sign=-1.0)(results)
+
+
 def measurements_gain(results: Results) -> Iterator[Step]:
     """All of k-space: a row against each that has one measurement less."""
     for study, row, fewer in _pairs(results):
@@ -194,9 +203,7 @@ CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
     "MPS beats MDS in PSNR for synthesis": samplers_compared(
         "mps", "mds", metric="psnr", measured=False
     ),
-    "MPS has the better perceptual score": samplers_compared(
-        "mps", "mds", metric="lpips", measured=None, sign=-1.0
-    ),
+    "MPS has the better perceptual score": mps_looks_better,
     "a prior beats methods trained for synthesis": beside_methods(False),
     "a prior beats methods trained for reconstruction": beside_methods(True),
     "mixed inputs gain with each measurement": measurements_gain,
@@ -209,8 +216,8 @@ def decide(results: Results) -> list[Claim]:
     return [Claim(text, tuple(steps(results))) for text, steps in CLAIMS.items()]
 
 
-def said(mean: Mean) -> str:
+def said(mean: Mean, decimals: int = 2) -> str:
     """0.52 [0.31, 0.70]."""
     if math.isnan(mean.low):
-        return f"{mean.value:.2f}"
-    return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
+        return f"{mean.value:.{decimals}f}"
+    return f"{mean.value:.{decimals}f} [{mean.low:.{decimals}f}, {mean.high:.{decimals}f}]"

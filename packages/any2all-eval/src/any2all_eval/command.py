@@ -116,6 +116,15 @@ def evaluate(
             rich_help_panel=MEASURED,
         ),
     ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also the metrics of a challenge, of whole volumes: synthrad (CT in the mask of "
+            "the body) or brasyn (MR in the tumour and the rest); may be repeated",
+            metavar="NAME",
+            rich_help_panel=MEASURED,
+        ),
+    ] = None,
     shown: Annotated[
         int,
         typer.Option(
@@ -178,6 +187,7 @@ def evaluate(
         references=references,
         lpips=lpips,
         inception=inception,
+        metrics=metrics or [],
         shown=shown,
         batch_size=batch_size,
         precision=precision,

@@ -92,15 +92,15 @@ def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
         f"{found.slices} slices a set",
         "Fréchet distance (not FID)",
         "nearest training slice",
-        *(f"FID, {m}" for m in found.fid),
+        *found.by_network,
     ]
     lines = [
         ["other half of the training people", f"{found.frechet_halves:.2f}", ""],
         ["people held out", f"{found.frechet_held_out:.2f}", near[1]],
         [f"{found.draws} draws", f"{found.frechet_draws:.2f}", near[0]],
     ]
-    inception = [[f"{distances[k]:.1f}" for distances in found.fid.values()] for k in range(3)]
-    return header, [line + more for line, more in zip(lines, inception, strict=True)]
+    by_network = [[f"{of[k]:.1f}" for of in found.by_network.values()] for k in range(3)]
+    return header, [line + more for line, more in zip(lines, by_network, strict=True)]
 
 
 def claim_lines(claims: Sequence[Claim]) -> list[str]:
@@ -109,8 +109,9 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
     for claim in claims:
         found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
         for step in claim.steps:
-            name, unit = METRICS[step.metric][0], " dB" if step.metric == "psnr" else ""
-            found.append(f"  - {step.what}: {name} {said(step.found.mean)}{unit}{p_of(step)}")
+            (name, decimals), unit = METRICS[step.metric], " dB" if step.metric == "psnr" else ""
+            mean = said(step.found.mean, decimals)
+            found.append(f"  - {step.what}: {name} {mean}{unit}{p_of(step)}")
     return found
 
 

@@ -21,8 +21,7 @@ from any2all_operators import UserError
 
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
-from any2all_eval.metrics import fid
-from any2all_eval.metrics import lpips as load_lpips
+from any2all_eval.measures import check_challenges, load_measures
 from any2all_eval.patients import Patient, Slices, find_people, has_all
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -66,6 +65,8 @@ class Evaluation:
         Whether LPIPS is measured, whose network torchvision fetches.
     inception
         File of the weights that FID needs.
+    metrics
+        Challenges whose metrics of whole volumes are measured: synthrad, brasyn.
     shown
         Patients whose images are in report.html.
     batch_size
@@ -91,6 +92,7 @@ class Evaluation:
     references: bool = True
     lpips: bool = False
     inception: Path | None = None
+    metrics: Sequence[str] = ()
     shown: int = 3
     batch_size: int = 8
     precision: str = "auto"
@@ -152,13 +154,11 @@ def evaluate(
     people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
     check(studies, people, group)
-    perceptual = None
-    if asked.lpips:
-        try:
-            perceptual = load_lpips()
-        except UserError as error:
-            observer.say(str(error))
-    distance = None if asked.inception is None else fid(asked.inception)
+    measures = load_measures(asked.lpips, asked.inception, asked.metrics)
+    without = check_challenges(measures.challenges, prior, named, slices)
+    measures = replace(measures, left_out=[*measures.left_out, *without])
+    for said in measures.left_out:
+        observer.say(said)
     identity = {
         "studies": [asdict(study) for study in studies],
         "prior": sha256,
@@ -168,7 +168,8 @@ def evaluate(
         "samplers": samplers_used,
         "slices": asdict(slices),
         "references": asked.references,
-        "lpips": perceptual is not None,
+        "perception": list(measures.names) or None,
+        "metrics": list(asked.metrics) or None,
         "precision": None if loaded is None else str(next(loaded.unet.parameters()).dtype),
         "batch_size": asked.batch_size,
         "versions": versions(),
@@ -181,7 +182,7 @@ def evaluate(
         output=output,
         slices=slices,
         batch_size=asked.batch_size,
-        perceptual=perceptual,
+        measures=measures,
         observer=observer,
     )
     parts = evaluator.parts()
@@ -207,6 +208,7 @@ def evaluate(
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {prior.device}",
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "samplers": samplers_used,
+        "measures_left_out": list(measures.left_out),
         "not_for_clinical_use": True,
     }
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)
@@ -225,7 +227,7 @@ def evaluate(
             held_out=named,
             slices=slices,
             output=output,
-            distance=distance,
+            distances=measures.sets,
             observer=observer,
         )
     if processes > 1:

@@ -20,7 +20,8 @@ from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
 from any2all_eval.lesions import SHOWS_LESIONS, spots
-from any2all_eval.metrics import Perceptual, scores, through_plane
+from any2all_eval.measures import WITHOUT_UNIT, Measures
+from any2all_eval.metrics import agreement, scores, through_plane
 from any2all_eval.parts import (
     PARTS,
     PLACES,
@@ -65,7 +66,7 @@ class Evaluator:
     output: Path
     slices: Slices
     batch_size: int
-    perceptual: Perceptual | None
+    measures: Measures
     observer: Observer = SILENT
     _operators: dict[frozenset[str], BlockDiagonal] = field(init=False, default_factory=dict)
 
@@ -108,6 +109,7 @@ class Evaluator:
         """A patient with everything that is judged, or None; and whether the files were refused."""
         try:
             patient = read_patient(path, self.prior, name, self.slices)
+            patient = patient and self.measures.with_masks(patient, path)
         except UserError as error:
             self.observer.say(f"{name} refused: {error}")
             return None, True
@@ -251,9 +253,11 @@ class Evaluator:
         physical = units(self.prior)
         for m, image in solved.mean.items():
             truth = patient.stack[:, self.prior.modalities.index(m)]
-            width, unit = physical.get(m, (None, "of [0, 1]"))
+            width, unit = physical.get(m, (None, WITHOUT_UNIT))
+            volume = self.measures.of_volume(patient, m, image, unit)
+            pairs = self.measures.pairs
             found = scores(
-                image, truth, patient.head, patient.lesion, width=width, perceptual=self.perceptual
+                image, truth, patient.head, patient.lesion, width=width, perceptual=pairs
             )
             if m in solved.std:
                 found |= uncertainty(
@@ -277,6 +281,8 @@ class Evaluator:
                     "seconds": seconds,
                 }
                 record |= {name: values[b] for name, values in found.items()}
+                if b == 0:
+                    record |= volume
                 if b in steps:
                     record["through_plane"] = steps[b]
                 if m in solved.residual:
@@ -284,15 +290,3 @@ class Evaluator:
                 if counted is not None:
                     record |= asdict(counted[b])
                 yield record
-
-
-def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
-    """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
-    residuals = Measurement(operator, data).near(stack).residual(stack)
-    found = {}
-    for m, norm in residuals.items():
-        block = operator.operators[m]
-        if block.noise_std:
-            size = block.data_size(data[m])
-            found[m] = (norm / size**0.5 / block.noise_std).tolist()
-    return found

@@ -16,10 +16,11 @@ from matplotlib.lines import Line2D
 from any2all_eval.claims import Results
 from any2all_eval.headline import ERROR
 from any2all_eval.parts import PARTS, PLACES, TRUTH, Part, slug
+from any2all_eval.perception import COLUMNS, DISTANCE
 from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, Line
 
-LEAST_SPAN = {"PSNR (dB)": 3.0, "SSIM": 0.05, "LPIPS": 0.05}
+LEAST_SPAN = {"PSNR (dB)": 3.0, "SSIM": 0.05, "LPIPS": 0.05, COLUMNS[DISTANCE][0]: 0.05}
 """An axis shows at least so much, so that a difference of no importance does not look steep."""
 LETTERS = 22
 """Of a title, above one column of images."""
@@ -127,7 +128,8 @@ def time_figure(study: Study, lines: Sequence[Line]) -> Figure | None:
 
 def scatter_figure(lines: Sequence[Line]) -> Figure | None:
     """Distortion against perception, a point a line of the table."""
-    perception = "lpips" if any("lpips" in line.means for line in lines) else "ssim"
+    measured = (m for m in ("lpips", DISTANCE) if any(m in line.means for line in lines))
+    perception = next(measured, "ssim")
     groups: Groups = {}
     for line in lines:
         pair = [line.means[m].value for m in ("psnr", perception) if m in line.means]

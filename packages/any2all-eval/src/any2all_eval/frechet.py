@@ -62,9 +62,9 @@ class Axes:
 
 
 def frechet(a: Features, b: Features) -> float:
-    """Between Gaussians fitted to features (N, d)."""
+    """Between Gaussians fitted to features (N, d) and (M, d)."""
     gap = a.mean(0) - b.mean(0)
-    covariances = np.cov(a.T), np.cov(b.T)
-    # the eigenvalues of a product of two covariances are real and not negative
-    roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0))
-    return float(gap @ gap + sum(np.trace(c) for c in covariances) - 2 * roots.sum())
+    # with Σ = RᵀR, tr (ΣΣ')^½ is the sum of the singular values of R R'ᵀ
+    r, other = (np.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5).R for x in (a, b))
+    shared = np.linalg.svd(r @ other.T, compute_uv=False).sum()
+    return float(gap @ gap + np.square(r).sum() + np.square(other).sum() - 2 * shared)

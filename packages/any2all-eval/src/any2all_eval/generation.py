@@ -3,12 +3,13 @@
 Fréchet distance on features without weights (``frechet``), between sets of as many slices: draws,
 or people held out, to one half of the training people, beside the other half. Nearest neighbour:
 the least root mean square difference of a stack to any training slice, or its mirror image, in
-[0, 1]; copies would lie nearer to the training slices than other people's do. FID, where its
-network's weights are given: of each modality by itself, between sets of as many slices.
+[0, 1]; copies would lie nearer to the training slices than other people's do. Distances by a
+network, where its weights are at hand: of each modality by itself, between sets of as many slices.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from any2all_eval.frechet import Axes, features, frechet
-from any2all_eval.metrics import FID
+from any2all_eval.metrics import SetDistance
 from any2all_eval.parts import slug, write_npz
 from any2all_eval.patients import ALL, People, Slices, evenly, read_patient
 from any2all_eval.solvers import Solvers
@@ -36,15 +37,15 @@ ROUNDS = 10
 """Sets of so many slices are drawn at random this often; means are told."""
 BATCH, LEAST = 16, 4
 """Draws in a file; fewer than LEAST have no covariance worth the name."""
-FID_SLICES = 4
-"""Of each training person, for FID."""
+NETWORK_SLICES = 4
+"""Of each training person, for distances by a network."""
 
 
 @dataclass(frozen=True)
 class Generation:
     """Of draws; the distances are means, ``nearest_*``: (least, 5 %, median).
 
-    fid: {modality: of (the other half, people held out, draws)}, to one half.
+    by_network: {"FID, T1": of (the other half, people held out, draws)}, to one half.
     """
 
     draws: int
@@ -55,7 +56,7 @@ class Generation:
     nearest_draws: tuple[float, float, float]
     nearest_held_out: tuple[float, float, float]
     nearer_than_any_held_out: int
-    fid: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    by_network: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
 def check(studies: Sequence[Study], people: People, group: str) -> None:
@@ -86,7 +87,7 @@ def generate(
     held_out: Mapping[str, str],
     slices: Slices,
     output: Path,
-    distance: FID | None = None,
+    distances: Sequence[SetDistance] = (),
     observer: Observer = SILENT,
 ) -> dict[str, Generation]:
     """{row: figures} of the rows in which nothing is known, beside everybody in train.
@@ -110,7 +111,7 @@ def generate(
                 train = stacks_of(people.groups["train"], prior)
                 others = stacks_of(held_out, prior, slices)
                 found[name] = judge(
-                    draws, train, others, modalities=prior.modalities, distance=distance
+                    draws, train, others, modalities=prior.modalities, distances=distances
                 )
     return found
 
@@ -151,7 +152,7 @@ def judge(
     held_out: Iterable[Tensor],
     *,
     modalities: Sequence[str] = (),
-    distance: FID | None = None,
+    distances: Sequence[SetDistance] = (),
 ) -> Generation:
     """Draws (N, M, H, W) beside the slices of each training person, and of people held out."""
     others = torch.cat([torch.zeros(0, *draws.shape[1:]), *held_out])
@@ -161,8 +162,8 @@ def judge(
     for stacks in train:  # a person at a time, as all are too many to hold
         best = torch.minimum(best, nearest(wanted, stacks))
         each.append(features(stacks))
-        if distance is not None:
-            kept.append(stacks[evenly(len(stacks), FID_SLICES)])
+        if distances:
+            kept.append(stacks[evenly(len(stacks), NETWORK_SLICES)])
     if len(each) < 2 or len(others) < 2:
         raise UserError(
             f"draws are judged beside two people of train and two slices held out; {len(each)} and "
@@ -179,14 +180,15 @@ def judge(
         a, *rest = (s[random.permutation(len(s))[:count]] for s in sets)
         rounds.append([frechet(b, a) for b in rest])
     between, of_draws, of_others = np.mean(rounds, 0)
-    inception = {}
-    if distance is not None:
+    by_network = dict[str, tuple[float, float, float]]()
+    if distances:
         sides = [torch.cat([kept[i] for i in order[k::2]]) for k in range(2)]
         sizes = min(map(len, (*sides, others, draws)))
         real, *compared = (x[evenly(len(x), sizes)] for x in (*sides, others, draws))
-        for m, name in enumerate(modalities):
+        named = list(enumerate(modalities)) if sizes > 1 else []
+        for distance, (m, modality) in itertools.product(distances, named):
             half, out, ours = (distance(x[:, m], real[:, m]) for x in compared)
-            inception[name] = half, out, ours
+            by_network |= {f"{k}, {modality}": (half[k], out[k], ours[k]) for k in half}
     copies, people = best[: len(draws)].numpy(), best[len(draws) :].numpy()
     return Generation(
         len(draws),
@@ -197,7 +199,7 @@ def judge(
         quantiles(copies),
         quantiles(people),
         int((copies < people.min()).sum()),
-        inception,
+        by_network,
     )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import torch
 from any2all_data.metrics import at_best_scale, psnr, ssim
-from any2all_operators import UserError
+from any2all_operators import BlockDiagonal, Data, Measurement, UserError
 from torch import Tensor
 
-Perceptual = Callable[[Tensor, Tensor], Tensor]
-FID = Callable[[Tensor, Tensor], float]
+Perceptual = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Slices (B, H, W) in [0, 1] and their truth to {metric: one value a slice}."""
+SetDistance = Callable[[Tensor, Tensor], dict[str, float]]
+"""Images (N, H, W) in [0, 1] and others to {name: distance}."""
 INCEPTION = "6726825d"
 """How the SHA-256 of the standard weights begins: pt_inception-2015-12-05-6726825d.pth."""
 
@@ -25,7 +27,7 @@ def scores(
     lesion: Tensor | None = None,
     *,
     width: float | None = None,
-    perceptual: Perceptual | None = None,
+    perceptual: Sequence[Perceptual] = (),
 ) -> dict[str, list[float]]:
     """{metric: one value a slice} of one volume's slices (B, H, W) in [0, 1], clipped to it.
 
@@ -33,7 +35,7 @@ def scores(
     psnr_scaled, ssim_scaled: after the volume's best scale (any2all_data.metrics.best_scale), where
     ``width`` is None, as MR has no unit. nmse: ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units
     where [0, 1] is ``width`` of them; inside the head. psnr_head, psnr_lesion: of the mean square
-    error inside one; NaN where there is none. lpips: if ``perceptual`` is there.
+    error inside one; NaN where there is none. Beside them what each of ``perceptual`` gives.
     """
     scaled = at_best_scale(image, truth)
     image = image.clamp(0, 1)
@@ -50,8 +52,8 @@ def scores(
     if lesion is not None:
         found["psnr_lesion"] = decibels(inside(error.square(), lesion))
         found["mae_lesion"] = (width or 1.0) * inside(error, lesion)
-    if perceptual is not None:
-        found["lpips"] = perceptual(image, truth)
+    for compare in perceptual:
+        found |= compare(image, truth)
     return {name: [float(v) for v in values] for name, values in found.items()}
 
 
@@ -71,6 +73,18 @@ def through_plane(
         if places[b + 1] == places[b] + 1 and float(step.abs().sum()) > 0:
             gap = (image[b + 1] - image[b])[both] - step
             found[b] = float(gap.abs().sum() / step.abs().sum())
+    return found
+
+
+def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
+    """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
+    residuals = Measurement(operator, data).near(stack).residual(stack)
+    found = {}
+    for m, norm in residuals.items():
+        block = operator.operators[m]
+        if block.noise_std:
+            size = block.data_size(data[m])
+            found[m] = (norm / size**0.5 / block.noise_std).tolist()
     return found
 
 
@@ -104,14 +118,14 @@ def lpips() -> Perceptual:
         ) from None
 
     @torch.no_grad()
-    def compare(image: Tensor, truth: Tensor) -> Tensor:
+    def compare(image: Tensor, truth: Tensor) -> dict[str, Tensor]:
         result: Tensor = metric(*(x[:, None].repeat(1, 3, 1, 1) for x in (image, truth)))
-        return result.reshape(len(image))
+        return {"lpips": result.reshape(len(image))}
 
     return compare
 
 
-def fid(weights: Path) -> FID:
+def fid(weights: Path) -> SetDistance:
     """The Fréchet Inception distance (Heusel 2017) of grey images (N, H, W) in [0, 1] to others.
 
     weights: those of the TensorFlow network, as torch-fidelity publishes them. By torchmetrics.
@@ -139,11 +153,11 @@ def fid(weights: Path) -> FID:
         ) from None
 
     @torch.no_grad()
-    def distance(images: Tensor, real: Tensor) -> float:
+    def distance(images: Tensor, real: Tensor) -> dict[str, float]:
         metric.reset()
         for stack, is_real in ((images, False), (real, True)):
             for part in stack.split(32):
                 metric.update(part[:, None].repeat(1, 3, 1, 1), real=is_real)
-        return float(metric.compute())
+        return {"FID": float(metric.compute())}
 
     return distance

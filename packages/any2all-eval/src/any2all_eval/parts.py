@@ -85,7 +85,8 @@ def of_slices(patient: Patient, chosen: Sequence[int]) -> Patient:
     some = list(chosen)
     lesion = None if patient.lesion is None else patient.lesion[some]
     places = tuple(patient.places[b] for b in some)
-    return replace(patient, stack=patient.stack[some], places=places, lesion=lesion)
+    few = replace(patient, stack=patient.stack[some], places=places, lesion=lesion)
+    return replace(few, volumes={}, masks={})
 
 
 def slug(text: str) -> str:

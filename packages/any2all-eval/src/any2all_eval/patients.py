@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from any2all_app.measurement import Trained
 from any2all_data.cohort import covered
 from any2all_data.inputs import how_to_resample, open_patient
 from any2all_data.nifti import load_nifti
-from any2all_data.patient import modality_path, oriented, to_stack
+from any2all_data.patient import Volume, modality_path, oriented, to_stack
 from any2all_data.patients import Patients
 from any2all_operators import UserError
+from numpy.typing import NDArray
 from torch import Tensor
 
 HEAD = 0.05
@@ -77,7 +78,8 @@ class Patient:
 
     stack: (B, M, H, W) in [0, 1]; places: of its slices in the volume, lowest first; lesion:
     (B, H, W), or None where nobody marked any; pixel: its area in mm²; distance: of neighbouring
-    slices in mm.
+    slices in mm; volumes: each modality as it was read, whole, and masks: {kind: (Z, H, W), bool}
+    that a challenge asks for; both empty where only some slices that show a head are judged.
     """
 
     name: str
@@ -86,6 +88,8 @@ class Patient:
     lesion: Tensor | None
     pixel: float
     distance: float
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -149,6 +153,7 @@ def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL
         None if lesion is None else lesion[places],
         float(sides[0] * sides[1]),
         float(sides[2]),
+        patient.volumes if slices == ALL else {},
     )
 
 
@@ -206,16 +211,18 @@ def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:
     """(Z, H, W), bool."""
     for name in LESION:
         path = modality_path(folder, name) if folder.is_dir() else None
-        if path is None:
-            continue
-        image = oriented(load_nifti(path, str(path)).image)
-        mask = torch.from_numpy(np.asarray(image.dataobj).transpose(2, 1, 0) > 0)
-        if mask.shape != (len(stack), *stack.shape[2:]) or not np.allclose(
-            image.affine, affine, rtol=1e-3, atol=1e-2
-        ):
-            raise UserError(
-                f"{path}: shape {tuple(mask.shape)} or affine other than those of the images, "
-                f"{(len(stack), *stack.shape[2:])}; resample it"
-            )
-        return mask
+        if path is not None:
+            return torch.from_numpy(marked(path, (len(stack), *stack.shape[2:]), affine))
     return None
+
+
+def marked(path: Path, shape: tuple[int, ...], affine: Any) -> NDArray[np.bool_]:
+    """Where a mask's labels are above 0, (Z, H, W). Raises UserError off the images' grid."""
+    image = oriented(load_nifti(path, str(path)).image)
+    mask = np.asarray(image.dataobj).transpose(2, 1, 0) > 0
+    if mask.shape != shape or not np.allclose(image.affine, affine, rtol=1e-3, atol=1e-2):
+        raise UserError(
+            f"{path}: shape {mask.shape} or affine other than those of the images, {shape}; "
+            "resample it"
+        )
+    return mask

@@ -69,6 +69,7 @@ def report_page(found: Findings, facts: Mapping[str, Any], pictured: Pictured) -
             names = "; ".join(f"{row} ({why})" for row, why in study.left_out.items())
             body.append(f"<p>Left out, as the prior does not know them: {text(names)}.</p>")
     body.append(f"<p>{text(NOTE)}</p>" if lines else "")
+    body += [f"<p>{text(said)}.</p>" for said in facts["measures_left_out"]]
     body += ["<h2>The paper's claims</h2>", claims_list(found.claims)] if lines else []
     body += [f"<h2>{AGREEMENT}</h2>", agreement_table(lines)] if lines else []
     body += ["<h2>Lesions lost and invented</h2>", safety_table(found.safety)] if lines else []
@@ -180,8 +181,8 @@ def claims_list(claims: Sequence[Claim]) -> str:
     items = []
     for claim in claims:
         steps = "".join(
-            f"<li>{text(step.what)}: {METRICS[step.metric][0]} {said(step.found.mean)}"
-            f"{p_of(step)}</li>"
+            f"<li>{text(step.what)}: {METRICS[step.metric][0]} "
+            f"{said(step.found.mean, METRICS[step.metric][1])}{p_of(step)}</li>"
             for step in claim.steps
         )
         if steps:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from any2all_eval.challenges import COLUMNS as CHALLENGES
+from any2all_eval.perception import COLUMNS as PERCEPTION
 from any2all_eval.statistics import Key, Mean, Records, by_patient, difference, key_of, mean_of
 
 METRICS = {
@@ -24,6 +26,8 @@ METRICS = {
     "psnr_head": ("PSNR, head", 2),
     "psnr_lesion": ("PSNR, lesion", 2),
     "lpips": ("LPIPS", 3),
+    **PERCEPTION,
+    **CHALLENGES,
     "coverage": ("coverage of the 90 % interval", 3),
     "interval_factor": ("factor to a coverage of 90 %", 2),
     "spread": ("spread over error", 2),
@@ -32,6 +36,8 @@ METRICS = {
 """{metric: (what it is called, decimals)}"""
 SHOWN = (
     *("psnr", "ssim", "psnr_max", "psnr_scaled", "ssim_scaled", "mae", "psnr_lesion", "lpips"),
+    *PERCEPTION,
+    *CHALLENGES,
     *("coverage", "interval_factor", "spread", "through_plane"),
 )
 OVERVIEWS = {
