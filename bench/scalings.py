@@ -25,7 +25,7 @@ from any2all_data.cohort import find_modalities
 from any2all_data.normalise import FOREGROUND, mr_scale
 from any2all_data.patient import read_patient
 from any2all_data.patients import Patients
-from any2all_eval.tables import markdown_table
+from any2all_eval.documents import markdown_table
 
 Array = npt.NDArray[np.float64]
 CORE = 0.6
