@@ -153,7 +153,7 @@ def evaluate(
     samplers_used = {text: solvers.said(text) for text in sorted(texts)}
     people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
-    check(studies, people, group)
+    check(studies, people, prior, group=group, held_out=named, slices=slices)
     measures = load_measures(asked.lpips, asked.inception, asked.metrics)
     without = check_challenges(measures.challenges, prior, named, slices)
     measures = replace(measures, left_out=[*measures.left_out, *without])

@@ -28,7 +28,7 @@ from torch import Tensor
 from any2all_eval.frechet import Axes, features, frechet
 from any2all_eval.metrics import SetDistance
 from any2all_eval.parts import slug, write_npz
-from any2all_eval.patients import ALL, People, Slices, evenly, read_patient
+from any2all_eval.patients import ALL, People, Slices, evenly, has_all, read_patient
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import Study
 
@@ -59,7 +59,15 @@ class Generation:
     by_network: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def check(studies: Sequence[Study], people: People, group: str) -> None:
+def check(
+    studies: Sequence[Study],
+    people: People,
+    prior: Trained,
+    *,
+    group: str,
+    held_out: Mapping[str, str],
+    slices: Slices,
+) -> None:
     """Raises UserError where a study of nothing known can't be done."""
     for study in studies:
         unknown = [not row.known for row in study.rows]
@@ -72,10 +80,19 @@ def check(studies: Sequence[Study], people: People, group: str) -> None:
             )
         if study.draws < LEAST:
             raise UserError(f"study {study.name}: draws = {study.draws}, expected {LEAST} or more")
-        if len(people.groups.get("train", {})) < 2 or not people.groups.get(group):
+        train = people.groups.get("train", {})
+        if len(list(itertools.islice((p for p in train.values() if has_all(p, prior)), 2))) < 2:
             raise UserError(
-                f"study {study.name}: draws are judged beside two people of train and one of "
-                f"{group} at the least; prepare a cohort with more"
+                f"study {study.name}: draws are judged beside two people of train who have every "
+                "modality, and there are fewer; prepare a cohort with more"
+            )
+        if (
+            sum(len(stacks) for stacks in itertools.islice(stacks_of(held_out, prior, slices), 2))
+            < 2
+        ):
+            raise UserError(
+                f"study {study.name}: draws are judged beside two slices of {group} at the least; "
+                "give more --slices or --patients, or prepare a cohort with more"
             )
 
 
@@ -164,11 +181,6 @@ def judge(
         each.append(features(stacks))
         if distances:
             kept.append(stacks[evenly(len(stacks), NETWORK_SLICES)])
-    if len(each) < 2 or len(others) < 2:
-        raise UserError(
-            f"draws are judged beside two people of train and two slices held out; {len(each)} and "
-            f"{len(others)} have every modality"
-        )
     axes = Axes(np.concatenate(each))
     random = np.random.default_rng(0)
     order = random.permutation(len(each))
