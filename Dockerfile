@@ -22,7 +22,8 @@ RUN pip install --no-cache-dir \
         /src/packages/any2all-operators \
         /src/packages/any2all-core \
         /src/packages/any2all-samplers \
-        "/src/packages/any2all-data[kspace,cohort,dicom,registration,virtual]" \
+        "/src/packages/any2all-data[kspace,cohort,dicom,registration]" \
+        /src/packages/any2all-virtual \
         /src/packages/any2all-app \
         /src/packages/any2all-demo \
         /src/packages/any2all-baselines \

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from any2all_data.virtual import virtual_person
+from any2all_virtual import virtual_person
 from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation

@@ -160,7 +160,12 @@ def count_steps(size: int) -> None:
         def solve(steps: int, tolerance: float, conditioned: bool, w: float, b: Tensor) -> Tensor:
             more = {"precondition": scan.preconditioner(w)} if conditioned else {}
             return conjugate_gradient(
-                lambda u: u + w * scan.normal(u), b, torch.zeros_like(b), tolerance, steps, **more
+                lambda u: u + w * scan.normal(u),
+                b,
+                torch.zeros_like(b),
+                tolerance=tolerance,
+                max_steps=steps,
+                **more,
             )
 
         exact = solve(2000, 1e-7, True, weight, b)

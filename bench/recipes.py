@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core import DiffusionPrior, load_prior, make_sampler, reconstruct, simulate
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.objective import validate, validation_slices
 from any2all_core.options import parse_options
 from any2all_core.prior_settings import PriorSettings
@@ -155,12 +156,15 @@ def main() -> None:
     clock: list[float] = []
 
     def learn(steps: int) -> None:
-        train(
-            examples, validation_slices(torch.cat(val)), settings,
-            dataclasses.replace(recipe, steps=steps), run,
-            augment=augment, ask=ask, start_from=start, validate_every=10**9,
-            checkpoint_every=10**9, report=lambda _: clock.append(time.perf_counter()),
-        )  # fmt: skip
+        data = TrainingData(examples, validation_slices(torch.cat(val)), augment)
+        here = TrainingRun(
+            run,
+            validate_every=10**9,
+            checkpoint_every=10**9,
+            report=lambda _: clock.append(time.perf_counter()),
+        )
+        timed = dataclasses.replace(recipe, steps=steps)
+        train(data, settings, timed, here, ask=ask, start_from=start)
 
     learn(TRIED + MEASURED)
     seconds = (clock[-2] - clock[TRIED - 1]) / (MEASURED - 1)

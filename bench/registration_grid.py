@@ -121,7 +121,10 @@ def _wrong_poses(
     kinds = kind_of(modality), kind_of("T1")
     pair = registration._pair(moving, t1, kinds)
     fixed, move = (cubes(image, 4.0) for image in pair.images)
-    rough, figure = Similarity(fixed, move, pair.heads[0], 0, 10_000), pair.similarity(0)
+    rough, figure = (
+        Similarity(fixed, move, pair.heads[0], seed=0, samples=10_000),
+        pair.similarity(0),
+    )
     for k, (mm, degrees) in enumerate(AWAY):
         away = start.matrix @ Start("whole", mm, degrees, 100 * start.number + k).matrix
         (pose,) = climbed([away], rough, (8.0, 4.0))

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core import DiffusionPrior, load_prior, reconstruct
-from any2all_core.loop import Progress
+from any2all_core.loop import Progress, TrainingData, TrainingRun
 from any2all_core.options import parse_options
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
@@ -106,12 +106,15 @@ def train_regressor(
 
     train_slices = CohortSlices(store, store.having(names, "train"), names)
     with contextlib.suppress(Enough):
+        in_units = [m in store.format.ranges for m in names]
+        changed = functools.partial(augment, in_units=in_units)
         train(
-            train_slices, val[:: max(1, len(val) // 8)], settings, recipe, run,
-            augment=functools.partial(augment, in_units=[m in store.format.ranges for m in names]),
+            TrainingData(train_slices, val[:: max(1, len(val) // 8)], changed),
+            settings,
+            recipe,
+            TrainingRun(run, validate_every=check_every, checkpoint_every=10**9, report=judge),
             ask=functools.partial(ask, places, diffusion_steps=recipe.diffusion_steps),
-            validate_every=check_every, checkpoint_every=10**9, report=judge,
-        )  # fmt: skip
+        )
     shutil.rmtree(run)
     output.with_suffix(".best").rename(output)
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.hardware import choose_device, choose_dtype
-from any2all_core.loop import Progress
+from any2all_core.loop import Progress, TrainingData, TrainingRun
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
@@ -68,10 +68,8 @@ def whole_step(
     recipe = dataclasses.replace(recipe, steps=STEPS + 1, coarse=0.0)
     with tempfile.TemporaryDirectory() as folder:
         validation = examples.read(range(2))
-        train(
-            examples, validation, settings, recipe, folder,
-            augment=augment, precision=precision, report=report,
-        )  # fmt: skip
+        run = TrainingRun(Path(folder), precision=precision, report=report)
+        train(TrainingData(examples, validation, augment), settings, recipe, run)
     # the last step also validates and saves
     return statistics.median(np.diff(moments[:-1]))
 

@@ -69,7 +69,7 @@ def synthetic_patient() -> None:
 
 def virtual_person() -> None:
     """MR as 12-bit integers, CT in whole HU, PET in hundredths of SUV."""
-    from any2all_data.virtual import virtual_person as draw
+    from any2all_virtual import virtual_person as draw
 
     prior = DiffusionPrior.load(PACKAGE / "virtual")
     height, width = prior.settings.image_size

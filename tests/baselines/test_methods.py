@@ -17,7 +17,7 @@ from any2all_baselines.guided import every_comb, zero_filled
 from any2all_core import FittedMethod, Method, MethodSettings, Question, Scan, check_method
 from any2all_core.examples import InMemory
 from any2all_core.fitting import fit
-from any2all_core.loop import Progress
+from any2all_core.loop import Progress, TrainingData, TrainingRun
 from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
 from any2all_core.registry import list_plugins
@@ -163,10 +163,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(name: str, tmp_path: Path) -> No
             if folder == "cut" and progress.step == 3 and "resume" not in options:
                 raise KeyboardInterrupt
 
-        fit(
-            own, of, InMemory(slices()), slices()[:2], SETTINGS, tmp_path / folder,
-            precision="float32", checkpoint_every=2, validate_every=9, report=report, **options,
-        )  # fmt: skip
+        every: dict[str, Any] = {"checkpoint_every": 2, "validate_every": 9}
+        here = TrainingRun(
+            tmp_path / folder, precision="float32", report=report, **every, **options
+        )
+        fit(of, TrainingData(InMemory(slices()), slices()[:2]), SETTINGS, here, name=own)
         return seen
 
     whole = run("whole")
@@ -187,10 +188,9 @@ def test_a_killed_run_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
     of = method("mmgan", "steps=40:batch_size=2")
 
     def run(folder: Path, resume: bool = False) -> None:
-        fit(
-            "any2all-baselines:mmgan", of, InMemory(slices()), slices()[:2], SETTINGS, folder,
-            precision="float32", checkpoint_every=2, validate_every=20, resume=resume,
-        )  # fmt: skip
+        here = TrainingRun(folder, resume, "float32", checkpoint_every=2, validate_every=20)
+        data = TrainingData(InMemory(slices()), slices()[:2])
+        fit(of, data, SETTINGS, here, name="any2all-baselines:mmgan")
 
     run(tmp_path / "whole")
     checkpoint = tmp_path / "cut/checkpoint.pt"
@@ -247,7 +247,7 @@ def test_data_consistency_of_all_samples_is_the_truth(start: float) -> None:
 
 
 def test_data_consistency_has_its_own_derivatives() -> None:
-    operator = every_comb((2,), 2, 4, 0.05, (16, 16), torch.device("cpu")).select(
+    operator = every_comb((KSpace(2, 2, 4, 0.05),), (16, 16), torch.device("cpu")).select(
         torch.tensor([0, 1])
     )
     random = generator(0)
@@ -298,7 +298,8 @@ def test_a_guide_that_is_the_target_is_found(name: str) -> None:
     for step, (network, _) in enumerate(learn(of, 600, lambda k: question(of, x, k, True))):
         if step % 25 == 24:
             own = FittedMethod("own", of, network.eval(), SETTINGS)
-            made = own.recover(data, operator, "FLAIR", x, ("T1", "T1Gd"))[:, 1]
+            shown = ("T1", "T1Gd")
+            made = own.recover(data, operator, "FLAIR", given=x, available=shown)[:, 1]
             network.train()
             gain = 10 * (plain / (made - x[:, 1]).square().mean()).log10()
             if gain > 10:
@@ -312,10 +313,11 @@ def test_what_it_is_not_made_for_is_said() -> None:
     regressor, minet = fitted(method("regressor")), fitted(method("minet"))
     with pytest.raises(UserError, match="not made for generation, but for synthesis"):
         regressor.complete(x, ())
+    y = operator.forward(x[:, 1])
     with pytest.raises(UserError, match="not made for reconstruction"):
-        regressor.recover(operator.forward(x[:, 1]), operator, "FLAIR", x, ("T1",))
+        regressor.recover(y, operator, "FLAIR", given=x, available=("T1",))
     with pytest.raises(UserError, match="reconstructs FLAIR, asked was T1"):
-        minet.recover(operator.forward(x[:, 0]), operator, "T1", x, ("FLAIR",))
+        minet.recover(y, operator, "T1", given=x, available=("FLAIR",))
     with pytest.raises(UserError, match="unknown modality CT"):
         regressor.complete(x, ("CT",))
     with pytest.raises(UserError, match="target=CT: the images are T1, FLAIR, T1Gd"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 from any2all_core import DiffusionPrior, Grid, ModalityFormat, PriorSettings, Range, StackFormat
 from any2all_core.examples import InMemory
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.network import build_prior
 from any2all_core.prior_settings import read_settings, write_settings
 from any2all_core.testing import TINY_RECIPE, phantom
@@ -131,20 +133,20 @@ def test_a_damaged_prior_is_refused_in_one_line(
 def test_a_run_that_kept_its_normalisation_goes_on(tmp_path: Path) -> None:
     x = torch.rand(6, 2, 32, 32)
     settings = PriorSettings(IMAGES, training={"virtual": True})
-    arguments = (InMemory(x), x[:2], settings, TINY_RECIPE, tmp_path)
-    train(*arguments, precision="float32")
+    data, run = TrainingData(InMemory(x), x[:2]), TrainingRun(tmp_path, precision="float32")
+    train(data, settings, TINY_RECIPE, run)
     path = tmp_path / "checkpoint.pt"
     state = torch.load(path, weights_only=True)
     del state["identity"]["ranges"]
     state["identity"]["normalisation"] = FORMAT_1["normalisation"]
     state["training"]["grid"] = FORMAT_1["training"]["grid"]
     torch.save(state, path)
-    train(*arguments, precision="float32", resume=True)
+    train(data, settings, TINY_RECIPE, replace(run, resume=True))
     assert read_settings(tmp_path).format == IMAGES
     assert "grid" not in read_settings(tmp_path).training
     other = StackFormat((IMAGES["T1"], ModalityFormat("CT")), (32, 32))
     with pytest.raises(UserError, match="ranges"):
-        train(InMemory(x), x[:2], PriorSettings(other), TINY_RECIPE, tmp_path, resume=True)
+        train(data, PriorSettings(other), TINY_RECIPE, TrainingRun(tmp_path, resume=True))
 
 
 def test_a_cohort_of_before_kinds_is_read(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from any2all_core import DiffusionPrior
-from any2all_core.imported import import_prior
+from any2all_core.foreign_weights import import_prior
 from any2all_operators import UserError
 from builders.command_line import Run
 from diffusers.models.unets.unet_2d import UNet2DModel

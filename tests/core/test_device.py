@@ -9,6 +9,7 @@ import torch
 from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.examples import InMemory
 from any2all_core.hardware import choose_device
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.recipe import Optimizer, Recipe
 from any2all_core.training import train
 from any2all_operators import (
@@ -35,8 +36,9 @@ def test_training_on_a_gpu_keeps_everything_there(
 
     def losses(output: Path) -> list[float]:
         said: list[float] = []
-        options: dict[str, Any] = {"precision": "bfloat16", "report": lambda p: said.append(p.loss)}
-        train(InMemory(slices), slices[:2], settings, recipe, output, **options)
+        data = TrainingData(InMemory(slices), slices[:2])
+        run = TrainingRun(output, precision="bfloat16", report=lambda p: said.append(p.loss))
+        train(data, settings, recipe, run)
         return said
 
     expected = losses(tmp_path / "cpu")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings, reconstruct
 from any2all_core.examples import InMemory
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.network import build_prior
 from any2all_core.prior import mirrored
 from any2all_core.recipe import Recipe
@@ -77,10 +78,8 @@ def test_a_prior_of_an_odd_size_is_trained_on_real_pixels_and_draws(tmp_path: Pa
     recipe = dataclasses.replace(TINY_RECIPE, channels=(8, 8, 16), steps=4, coarse=0.5)
     settings = PriorSettings(StackFormat.of_names(("T1", "FLAIR"), (30, 23)))
     seen: list[float] = []
-    train(
-        InMemory(x), x[:2], settings, recipe, tmp_path / "run", precision="float32",
-        report=lambda p: seen.append(p.loss),
-    )  # fmt: skip
+    run = TrainingRun(tmp_path / "run", precision="float32", report=lambda p: seen.append(p.loss))
+    train(TrainingData(InMemory(x), x[:2]), settings, recipe, run)
     assert len(seen) == 4
     prior = DiffusionPrior.load(tmp_path / "run", "float32")
     assert prior.settings.image_size == (30, 23)

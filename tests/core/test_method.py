@@ -9,6 +9,7 @@ import torch
 from any2all_core import FittedMethod, MethodSettings, check_method
 from any2all_core.examples import InMemory
 from any2all_core.fitting import fit
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.method import proper_subsets
 from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
@@ -49,7 +50,8 @@ def test_one_of_twenty_lines_keeps_the_contract_and_learns(install, tmp_path: Pa
     a = torch.rand(8, 1, 8, 8, generator=generator(0))
     slices = torch.cat([a, 1 - a, 0.2 + 0.5 * a], 1)
     settings = MethodSettings(StackFormat.of_names(("A", "B", "C"), (8, 8)))
-    fit(OWN, method, InMemory(slices), slices, settings, tmp_path / "run", precision="float32")
+    run = TrainingRun(tmp_path / "run", precision="float32")
+    fit(method, TrainingData(InMemory(slices), slices), settings, run, name=OWN)
     own = FittedMethod.load(tmp_path / "run/best", "cpu")
     assert own.settings.training["images"] == 1200
     assert own.settings.training["psnr_missing"] > 15

@@ -21,7 +21,7 @@ import pytest
 import torch
 from any2all_core import DiffusionPrior, PriorSettings, StackFormat
 from any2all_core.examples import InMemory, places
-from any2all_core.loop import Progress, Stopped, learning_rate
+from any2all_core.loop import Augment, Progress, Stopped, TrainingData, TrainingRun, learning_rate
 from any2all_core.network import build_prior
 from any2all_core.noise import generator
 from any2all_core.objective import loss, noised, validate
@@ -48,18 +48,23 @@ def flipped(x_0: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.T
     return torch.stack([x.flip(-1) if t else x for x, t in zip(x_0, turn, strict=True)])
 
 
-def run(output: Path, recipe: Recipe = TINY_RECIPE, **options: object) -> list[Progress]:
+def in_float32(output: Path) -> TrainingRun:
+    return TrainingRun(output, precision="float32")
+
+
+def run(
+    output: Path,
+    recipe: Recipe = TINY_RECIPE,
+    augment: Augment = flipped,
+    start_from: DiffusionPrior | None = None,
+    **options: Any,
+) -> list[Progress]:
+    """options: of a TrainingRun."""
     seen: list[Progress] = []
     x = slices()
-    train(
-        InMemory(x),
-        x[:4],
-        SETTINGS,
-        recipe,
-        output,
-        precision="float32",
-        **{"augment": flipped, "report": seen.append, **options},  # type: ignore[arg-type]
-    )
+    data = TrainingData(InMemory(x), x[:4], augment)
+    here = TrainingRun(output, **{"report": seen.append, "precision": "float32", **options})
+    train(data, SETTINGS, recipe, here, start_from=start_from)
     return seen
 
 
@@ -149,8 +154,9 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "other", resume=True)
     other = of_images(("T1", "T2", "CT"))
+    data = TrainingData(InMemory(slices()), slices()[:4])
     with pytest.raises(UserError, match=r"modalities = \('T1', 'FLAIR', 'T1Gd'\), given was"):
-        train(InMemory(slices()), slices()[:4], other, TINY_RECIPE, tmp_path / "run", resume=True)
+        train(data, other, TINY_RECIPE, TrainingRun(tmp_path / "run", resume=True))
     assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
 
 
@@ -215,8 +221,8 @@ def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) 
         TINY_RECIPE, learning_rate=1e-12, matrix_rate=1e-12, steps=1, ema=0.0
     )
     x = slices()
-    more = {"start_from": first, "precision": "float32"}
-    train(InMemory(x), x[:4], settings, still, tmp_path / "second", **more)  # type: ignore[arg-type]
+    data = TrainingData(InMemory(x), x[:4])
+    train(data, settings, still, in_float32(tmp_path / "second"), start_from=first)
     second = DiffusionPrior.load(tmp_path / "second", "float32")
     stack = torch.randn(2, 3, 32, 32, generator=generator(3))
     t = torch.tensor([[100, 800, 0], [900, 999, 300]])
@@ -232,7 +238,7 @@ def test_a_prior_of_other_modalities_begins_with_what_is_shared(tmp_path: Path) 
     assert found[:, 0].abs().max() < 1e-5
     strange = of_images(("CT", "PET", "SPECT"))
     with pytest.raises(UserError, match="nothing in common"):
-        train(InMemory(x), x[:4], strange, still, tmp_path / "third", **more)  # type: ignore[arg-type]
+        train(data, strange, still, in_float32(tmp_path / "third"), start_from=first)
 
 
 def test_a_prior_lost_between_two_renames_is_written_again(tmp_path: Path) -> None:
@@ -256,8 +262,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     x = slices()
     spoilt = x.clone()
     spoilt[..., 5, 5] = torch.nan
+    data = TrainingData(InMemory(spoilt), x[:4])
     with pytest.raises(UserError, match="step 0: the loss is nan"):
-        train(InMemory(spoilt), x[:4], SETTINGS, TINY_RECIPE, tmp_path / "run", precision="float32")
+        train(data, SETTINGS, TINY_RECIPE, in_float32(tmp_path / "run"))
 
 
 def test_every_slice_is_seen_once_an_epoch() -> None:
@@ -474,5 +481,5 @@ def test_all_targets_mean_one_error_under_min_snr(prediction: Prediction) -> Non
     snr = alpha_bar / (1 - alpha_bar)
     each = snr.clamp(max=5) * (0.1 * wrong).square().mean((2, 3))
     expected = each[asked].sum() / asked.numel()
-    found = loss(out, x_0, noise, alpha_bar, asked, prediction, min_snr=5.0)
+    found = loss(out, x_0, noise, alpha_bar, asked=asked, prediction=prediction, min_snr=5.0)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)

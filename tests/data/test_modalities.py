@@ -250,7 +250,7 @@ def test_pet_of_two_tracers_is_undecided(tmp_path: Path) -> None:
     for label, depth in {"FDG": 6, "AV45": 8}.items():
         write_head(tmp_path / f"sub-1/pet/sub-1_trc-{label}_pet.nii.gz", depth=depth)
     found = choose(find_sources(tmp_path)[0], RULES, ("PET",), "T1")["PET"]
-    (said,) = open_questions(weighed(found, 0, {}, kind_of("PET"), None))
+    (said,) = open_questions(weighed(found, kind_of("PET"), None))
     assert "its tracer is another one" in said
 
 

@@ -14,7 +14,7 @@ from any2all_data.registration import (
     register,
     registration_quality,
 )
-from any2all_data.virtual import virtual_person
+from any2all_virtual import virtual_person
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 

@@ -11,12 +11,14 @@ TESTS = Path(__file__).parents[1]
 OPERATORS = {"any2all_operators"}
 CORE = OPERATORS | {"any2all_core"}
 SAMPLERS = CORE | {"any2all_samplers"}
-DATA = CORE | {"any2all_data"}  # the phantom is the core's
+VIRTUAL = OPERATORS | {"any2all_virtual"}
+DATA = CORE | VIRTUAL | {"any2all_data"}  # registers virtual people; the phantom is the core's
 BASELINES = DATA | {"any2all_baselines"}
 MAY_IMPORT = {
     "operators": OPERATORS,
     "core": CORE,
     "samplers": SAMPLERS,
+    "virtual": VIRTUAL,
     "data": DATA,
     "baselines": BASELINES,
 }

@@ -9,10 +9,11 @@ from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import Observer
 from any2all_app.one_call import complete
 from any2all_app.planning import plan
-from any2all_app.preparing import prepare, prepare_virtual
+from any2all_app.preparing import prepare
 from any2all_app.pushing import push
 from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
+from any2all_app.virtual_people import prepare_virtual
 
 __version__ = "0.1.0"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from any2all_core.fitted import Answers
-from any2all_core.reconstruct import batches, solve
+from any2all_core.reconstruct import DrawOptions, batches, solve
 from any2all_core.reconstruct import complete as complete_operator
 from any2all_core.sampler import Sampled, Sampler, Solver, passes_of
 from any2all_data.modality_names import known_name
@@ -27,6 +27,19 @@ from any2all_app.results import Completion, NewPeople
 from any2all_app.trust import Trust, blended, scan_of, trust
 
 SAMPLING = "sampling, network passes"
+
+
+class CompleterOptions(TypedDict, total=False):
+    """What may be said of a :class:`Completer` beside the prior, what is known, and the sampler."""
+
+    draws: int
+    through: float
+    seed: int
+    slices: str | None
+    simulate: bool
+    trust_axes: bool
+    batch_size: int
+    resample: bool
 
 
 @dataclass(frozen=True)
@@ -121,8 +134,7 @@ class Completer:
             Where there is no such patient, or the files are not what ``known`` says.
         """
         return measure_patient(
-            self.prior.prior,
-            self.prior.name,
+            self.prior,
             None if patient is None else str(patient),
             self.known,
             Reading(self.simulate, self.slices, self.seed, self.trust_axes, self.resample),
@@ -168,12 +180,12 @@ class Completer:
         """
         prior, started = self.prior.prior, time.perf_counter()
         trusted = self._trusted(measurement, observer)
-        options: dict[str, Any] = {"slice_ids": measurement.slice_ids, "kept": kept}
+        options: DrawOptions = {"slice_ids": measurement.slice_ids, "kept": kept}
         if self.through:
             options["through"] = self.through / measurement.slice_distance
         asked = Measurement(measurement.operator, measurement.data)
         passes = passes_of(self._solver, asked)
-        results = self._drawn(asked, len(measurement.slice_ids), passes, options, observer)
+        results = self._drawn(asked, passes, options, observer)
         for m, found in trusted.items():
             images = results[:, :, prior.modalities.index(m)]
             operator = measurement.operator.operators[m]
@@ -194,32 +206,28 @@ class Completer:
     def draw(self, observer: Observer = SILENT, kept: KeptBatches | None = None) -> NewPeople:
         """Stacks of people who do not exist, ``draws`` of them; kept: as of :meth:`complete`."""
         prior, started = self.prior.prior, time.perf_counter()
-        options = {"shape": (1, *prior.format.size), "kept": kept}
+        options: DrawOptions = {"shape": (1, *prior.format.size), "kept": kept}
         nothing = complete_operator(BlockDiagonal({}), prior)
         asked = Measurement(nothing, {m: torch.zeros(1, 0) for m in prior.modalities})
         passes = passes_of(self._solver, asked)
-        results = self._drawn(asked, 1, passes, options, observer)
+        results = self._drawn(asked, passes, options, observer)
         check_finite(results, prior.modalities, [0])
         return NewPeople(results[:, 0], prior.modalities, self._report(started, passes))
 
     def _drawn(
-        self,
-        asked: Measurement,
-        slices: int,
-        passes: int,
-        options: dict[str, Any],
-        observer: Observer,
+        self, asked: Measurement, passes: int, options: DrawOptions, observer: Observer
     ) -> Tensor:
         """(D, B, M, H, W); batches that were kept are not drawn again."""
-        kept: KeptBatches | None = options["kept"]
-        parts = list(batches(self.draws * slices, self.batch_size))
+        kept = options["kept"]
+        parts = list(batches(self.draws * len(asked), self.batch_size))
         todo = [part for part in parts if kept is None or kept.get(part) is None]
         if len(todo) < len(parts):
             done = len(parts) - len(todo)
             observer.say(f"going on: {done} of {len(parts)} batches of this request were finished")
         sizes = [len(part) for part in todo]
         if todo:
-            options["progress"] = PassCount(observer, SAMPLING, self._solver.steps, passes, sizes)
+            steps = self._solver.steps
+            options["progress"] = PassCount(observer, SAMPLING, sizes, steps=steps, passes=passes)
         options |= {"seed": self.seed, "draws": self.draws, "batch_size": self.batch_size}
         known = {m: y for m, y in asked.data.items() if y.numel()}
         return solve(self._solver, asked.operator, known, **options)
@@ -250,7 +258,7 @@ class Completer:
             if source == "measured" and scan_of(measurement.operator.operators[m]) is not None:
                 what = f"{m}: holding samples out, to see whether the prior helps"
                 observer.progress(what, 0, 1)
-                judged = trust(prior, measurement.operator, measurement.data, m, self.seed)
+                judged = trust(prior, measurement.operator, measurement.data, m, seed=self.seed)
                 observer.progress(what, 1, 1)
                 if judged is not None:
                     found[m] = judged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -29,18 +30,23 @@ def write_details(folder: Path, known: PatientMeasurement, draws: Tensor) -> Non
         if known.as_given(name):
             continue
         (folder / FOLDER).mkdir(exist_ok=True)
+        path = functools.partial(_path, folder, name)
         if name in known.truth:
-            _write(folder, known, name, "truth", known.truth[name][None])
+            _write(path("truth"), known, name, known.truth[name][None])
         if len(draws) > 1:
-            _write(folder, known, name, "draws", draws[:, :, m])
+            _write(path("draws"), known, name, draws[:, :, m])
         if not isinstance(operator, Zero):
             images = measurement_images(operator, known.data[name])
-            _write(folder, known, name, "measurement", images)
+            _write(path("measurement"), known, name, images)
 
 
-def _write(folder: Path, known: PatientMeasurement, name: str, what: str, frames: Tensor) -> None:
+def _path(folder: Path, name: str, what: str) -> Path:
+    return folder / FOLDER / f"{name}_{what}.nii.gz"
+
+
+def _write(path: Path, known: PatientMeasurement, name: str, frames: Tensor) -> None:
     """Frames (F, B, H, W) in [0, 1] of a modality."""
-    path, values, own = folder / FOLDER / f"{name}_{what}.nii.gz", known.ranges[name], known.own
+    values, own = known.ranges[name], known.own
     images = values.physical(known.in_place(frames[:, :, None])[:, :, 0].numpy())
     if own is not None:
         affine = placed(known).affine

@@ -151,7 +151,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
     for one in sources:
         patients[one.patient, one.session if preparing.by_session else ""].append(one)
     chosen = {
-        who: choose([s for s in owned if not s.mask], rules, names, preparing.reference, own)
+        who: choose([s for s in owned if not s.mask], rules, names, preparing.reference, own=own)
         for who, owned in patients.items()
     }
     there = splits_of(before.patients()) if before else {}

@@ -10,19 +10,18 @@ from pathlib import Path
 
 from any2all_core.checkpoint import identity_of, prepare_output
 from any2all_core.fitting import fit as fit_on
-from any2all_core.loop import Progress
+from any2all_core.loop import TrainingRun
 from any2all_core.method import Method, MethodSettings
 from any2all_core.named_methods import GROUP, make_method, method_of
-from any2all_core.objective import validation_slices
 from any2all_core.options import parse_options
 from any2all_core.registry import find_plugin
-from any2all_data.augment import augment
 from any2all_operators import UserError
 
 from any2all_app.grammar import name_and_options, name_values
 from any2all_app.observer import SILENT, Observer
 from any2all_app.shared_run import share
 from any2all_app.training import Training, training_slices
+from any2all_app.training_slices import tell_step
 
 RECIPE = "small"
 
@@ -79,24 +78,10 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
     )
     found = training_slices(asked, True, observer)
     settings = MethodSettings(found.settings.format, found.settings.training)
-    held_out = validation_slices(found.held_out)
-    observer.say(
-        f"{name} is trained on {len(found.examples)} slices, validated on {len(held_out)} of other "
-        f"patients; {', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
-    )
-    in_units = [modality.range is not None for modality in settings.format.modalities]
-    fit_on(
-        name,
-        method,
-        found.examples,
-        held_out,
-        settings,
-        output,
-        augment=functools.partial(augment, in_units=in_units),
-        resume=fitting.resume,
-        precision=fitting.precision,
-        report=functools.partial(_report, observer, method.steps),
-    )
+    observer.say(f"{name} is {found}")
+    report = functools.partial(tell_step, observer, method.steps)
+    run = TrainingRun(output, fitting.resume, fitting.precision, report=report)
+    fit_on(method, found.data, settings, run, name=name)
     return output
 
 
@@ -122,11 +107,3 @@ def _method(fitting: Fitting, output: Path) -> tuple[str, Method]:
     begun = method_of(name, was["recipe"])
     changed = parse_options(type(begun), options, f"method {name}")
     return name, dataclasses.replace(begun, **changed)
-
-
-def _report(observer: Observer, steps: int, progress: Progress) -> None:
-    speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
-    observer.progress("training", progress.step, steps, speed)
-    if progress.validation is not None:
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
-        observer.say(f"step {progress.step}: {figures}")

@@ -24,6 +24,7 @@ from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserE
 from torch import Tensor
 
 from any2all_app.grammar import ModalitySpec, parse_slices
+from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.scales import scales
 
 Trained = DiffusionPrior | Answers
@@ -115,16 +116,16 @@ class Reading:
 
 
 def measure_patient(
-    prior: Trained,
-    prior_name: str,
+    named: NamedPrior | NamedMethod,
     input_: str | None,
     specs: Sequence[ModalitySpec],
     reading: Reading,
 ) -> PatientMeasurement:
     """The patient's volumes and the measurement that the specs make of them."""
+    prior = named.prior
     note = ""
     if input_ is None:
-        input_, note = _example(prior_name)
+        input_, note = _example(named.name)
     height, width = prior.format.size
     where = Path(input_) if Path(input_).is_dir() and not reading.simulate else None
     complete(BlockDiagonal({spec.modality: Zero() for spec in specs}), prior)  # names are known
@@ -150,7 +151,7 @@ def measure_patient(
     if tuple(stack.shape[2:]) != (height, width):
         raise UserError(
             f"{input_}: slices of {stack.shape[2]} x {stack.shape[3]}, but the prior was trained "
-            f"on {height} x {width} (--prior {prior_name}); "
+            f"on {height} x {width} (--prior {named.name}); "
             f"{how_to_resample(input_, prior.format)}"
         )
     count = _slice_count(input_, volumes, measured)

@@ -43,7 +43,7 @@ class PassCount:
     """
 
     def __init__(
-        self, observer: Observer, what: str, steps: int, passes: int, batches: Sequence[int]
+        self, observer: Observer, what: str, batches: Sequence[int], *, steps: int, passes: int
     ) -> None:
         """batches: how many slices each batch has that is to be drawn."""
         self.observer, self.what, self.steps, self.passes = observer, what, steps, passes

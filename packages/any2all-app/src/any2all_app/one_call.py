@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Unpack
 
-from any2all_app.completion import Completer
+from any2all_app.completion import Completer, CompleterOptions
 from any2all_app.grammar import modality_specs, sampler_name, sampler_of
 from any2all_app.named_prior import NamedPrior
 from any2all_app.results import Completion
@@ -16,12 +17,7 @@ def complete(
     known: Mapping[str, str],
     prior: str | Path | NamedPrior = "lgg",
     sampler: str = "mds",
-    *,
-    draws: int = 1,
-    seed: int = 0,
-    slices: str | None = None,
-    simulate: bool = False,
-    resample: bool = False,
+    **options: Unpack[CompleterOptions],
 ) -> Completion:
     """Complete one patient.
 
@@ -38,8 +34,9 @@ def complete(
         loaded already.
     sampler
         NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50"; ``preset`` is an option of all.
-    draws, seed, slices, simulate, resample
-        See :class:`Completer`, which has some more.
+    options
+        ``draws``, ``seed``, ``slices``, ``simulate``, ``resample``, ``through``, ``trust_axes`` and
+        ``batch_size``, as of :class:`Completer`.
 
     Returns
     -------
@@ -57,15 +54,6 @@ def complete(
     """
     named = prior if isinstance(prior, NamedPrior) else NamedPrior.load(prior)
     specs = modality_specs(",".join(f"{m}={operator}" for m, operator in known.items()))
-    completer = Completer(
-        named,
-        tuple(specs),
-        sampler_of(sampler),
-        sampler_name(sampler),
-        draws=draws,
-        seed=seed,
-        slices=slices,
-        simulate=simulate,
-        resample=resample,
-    )
+    drawn_by = sampler_of(sampler), sampler_name(sampler)
+    completer = Completer(named, tuple(specs), *drawn_by, **options)
     return completer.complete(completer.measure(patient))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from any2all_core.examples import InMemory
 from any2all_core.hardware import Machine, choose_dtype
-from any2all_core.loop import Progress
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.objective import VALIDATION_SLICES
 from any2all_core.prior import DiffusionPrior
 from any2all_core.recipe import Recipe
@@ -131,13 +131,12 @@ def time_of(recipe: Recipe, fingerprint: Fingerprint, precision: str = "auto") -
     images = torch.rand(shape, generator=random)
     settings = fingerprint.settings(recipe)
 
-    def train(trial: Recipe, folder: Path, report: Callable[[Progress], None]) -> None:
-        held_out = images[:JUDGED]
-        train_on(
-            InMemory(images), held_out, settings, trial, folder, precision=precision, report=report
-        )
+    data = TrainingData(InMemory(images), images[:JUDGED])
 
-    found = step_time(train, recipe)
+    def train_by(trial: Recipe, run: TrainingRun) -> None:
+        train_on(data, settings, trial, run)
+
+    found = step_time(recipe, TrainingRun(Path(), precision=precision), train_by)
     return replace(found, validation=found.validation * VALIDATION_SLICES / JUDGED)
 
 

@@ -1,4 +1,4 @@
-"""A cohort made of scans that were found, or of virtual people."""
+"""A cohort made of scans that were found."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from collections.abc import Mapping, Sequence
 from any2all_core.stack_format import Grid
 from any2all_data.cohort_entry import Split
 from any2all_data.kinds import Kinds, stack_format
-from any2all_data.prepare import Outcome, Plan, VirtualPlan, prepare_all
+from any2all_data.prepare import Outcome, PatientPlan, prepare_all
 from any2all_data.salt import keep_salt
-from any2all_data.splits import Person, assigned, balanced, splits_of
-from any2all_data.stacking import Preparation
+from any2all_data.splits import Person, balanced, splits_of
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
-from any2all_app.finding import FoundPatients, Preparing, given_kinds, without_reference
+from any2all_app.finding import FoundPatients, Preparing, without_reference
 from any2all_app.observer import SILENT, Count, Observer
 
-VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 PREPARING = "preparing"
 
 
@@ -54,48 +52,18 @@ def prepare(
     if found.made:
         keep_salt(*found.made)
     try:
-        store = _created(cohort, found.modalities, preparing, found.own)
+        store = created(cohort, found.modalities, preparing, found.own)
     except UserError:
         if found.made:
             found.made[0].unlink()
         raise
     plans = found.plans(preparing.reference)
-    outcomes = _prepared(plans, cohort, preparing, preparing.preparation, observer)
-    _settle(store, outcomes, preparing, found.before)
+    outcomes = prepare_each(plans, cohort, preparing, observer)
+    settle(store, outcomes, preparing, found.before)
     return outcomes
 
 
-def prepare_virtual(
-    cohort: str, count: int, preparing: Preparing, observer: Observer = SILENT
-) -> list[Outcome]:
-    """Make a cohort of ``count`` virtual people, the first of the preparation's seed.
-
-    cohort, preparing, observer: as of :func:`prepare`. Raises UserError for modalities that
-    virtual people do not have.
-    """
-    names = preparing.modalities or VIRTUAL_MODALITIES
-    if count < 1 or not set(names) <= set(VIRTUAL_MODALITIES) or preparing.spacing is None:
-        mm = "native" if preparing.spacing is None else ",".join(map(str, preparing.spacing))
-        raise UserError(
-            f"--virtual {count} with modalities {', '.join(names)} and spacing {mm}: expected at "
-            f"least 1, some of {', '.join(VIRTUAL_MODALITIES)}, and a spacing"
-        )
-    if preparing.reference not in names:
-        raise UserError(f"--reference {preparing.reference}: expected one of {', '.join(names)}")
-    before = CohortStore.find(cohort)
-    there = splits_of(before.patients()) if before else {}
-    first = preparing.preparation.seed
-    people = {f"virtual-{first + k:05d}": first + k for k in range(count)}
-    groups = assigned(preparing.split, [Person(name, name, len(names)) for name in people], there)
-    own = given_kinds(preparing, before)
-    store = _created(cohort, names, preparing, own, virtual=True)
-    plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
-    outcomes = _prepared(plans, cohort, preparing, Preparation(), observer)
-    _settle(store, outcomes, preparing, there)
-    return outcomes
-
-
-def _created(
+def created(
     cohort: str,
     names: tuple[str, ...],
     preparing: Preparing,
@@ -103,20 +71,25 @@ def _created(
     *,
     virtual: bool = False,
 ) -> CohortStore:
+    """A new cohort of these modalities, or the one that is there, of the same images."""
     grid = Grid(preparing.spacing, preparing.reference)
     return CohortStore.create(cohort, stack_format(names, preparing.size, grid, own), virtual)
 
 
-def _prepared(
-    plans: Sequence[Plan | VirtualPlan],
-    cohort: str,
-    preparing: Preparing,
-    preparation: Preparation,
-    observer: Observer,
+def prepare_each(
+    plans: Sequence[PatientPlan], cohort: str, preparing: Preparing, observer: Observer
 ) -> list[Outcome]:
+    """Prepare these patients into the cohort that is there; outcomes in the order of names."""
     outcomes, done = [], Count(observer, PREPARING, len(plans))
     workers = min(preparing.workers or os.cpu_count() or 1, len(plans))
-    found = prepare_all(plans, cohort, preparation, workers, preparing.scheduler, preparing.replace)
+    found = prepare_all(
+        plans,
+        cohort,
+        preparing.preparation,
+        workers,
+        scheduler=preparing.scheduler,
+        anew=preparing.replace,
+    )
     for outcome in found:
         outcomes.append(outcome)
         done()
@@ -125,7 +98,7 @@ def _prepared(
     return sorted(outcomes, key=lambda outcome: outcome.patient)
 
 
-def _settle(
+def settle(
     store: CohortStore,
     outcomes: Sequence[Outcome],
     preparing: Preparing,

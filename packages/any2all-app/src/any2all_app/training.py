@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core.checkpoint import BEST, begun, prepare_output
-from any2all_core.loop import Progress
-from any2all_core.objective import validation_slices
+from any2all_core.loop import Progress, TrainingRun
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
@@ -20,7 +18,6 @@ from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
-from any2all_data.augment import augment
 from any2all_data.patients import Patients
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
@@ -31,7 +28,7 @@ from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import SILENT, Observer
 from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
-from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders
+from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders, tell_step
 from any2all_app.training_time import recipe_in_hours
 
 DRAWS, DRAW_STEPS = 8, 25
@@ -116,6 +113,28 @@ class Training:
         return Patients.at(self.data)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Shows each of ``steps``; where the prior was validated, also what it draws by now.
+
+    ``write``: to TensorBoard, or None.
+    """
+
+    observer: Observer
+    output: Path
+    steps: int
+    write: Write | None
+
+    def __call__(self, progress: Progress) -> None:
+        tell_step(self.observer, self.steps, progress)
+        if self.write:
+            self.write(progress.step, {"loss": progress.loss}, None)
+        if progress.validation is not None and progress.prior is not None:
+            sheet = _draw(progress.prior, self.output, progress.step)
+            if self.write:
+                self.write(progress.step, progress.validation, sheet)
+
+
 def train(training: Training, output: str | Path, observer: Observer = SILENT) -> Path:
     """Train a prior, and keep in it what held-out slices say of it.
 
@@ -148,30 +167,21 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     if first:
         prepare_output(output, training.resume)
     found = training_slices(training, recipe.levels == "separate", observer)
-    settings, held_out = found.settings, validation_slices(found.held_out)
-    observer.say(
-        f"trained on {len(found.examples)} slices, validated on {len(held_out)} of other patients; "
-        f"{', '.join(settings.modalities)} at {held_out.shape[2]} x {held_out.shape[3]}"
-    )
-    in_units = [modality.range is not None for modality in settings.format.modalities]
+    settings, held_out = found.settings, found.data.validation
+    observer.say(str(found))
     write = _tensorboard(output) if training.tensorboard and first else None
     hours = training.hours if training.hours is not None else _kept_hours(training, output)
     if hours is not None:
         settings = replace(settings, training={**settings.training, HOURS: hours})
-    train_with = functools.partial(
-        train_on,
-        found.examples,
-        held_out,
-        settings,
-        augment=functools.partial(augment, in_units=in_units),
-        start_from=start,
-        shard=training.shard,
-        precision=training.precision,
-    )
+
+    def train_by(recipe: Recipe, run: TrainingRun) -> None:
+        train_on(found.data, settings, recipe, run, start_from=start, shard=training.shard)
+
+    run = TrainingRun(output, training.resume, training.precision)
     if training.hours is not None and not training.resume:
-        recipe = recipe_in_hours(training.hours, recipe, train_with, observer)
-    report = functools.partial(_report, observer, output, recipe.steps, write)
-    train_with(recipe, output, resume=training.resume, report=report)
+        recipe = recipe_in_hours(training.hours, recipe, run, train_by, observer=observer)
+    shown = Shown(observer, output, recipe.steps, write)
+    train_by(recipe, replace(run, report=shown))
     if first:
         observer.progress(JUDGING, 0, 1)
         missing = _judge(output, held_out)
@@ -222,24 +232,10 @@ def training_slices(training: Training, native: bool, observer: Observer) -> Tra
     """Of its data; ``native``: whether gaps are trained on as they are."""
     patients, wanted = training.patients, training.modalities
     if patients.place == "cohort" and patients.cohort is not None:
-        return of_cohort(patients.cohort, wanted, training.incomplete, native, observer)
+        return of_cohort(
+            patients.cohort, wanted, observer, incomplete=training.incomplete, native=native
+        )
     return of_folders(patients, training.validation, wanted, observer)
-
-
-def _report(
-    observer: Observer, output: Path, steps: int, write: Write | None, progress: Progress
-) -> None:
-    """Show a step; where the prior was validated, also its figures and what it draws by now."""
-    speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
-    observer.progress("training", progress.step, steps, speed)
-    if write:
-        write(progress.step, {"loss": progress.loss}, None)
-    if progress.validation is not None and progress.prior is not None:
-        figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
-        observer.say(f"step {progress.step}: {figures}")
-        sheet = _draw(progress.prior, output, progress.step)
-        if write:
-            write(progress.step, progress.validation, sheet)
 
 
 def _judge(output: Path, check: Tensor) -> Mapping[str, Mapping[str, tuple[float, float]]]:

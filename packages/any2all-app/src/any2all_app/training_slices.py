@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from any2all_core.examples import Examples, InMemory
+from any2all_core.loop import Progress, TrainingData
+from any2all_core.objective import validation_slices
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import Grid, StackFormat
+from any2all_data.augment import augment
 from any2all_data.cohort import find_modalities, read_slices
 from any2all_data.cohort_entry import Entry
 from any2all_data.cohort_slices import CohortSlices
@@ -33,6 +38,21 @@ class TrainingSlices:
     examples: Examples
     held_out: Tensor
     settings: PriorSettings
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """The examples, changed as training sees them, and some of the held-out slices."""
+        in_units = [modality.range is not None for modality in self.settings.format.modalities]
+        changed = functools.partial(augment, in_units=in_units)
+        return TrainingData(self.examples, validation_slices(self.held_out), changed)
+
+    def __str__(self) -> str:
+        """How many they are, of what images."""
+        count, _, height, width = self.data.validation.shape
+        return (
+            f"trained on {len(self.examples)} slices, validated on {count} of other patients; "
+            f"{', '.join(self.settings.modalities)} at {height} x {width}"
+        )
 
 
 def folders_of(
@@ -96,9 +116,10 @@ def of_folders(
 def of_cohort(
     store: CohortStore,
     wanted: tuple[str, ...] | None,
+    observer: Observer,
+    *,
     incomplete: bool,
     native: bool,
-    observer: Observer,
 ) -> TrainingSlices:
     """Those of a cohort, which says who is held out, and how images are scaled.
 
@@ -118,7 +139,7 @@ def of_cohort(
             f"cohort {store.url}, or take fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
-    examples = CohortSlices(store, patients, names, advance, not native)
+    examples = CohortSlices(store, patients, names, advance, drawn=not native)
     check = store.slices(held_out, names, advance)
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
@@ -140,6 +161,15 @@ def of_cohort(
         }
     settings = PriorSettings(replace(store.format.select(names), grid=grid), training=made_of)
     return TrainingSlices(examples, check, settings)
+
+
+def tell_step(observer: Observer, steps: int, progress: Progress) -> None:
+    """Show a step of ``steps``, and the held-out figures where there are some."""
+    speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
+    observer.progress("training", progress.step, steps, speed)
+    if progress.validation is not None:
+        figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
+        observer.say(f"step {progress.step}: {figures}")
 
 
 def _folders(found: Patients, split: str) -> list[Path]:

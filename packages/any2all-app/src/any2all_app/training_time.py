@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from any2all_core.loop import Progress, Stopped
+from any2all_core.loop import Stopped, TrainingRun
 from any2all_core.recipe import Recipe
 from any2all_operators import UserError
 
@@ -24,7 +24,7 @@ TIMING = "timing a few steps"
 VALIDATE_EVERY = 250
 """Steps, as of any2all_core.training.train."""
 
-Train = Callable[[Recipe, Path, Callable[[Progress], None]], object]
+Train = Callable[[Recipe, TrainingRun], object]
 """Trains by a recipe into a folder, and reports each step."""
 
 
@@ -54,13 +54,16 @@ class StepTime:
         return steps
 
 
-def step_time(train: Train, recipe: Recipe) -> StepTime:
+def step_time(recipe: Recipe, run: TrainingRun, train_by: Train) -> StepTime:
     """Time a few steps of both sizes; what they train is thrown away."""
     reported = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         trial = replace(recipe, steps=TRIAL)
         try:
-            train(trial, Path(folder), lambda _: reported.append(time.perf_counter()))
+            timed = replace(
+                run, output=Path(folder), report=lambda _: reported.append(time.perf_counter())
+            )
+            train_by(trial, timed)
         except Stopped:
             raise KeyboardInterrupt from None
     seconds = [later - earlier for earlier, later in pairwise(reported)]
@@ -72,13 +75,13 @@ def step_time(train: Train, recipe: Recipe) -> StepTime:
 
 
 def recipe_in_hours(
-    hours: float, recipe: Recipe, train_with: Callable[..., object], observer: Observer
+    hours: float, recipe: Recipe, run: TrainingRun, train_by: Train, *, observer: Observer
 ) -> Recipe:
     """The recipe with as many steps as fit; all processes take those that the first one found."""
     from accelerate.utils import broadcast_object_list
 
     observer.progress(TIMING, 0, 1)
-    found = step_time(lambda r, folder, report: train_with(r, folder, report=report), recipe)
+    found = step_time(recipe, run, train_by)
     observer.progress(TIMING, 1, 1)
     (steps,) = broadcast_object_list([found.steps_in(hours, recipe)])
     observer.say(

@@ -68,6 +68,7 @@ def trust(
     operator: BlockDiagonal,
     data: Mapping[str, Tensor],
     modality: str,
+    *,
     seed: int,
 ) -> Trust | None:
     """How far the prior is to be trusted with the scan of a modality, (B, C, H, W).

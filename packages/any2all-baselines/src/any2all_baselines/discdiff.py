@@ -97,7 +97,7 @@ class DisCDiff(Guided):
         made, told, parts = network(x_t, t, zero_filled(scan), guides)
         distance = ((made - epsilon).square() + SOFT**2).sqrt()
         held = made.detach()
-        bound = variational_bound(x_0, x_t, held, told, now, before)
+        bound = variational_bound(x_0, x_t, held, told, now=now, before=before)
         each = mean_over(known, (distance + bound)[:, None])
         yield "network", each + disentanglement(*parts)
 
@@ -114,7 +114,7 @@ class DisCDiff(Guided):
             now, before = x.new_tensor(levels[k]), x.new_tensor(levels[k + 1])
             each = torch.full((len(x),), t, device=x.device)
             made, told, _ = network(x, each, low, guides)
-            mean, log_variance = step_back(x, made.float(), told.float(), now, before)
+            mean, log_variance = step_back(x, made.float(), told.float(), now=now, before=before)
             x = mean
             if k < len(times) - 1:
                 x = mean + (log_variance / 2).exp() * noise()[:, scan.place]
@@ -190,7 +190,7 @@ def _apart(parts: Sequence[Tensor]) -> Tensor:
 
 
 def step_back(
-    x_t: Tensor, epsilon: Tensor, told: Tensor, now: Tensor, before: Tensor
+    x_t: Tensor, epsilon: Tensor, told: Tensor, *, now: Tensor, before: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Mean and log variance of x at ᾱ = ``before`` given x_t at ᾱ = ``now``.
 
@@ -224,10 +224,10 @@ def posterior_log_variance(now: Tensor, before: Tensor) -> Tensor:
 
 
 def variational_bound(
-    x_0: Tensor, x_t: Tensor, epsilon: Tensor, told: Tensor, now: Tensor, before: Tensor
+    x_0: Tensor, x_t: Tensor, epsilon: Tensor, told: Tensor, *, now: Tensor, before: Tensor
 ) -> Tensor:
     """KL(q(x_{t−1} | x_t, x_0) ‖ p) at each pixel in bits, at t = 0 −log p(x_0)."""
-    mean, wide = step_back(x_t, epsilon, told, now, before)
+    mean, wide = step_back(x_t, epsilon, told, now=now, before=before)
     truth, narrow = posterior_mean(x_0, x_t, now, before), posterior_log_variance(now, before)
     gap = (truth - mean).square()
     divergence = (wide - narrow + (narrow - wide).exp() + gap * (-wide).exp() - 1) / 2

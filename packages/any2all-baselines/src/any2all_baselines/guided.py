@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -48,8 +48,13 @@ class Guided(Method):
         return present & torch.stack(chosen)
 
     def scan_in_training(self, settings: MethodSettings, target: str) -> Operator:
-        scan = KSpace(self.acceleration[0], self.coils, self.acs_lines, self.noise_std)
-        return scan.build(*settings.image_size)
+        return self._scans[0].build(*settings.image_size)
+
+    @property
+    def _scans(self) -> tuple[KSpace, ...]:
+        """One of each acceleration."""
+        more = (self.coils, self.acs_lines, self.noise_std)
+        return tuple(KSpace(acceleration, *more) for acceleration in self.acceleration)
 
     def place(self, settings: MethodSettings) -> int:
         """That of the target; raises UserError where there is none, or no guide."""
@@ -64,8 +69,7 @@ class Guided(Method):
         """Scans of the examples, their guides, and which of them have the target at all, (B, 1)."""
         place = int(network.place)
         size = question.truth.shape[2:]
-        scan = (self.acceleration, self.coils, self.acs_lines, self.noise_std)
-        combs = every_comb(*scan, (size[0], size[1]), question.truth.device)
+        combs = every_comb(self._scans, (size[0], size[1]), question.truth.device)
         index = (question.uniform() * len(combs.mask)).long()
         operator = combs.select(index)
         data = operator.measure(question.truth[:, place], question.generators)
@@ -101,22 +105,18 @@ class GuidedNetwork(nn.Module):
 
 @lru_cache(maxsize=4)
 def every_comb(
-    accelerations: tuple[int, ...],
-    coils: int,
-    acs_lines: int,
-    noise_std: float,
-    size: tuple[int, int],
-    device: torch.device,
+    scans: tuple[KSpace, ...], size: tuple[int, int], device: torch.device
 ) -> SenseFourier:
-    """One scan whose slices are all combs of these accelerations, (K, H, W)."""
-    masks, maps = [], torch.zeros(0)
-    for acceleration in accelerations:
-        for offset in range(acceleration):
-            scan = KSpace(acceleration, coils, acs_lines, noise_std, offset=offset).build(*size)
-            assert isinstance(scan, SenseFourier)
-            maps = scan.coil_maps
-            masks.append(scan.mask.expand(size))
-    return SenseFourier(maps, torch.stack(masks), noise_std).to(device)
+    """One scan whose slices are all combs of these scans, (K, H, W): each moved by 0 ... R−1."""
+    combs = [
+        replace(scan, offset=offset).build(*size)
+        for scan in scans
+        for offset in range(scan.acceleration)
+    ]
+    masks = [comb.mask.expand(size) for comb in combs if isinstance(comb, SenseFourier)]
+    first = combs[0]
+    assert isinstance(first, SenseFourier)
+    return SenseFourier(first.coil_maps, torch.stack(masks), first.noise_std).to(device)
 
 
 def zero_filled(scan: Scan) -> Tensor:

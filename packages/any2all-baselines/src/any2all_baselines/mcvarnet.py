@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from any2all_core.method import Guides, MethodSettings, Question, Scan
 from any2all_core.noise import Noise
-from any2all_operators import Operator
 from torch import Tensor, nn
 
 from any2all_baselines.guided import Guided, GuidedNetwork, zero_filled
@@ -62,7 +61,13 @@ class MCVarNet(Guided):
 
     def build(self, settings: MethodSettings) -> nn.Module:
         place, count = self.place(settings), len(settings.modalities)
-        return Unrolled(place, count, self.features, self.iterations, self.learn_weights)
+        return Unrolled(
+            place,
+            count,
+            features=self.features,
+            iterations=self.iterations,
+            learnt=self.learn_weights,
+        )
 
     def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
         own = torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
@@ -81,7 +86,7 @@ class Unrolled(GuidedNetwork):
     """A scan and guides to the target, (B, H, W) in [0, 1]."""
 
     def __init__(
-        self, place: int, modalities: int, features: int, iterations: int, learnt: bool
+        self, place: int, modalities: int, *, features: int, iterations: int, learnt: bool
     ) -> None:
         super().__init__(place, modalities)
         f = features
@@ -184,7 +189,7 @@ def agreeing(scan: Scan, image: Tensor, error: Tensor) -> Tensor:
     """
     noise_std = scan.operator.noise_std
     weight = (error / noise_std) ** 2 if noise_std else error.new_tensor(math.inf)
-    found: Tensor = _Prox.apply(image, weight, scan.operator, scan.data)  # type: ignore[no-untyped-call]
+    found: Tensor = _Prox.apply(image, weight, scan)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -195,20 +200,18 @@ class _Prox(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, image: Tensor, weight: Tensor, operator: Operator, data: Tensor
-    ) -> Tensor:
-        ctx.weight, ctx.operator, ctx.data = float(weight), operator, data
-        u = operator.prox(data, image, ctx.weight)
+    def forward(ctx: Any, image: Tensor, weight: Tensor, scan: Scan) -> Tensor:
+        ctx.weight, ctx.scan = float(weight), scan
+        u = scan.operator.prox(scan.data, image, ctx.weight)
         ctx.save_for_backward(u)
         return u
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (u,) = ctx.saved_tensors
-        operator, data = ctx.operator, ctx.data
+        operator, data = ctx.scan.operator, ctx.scan.data
         back = operator.prox(torch.zeros_like(data), gradient[0], ctx.weight)
         slope = back.new_zeros(())
         if math.isfinite(ctx.weight):
             slope = (back * (operator.adjoint(data) - operator.normal(u))).sum()
-        return back, slope, None, None
+        return back, slope, None

@@ -60,7 +60,9 @@ class MINet(Guided):
 
     def build(self, settings: MethodSettings) -> nn.Module:
         place, count = self.place(settings), len(settings.modalities)
-        return Integration(place, count, self.features, self.groups, self.blocks)
+        return Integration(
+            place, count, features=self.features, groups=self.groups, blocks=self.blocks
+        )
 
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
         scan, guides, known = self.asked(network, question)
@@ -91,7 +93,7 @@ class Integration(GuidedNetwork):
     """A* y (B, H, W) and guides to the target (B, H, W) and the guides (B, M−1, H, W)."""
 
     def __init__(
-        self, place: int, modalities: int, features: int, groups: int, blocks: int
+        self, place: int, modalities: int, *, features: int, groups: int, blocks: int
     ) -> None:
         super().__init__(place, modalities)
         f, count = features, len(self.others)

@@ -69,7 +69,13 @@ class ResViT(Adversarial):
     }
 
     def generator(self, settings: MethodSettings) -> nn.Module:
-        return Generator(settings, self.width, self.token_width, self.layers, self.heads)
+        return Generator(
+            settings,
+            self.width,
+            token_width=self.token_width,
+            layers=self.layers,
+            heads=self.heads,
+        )
 
     def discriminator(self, settings: MethodSettings) -> nn.Module:
         return Discriminator(len(settings.modalities), self.width)
@@ -100,7 +106,7 @@ class Generator(nn.Module):
     """Images, planes and noise, 2M + 1 channels, to (B, M, H, W) in [−1, 1]."""
 
     def __init__(
-        self, settings: MethodSettings, width: int, token_width: int, layers: int, heads: int
+        self, settings: MethodSettings, width: int, *, token_width: int, layers: int, heads: int
     ) -> None:
         super().__init__()
         count, w = len(settings.modalities), width

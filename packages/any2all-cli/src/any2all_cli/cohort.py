@@ -16,7 +16,7 @@ from rich.console import Console
 from any2all_cli.summary import pages, printed, table_of
 
 
-def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
+def show_cohort(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
     """Show who is in a cohort; make sheets to judge it by; accept doubtful registrations."""
     store = CohortStore.open(url, writable=bool(accept))
     for choice in accept:
@@ -41,7 +41,7 @@ def run(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
         print(json.dumps({patient: asdict(entry) for patient, entry in entries.items()}, indent=2))
     else:
         title = f"{len(entries)} patients" + (", all virtual" if store.virtual else "")
-        printed(table_of(entries, store.format.names, {}, pages(entries), title))
+        printed(table_of(entries, store.format.names, pages(entries), title=title))
     if qc is not None:
         _sheets(store, qc)
 
@@ -69,7 +69,7 @@ def _sheets(store: CohortStore, folder: Path) -> None:
         if entry.drawn:
             rows.append(store.stack(patient, replace(entry, present=[]), entry.drawn))
         title = f"page {page} of {len(entries)}   {patient}   {entry.split}"
-        sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1), own_kinds(format_))
+        sheet = alignment_sheet(title, entry, shown, torch.cat(rows, 1), own=own_kinds(format_))
         sheet.save(folder / f"{patient}.png")
     histograms(stacks, store.format.names).save(folder / "histograms.png")
     write_text(folder / "index.html", index({patient: numbers[patient] for patient in stacks}))

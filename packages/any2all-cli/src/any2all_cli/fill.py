@@ -8,7 +8,7 @@ from any2all_app.terminal import observed
 from rich.console import Console
 
 
-def run(cohort: str, filling: Filling) -> None:
+def fill_cohort(cohort: str, filling: Filling) -> None:
     """Draw what training patients lack, and say what it is."""
     console = Console(stderr=True)
     with observed(console) as observer:

@@ -12,7 +12,7 @@ from any2all_operators import UserError
 from rich.console import Console
 
 
-def run(training: Training, output: Path | None) -> None:
+def plan_training(training: Training, output: Path | None) -> None:
     """Plan, and write the recipe, or print it."""
     if output is not None and output.exists():
         raise UserError(f"{output}: there already; choose another --output")

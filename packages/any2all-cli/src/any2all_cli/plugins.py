@@ -31,7 +31,7 @@ LEVELS = {
 """What kind of prior it is, which some samplers ask for."""
 
 
-def run(name: str | None, as_json: bool, check: bool) -> bool:
+def list_or_check(name: str | None, as_json: bool, check: bool) -> bool:
     """Print what is installed, importing none of it unless one is named or all are checked.
 
     Returns whether all that was checked passed.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from any2all_app.finding import FoundPatients, Preparing, find_patients, without_reference
-from any2all_app.preparing import prepare, prepare_virtual
+from any2all_app.preparing import prepare
 from any2all_app.terminal import observed
+from any2all_app.virtual_people import prepare_virtual
 from any2all_data.prepare import Outcome
 from any2all_data.salt import keep_salt
 from any2all_data.store import CohortStore
@@ -18,8 +19,13 @@ from any2all_cli.summary import printed, show
 SPACINGS = (0.05, 50.0)  # mm
 
 
-def run(
-    paths: list[str], virtual: int | None, preparing: Preparing, dry_run: bool, show_names: bool
+def prepare_cohort(
+    paths: list[str],
+    preparing: Preparing,
+    *,
+    virtual: int | None,
+    dry_run: bool,
+    show_names: bool,
 ) -> bool:
     """Find, map and prepare patients; False when a patient was refused."""
     wanted = 1 if virtual is not None or dry_run else 2

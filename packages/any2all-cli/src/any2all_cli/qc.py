@@ -42,6 +42,7 @@ def alignment_sheet(
     entry: Entry,
     modalities: Sequence[str],
     stack: Tensor,
+    *,
     own: Kinds = NO_KINDS,
 ) -> Image.Image:
     """Rows: modalities, then those drawn; columns: slices; in red the first one's edges.
@@ -59,9 +60,9 @@ def alignment_sheet(
     width = sum(picture.width for picture in reference)
     sheet = Image.new("RGB", (width, len(volumes) * height))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
-    for m, name in enumerate([*modalities, *entry.drawn]):
+    for m, caption in enumerate(_captions(modalities, entry, own)):
         top, left = m * height, 0
-        said = _caption(name, entry, m, len(modalities), own) + (f"   {title}" if not m else "")
+        said = caption + (f"   {title}" if not m else "")
         draw.text((6, top + 2), said, "white", font=font)
         for view, edge in zip(_views(volumes[m], spacing), edges, strict=True):
             picture = np.asarray(_enlarged(*view).convert("RGB")).copy()
@@ -86,11 +87,16 @@ def index(pages: Mapping[str, int]) -> str:
     return f'{head}{style}{sheets}<h2>Histograms</h2><img src="histograms.png">\n'
 
 
-def _caption(name: str, entry: Entry, place: int, measured: int, own: Kinds) -> str:
-    if place >= measured:
-        return f"{name}  DRAWN: SYNTHETIC"
-    if not place:
-        return f"{name}  (its edges are red below)"
+def _captions(modalities: Sequence[str], entry: Entry, own: Kinds) -> list[str]:
+    """Of each row: the first modality, the others, and those that were drawn."""
+    first, *others = modalities
+    said = [f"{first}  (its edges are red below)"]
+    said += [_registered(name, entry, own) for name in others]
+    return said + [f"{name}  DRAWN: SYNTHETIC" for name in entry.drawn]
+
+
+def _registered(name: str, entry: Entry, own: Kinds) -> str:
+    """How well an image was registered."""
     quality = entry.aside.get(name, entry.quality.get(name))
     threshold = quality_threshold((kind_of(name, own), kind_of(entry.reference, own)))
     said = (

@@ -115,7 +115,7 @@ class Request:
             raise UserError("--dicom-from goes with --dicom: give both")
 
 
-def run(request: Request) -> bool:
+def sample(request: Request) -> bool:
     """Sample one patient or many, or draw new ones; False when one of many was refused."""
     request.check()
     patients = Patients.at(request.input) if request.input else None

@@ -32,9 +32,8 @@ def source_table(found: FoundPatients, reference: str, show_names: bool) -> Tabl
     table = Table("patient", "modality", "images", "kind", "series")
     for one, owned in sorted(found.sources.items()):
         for source in owned:
-            name = "" if source.mask else modality_of(source.tags, found.rules)
             use = f"({source.mask} mask)" if source.mask else ""
-            use = use or _use(source, name, found.chosen[one], reference, found.own)
+            use = use or _use(source, found, found.chosen[one], reference)
             use += f": {source.lost}" if source.lost else ""
             kind = source.tags.get("Modality", "")
             described = source.shown if show_names else source.tags.get("SeriesNumber", "")
@@ -48,7 +47,8 @@ def source_table(found: FoundPatients, reference: str, show_names: bool) -> Tabl
     return table
 
 
-def _use(source: Source, name: str, chosen: Chosen, reference: str, own: Kinds) -> str:
+def _use(source: Source, found: FoundPatients, chosen: Chosen, reference: str) -> str:
+    name = modality_of(source.tags, found.rules)
     if not name:
         return "(left out)"
     ranked = chosen.get(name, ())
@@ -57,7 +57,7 @@ def _use(source: Source, name: str, chosen: Chosen, reference: str, own: Kinds) 
     if ranked[0] is source:
         return name
     session = preferred_session(chosen, reference, name)
-    why = why_later(ranked[0], source, kind_of(name, own), session)
+    why = why_later(ranked[0], source, kind_of(name, found.own), session)
     return f"({name}: another is used, {why})"
 
 
@@ -66,7 +66,7 @@ def doubts_of(chosen: Chosen, reference: str, own: Kinds) -> list[str]:
     said = []
     for name, found in chosen.items():
         kind, session = kind_of(name, own), preferred_session(chosen, reference, name)
-        images = weighed(found, 0, {}, kind, session)
+        images = weighed(found, kind, session)
         sentences = open_questions(images) + doubts(found[0], kind)
         said += [f"{name}: {sentence}" for sentence in sentences]
     return said

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from any2all_data.cohort_entry import SPLITS, Entry
-from any2all_data.prepare import ALWAYS_NOTED, Outcome
+from any2all_data.cohort_entry import ALWAYS_NOTED, SPLITS, Entry
+from any2all_data.prepare import Outcome
 from any2all_data.store import CohortStore
 from rich.console import Console
 from rich.markup import escape
@@ -46,11 +46,16 @@ def said_of(entry: Entry) -> list[str]:
 def table_of(
     entries: Mapping[str, Entry],
     modalities: Sequence[str],
-    refused: Mapping[str, str],
     pages: Mapping[str, int],
+    *,
     title: str,
+    refused: Mapping[str, str] | None = None,
 ) -> Table:
-    """A row a patient: split, images, page of the sheets, and what there is to look at."""
+    """A row a patient: split, images, page of the sheets, and what there is to look at.
+
+    refused: {patient: why} of those whom this run refused.
+    """
+    refused = refused or {}
     rows = []
     for patient, entry in entries.items():
         said = [f"not prepared again: {refused[patient]}"] if patient in refused else []
@@ -81,7 +86,7 @@ def show(store: CohortStore, outcomes: Sequence[Outcome]) -> None:
         f"{groups[split]} {split}" for split in SPLITS
     )
     modalities = store.format.names
-    printed(table_of(entries, modalities, refused, pages(everybody), title))
+    printed(table_of(entries, modalities, pages(everybody), title=title, refused=refused))
 
 
 def pages(entries: Mapping[str, Entry]) -> dict[str, int]:

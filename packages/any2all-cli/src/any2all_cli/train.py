@@ -16,17 +16,18 @@ from any2all_core.weights import engine
 from rich.console import Console
 
 
-def run(training: Training, output: Path) -> None:
+def train_prior(training: Training, output: Path) -> None:
     """Train, and say where the prior is."""
-    _run(lambda observer: train(training, output, observer), "prior", output)
+    _told(lambda observer: train(training, output, observer), "prior", output)
 
 
-def run_method(fitting: Fitting, output: Path) -> None:
+def train_method(fitting: Fitting, output: Path) -> None:
     """Train a method, and say where it is."""
-    _run(lambda observer: fit(fitting, output, observer), "method", output)
+    _told(lambda observer: fit(fitting, output, observer), "method", output)
 
 
-def _run(work: Callable[[Observer], Path], what: str, output: Path) -> None:
+def _told(work: Callable[[Observer], Path], what: str, output: Path) -> None:
+    """Train, and say where the result is, or how to go on after a signal."""
     console = Console(stderr=True, quiet=not engine().is_main_process)
     with observed(console) as observer:
         try:

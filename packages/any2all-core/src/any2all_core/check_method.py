@@ -14,6 +14,7 @@ from torch import Tensor
 from any2all_core.examples import InMemory
 from any2all_core.fitted import FittedMethod
 from any2all_core.fitting import fit
+from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.method import Method, MethodSettings
 from any2all_core.stack_format import StackFormat
 
@@ -47,12 +48,11 @@ def check_method(name: str, method: Method, size: tuple[int, int] = (32, 32)) ->
     short = replace(method, steps=2, batch_size=2, warmup=0)
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
-        fit(name, short, InMemory(slices), slices[:2], settings, output, precision="float32")
+        data = TrainingData(InMemory(slices), slices[:2])
+        run = TrainingRun(output, precision="float32")
+        fit(short, data, settings, run, name=name)
         again = replace(short, steps=3) if not method.decay else short
-        fit(
-            name, again, InMemory(slices), slices[:2], settings, output,
-            precision="float32", resume=True,
-        )  # fmt: skip
+        fit(again, data, settings, replace(run, resume=True), name=name)
         fitted = FittedMethod.load(output, "cpu")
     differences = []
     for given in _asked(fitted):
@@ -107,7 +107,7 @@ def _answer(fitted: FittedMethod, slices: Tensor, given: tuple[str, ...]) -> Ten
     target = targets[0]
     operator = fitted.method.scan_in_training(fitted.settings, target)
     data = operator.forward(slices[:, fitted.modalities.index(target)])
-    return fitted.recover(data, operator, target, slices, given)
+    return fitted.recover(data, operator, target, given=slices, available=given)
 
 
 def _refuses(fitted: FittedMethod, slices: Tensor, ability: str) -> None:
@@ -116,7 +116,13 @@ def _refuses(fitted: FittedMethod, slices: Tensor, ability: str) -> None:
             from any2all_operators import Identity
 
             first = fitted.modalities[0]
-            fitted.recover(slices[:, 0], Identity(0.1), first, slices, fitted.modalities[1:])
+            fitted.recover(
+                slices[:, 0],
+                Identity(0.1),
+                first,
+                given=slices,
+                available=fitted.modalities[1:],
+            )
         else:
             fitted.complete(slices, fitted.modalities[:1] if ability == "synthesis" else ())
     except UserError:

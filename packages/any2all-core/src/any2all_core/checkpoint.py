@@ -155,6 +155,7 @@ def save_checkpoint(
     identity: Mapping[str, Any],
     state: Mapping[str, Any],
     ema: Model,
+    *,
     entry: Mapping[str, Any],
 ) -> None:
     """Replace the checkpoint in one rename; then the model's files, each in one rename.

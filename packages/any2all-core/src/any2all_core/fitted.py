@@ -69,6 +69,7 @@ class FittedMethod:
         data: Tensor,
         operator: Operator,
         target: str,
+        *,
         given: Tensor,
         available: Sequence[str],
         noise: Noise | int = 0,
@@ -193,6 +194,11 @@ class Answers:
     dc: bool = False
 
     @property
+    def name(self) -> str:
+        """Of the method."""
+        return self.fitted.name
+
+    @property
     def settings(self) -> MethodSettings:
         """Those of the method."""
         return self.fitted.settings
@@ -252,7 +258,9 @@ class Answers:
         if scans:
             (target,) = scans
             operator = measurement.operator.operators[target]
-            stack = self.fitted.recover(data[target], operator, target, given, clean, noise)
+            stack = self.fitted.recover(
+                data[target], operator, target, given=given, available=clean, noise=noise
+            )
             if self.dc:
                 k = everything.index(target)
                 stack[:, k] = self._agreeing(operator, data[target], stack[:, k])

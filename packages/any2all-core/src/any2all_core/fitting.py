@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from any2all_operators import UserError
-from torch import Tensor, nn
+from torch import nn
 
 from any2all_core.checkpoint import (
     export,
@@ -20,53 +19,45 @@ from any2all_core.checkpoint import (
     save_checkpoint,
     without_grid,
 )
-from any2all_core.examples import Examples, places
+from any2all_core.examples import places
 from any2all_core.fitted import FittedMethod
 from any2all_core.hardware import choose_device, choose_dtype, use_exact_kernels
 from any2all_core.held_out import validate_method
 from any2all_core.loop import (
-    Augment,
     Loop,
     Meter,
-    Progress,
     Taken,
+    TrainingData,
+    TrainingRun,
     averaging,
     learning_rate,
-    read_examples,
 )
 from any2all_core.method import Method, MethodSettings, Question
 from any2all_core.noise import generator
 
 
 def fit(
-    name: str,
     method: Method,
-    examples: Examples,
-    validation: Tensor,
+    data: TrainingData,
     settings: MethodSettings,
-    output: str | Path,
+    run: TrainingRun,
     *,
-    augment: Augment | None = None,
-    resume: bool = False,
-    precision: str = "auto",
+    name: str,
     device: str = "auto",
-    checkpoint_every: int = 250,
-    validate_every: int = 250,
-    report: Callable[[Progress], None] = lambda _: None,
 ) -> FittedMethod:
     """Train a method on slices; what it was trained to.
 
     ``name``: qualified, of its entry point; the others as of :func:`any2all_core.training.train`.
     Example b of step k is the slice that a prior of this batch size and seed would see, changed in
     the same way, and draws all its randomness from (seed, k, b); so a run that was killed goes on
-    from its last checkpoint with the very losses it would have had. ``output`` becomes a method's
-    folder at every checkpoint, with the weights of the best held-out figure in ``best/``.
+    from its last checkpoint with the very losses it would have had. ``run.output`` becomes a
+    method's folder at every checkpoint, with the weights of the best held-out figure in ``best/``.
 
     Raises UserError as ``train`` does, and Stopped.
     """
-    output, where = Path(output), choose_device(device)
-    prepare_output(output, resume)
-    dtype = choose_dtype(precision, where.type)
+    output, where = run.output, choose_device(device)
+    prepare_output(output, run.resume)
+    dtype = choose_dtype(run.precision, where.type)
     torch.manual_seed(method.seed)
     network = method.build(settings)
     average = copy.deepcopy(network).requires_grad_(False).eval()
@@ -77,11 +68,11 @@ def fit(
         "modalities": settings.modalities,
         "image_size": settings.image_size,
         "ranges": {name: [r.low, r.high] for name, r in settings.format.ranges.items()},
-        "slices": len(examples),
+        "slices": len(data.examples),
         "incomplete": settings.training.get("incomplete"),
         "precision": str(dtype),
     }
-    start, kept = read_checkpoint(output, identity) if resume else (0, None)
+    start, kept = read_checkpoint(output, identity) if run.resume else (0, None)
     if kept is not None:
         network.load_state_dict(kept["network"])
         average.load_state_dict(kept["average"])
@@ -96,12 +87,12 @@ def fit(
     if kept is not None:
         for part, optimizer in optimizers.items():
             optimizer.load_state_dict(kept["optimizers"][part])
-    earlier = float(fitted.settings.training.get("seconds", 0.0)) if resume else 0.0
+    earlier = float(fitted.settings.training.get("seconds", 0.0)) if run.resume else 0.0
 
     def question(step: int) -> Question:
-        chosen = places(len(examples), method.batch_size, step, method.seed)
+        chosen = places(len(data.examples), method.batch_size, step, method.seed)
         random = [generator(method.seed, step, b) for b in range(method.batch_size)]
-        truth, absent = read_examples(examples, chosen, random, augment, where)
+        truth, absent = data.read(chosen, random, where)
         done = step / method.steps
         given = method.given_in_training(~absent, random, done).to(where)
         return Question(truth, ~absent.to(where), given, random, done)
@@ -126,7 +117,7 @@ def fit(
 
     def judge() -> tuple[dict[str, float], Any]:
         with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
-            return validate_method(fitted, validation), None
+            return validate_method(fitted, data.validation), None
 
     def save(step: int, figures: dict[str, float], meter: Meter) -> None:
         made = {"steps": step, **figures, "images": step * method.batch_size}
@@ -138,11 +129,10 @@ def fit(
             "optimizers": {part: o.state_dict() for part, o in optimizers.items()},
         }
         entry = {"step": step, **meter.entry, **figures}
-        save_checkpoint(output, identity | {"step": step}, state, fitted, entry)
+        save_checkpoint(output, identity | {"step": step}, state, fitted, entry=entry)
 
-    batch = method.batch_size
-    loop = Loop(output, question, take, judge, save, batch, checkpoint_every, validate_every)
-    loop.run(range(start, method.steps), where, report)
+    loop = Loop(run, question, take, judge, save, method.batch_size)
+    loop.run(range(start, method.steps), where)
     return fitted
 
 

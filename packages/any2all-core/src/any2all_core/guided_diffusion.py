@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,38 +33,46 @@ ENDS = {
 }
 
 
+@dataclass(frozen=True)
+class Heads:
+    """What the weights do not say of their attention.
+
+    ``num_head_channels``, or ``num_heads`` where all attention has one width, and
+    ``use_new_attention_order``; the names are guided-diffusion's own.
+    """
+
+    num_head_channels: int = 0
+    num_heads: int = 0
+    use_new_attention_order: bool = False
+
+
 def convert(
-    state: Mapping[str, Tensor],
-    channels: int,
-    num_head_channels: int = 0,
-    num_heads: int = 0,
-    new_attention_order: bool = False,
+    state: Mapping[str, Tensor], channels: int, heads: Heads
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and state of the diffusers ``UNet2DModel`` that computes the same.
 
-    state: of a guided-diffusion U-Net without classes; channels: images in a stack. What the
-    weights do not say: ``num_head_channels``, or ``num_heads`` where all attention has one width,
-    and ``new_attention_order`` (use_new_attention_order). Of learned variances (learn_sigma) the
-    mean's half is kept.
+    state: of a guided-diffusion U-Net without classes; channels: images in a stack. Of learned
+    variances (learn_sigma) the mean's half is kept.
 
     Raises UserError, naming what, when it isn't such a network or diffusers has no equal.
     """
     _check(state, channels)
     layout = _Layout(state)
     widths = {state[f"{where}.norm.weight"].shape[0] for where in layout.attention}
-    if num_heads and not num_head_channels:
+    head_channels = heads.num_head_channels
+    if heads.num_heads and not head_channels:
         if len(widths) > 1:
             raise UserError(
-                f"num_heads={num_heads} with attention of widths {sorted(widths)}: only one width "
-                "of heads can be read; give num_head_channels if the network had it"
+                f"num_heads={heads.num_heads} with attention of widths {sorted(widths)}: only one "
+                "width of heads can be read; give num_head_channels if the network had it"
             )
-        num_head_channels = next(iter(widths)) // num_heads
-    if not num_head_channels or any(width % num_head_channels for width in widths):
+        head_channels = next(iter(widths)) // heads.num_heads
+    if not head_channels or any(width % head_channels for width in widths):
         raise UserError(
-            f"num_head_channels={num_head_channels}: attention is {sorted(widths)} wide, and the "
+            f"num_head_channels={head_channels}: attention is {sorted(widths)} wide, and the "
             "weights don't say in how many heads; give num_head_channels or num_heads"
         )
-    new = dict(layout.rename(state, num_head_channels, new_attention_order))
+    new = dict(layout.rename(state, replace(heads, num_head_channels=head_channels)))
     for name in ("conv_out.weight", "conv_out.bias"):
         new[name] = new[name][:channels]
     config = {
@@ -73,7 +82,7 @@ def convert(
         "layers_per_block": layout.blocks,
         "down_block_types": [layout.kind("Down", level) for level in range(layout.levels)],
         "up_block_types": [layout.kind("Up", level) for level in reversed(range(layout.levels))],
-        "attention_head_dim": num_head_channels,
+        "attention_head_dim": head_channels,
         "norm_num_groups": GROUPS,
         "attn_norm_num_groups": GROUPS,  # of the middle
         "resnet_time_scale_shift": "scale_shift" if layout.scale_shift else "default",
@@ -147,9 +156,7 @@ class _Layout:
             return f"Attn{way}Block2D"
         return f"Resnet{way}sampleBlock2D" if self.residual_resampling else f"{way}Block2D"
 
-    def rename(
-        self, state: Mapping[str, Tensor], head: int, new_order: bool
-    ) -> Iterator[tuple[str, Tensor]]:
+    def rename(self, state: Mapping[str, Tensor], heads: Heads) -> Iterator[tuple[str, Tensor]]:
         homes = dict(self._homes(state))
         for name, value in state.items():
             where = next((end for end in ENDS if name.startswith(f"{end}.")), None)
@@ -160,7 +167,7 @@ class _Layout:
             rest = name[len(block) + 1 :]
             home = homes[block]
             if rest.startswith(("norm.", "qkv.", "proj_out.")):
-                yield from _attention(home, rest, value, head, new_order)
+                yield from _attention(home, rest, value, heads)
             elif rest.startswith(("op.", "conv.")):
                 yield f"{home}.conv.{rest.split('.', 1)[1]}", value
             else:
@@ -193,9 +200,7 @@ class _Layout:
                 yield f"output_blocks.{k}.{last}", f"{up}.upsamplers.0"
 
 
-def _attention(
-    home: str, rest: str, value: Tensor, head: int, new_order: bool
-) -> Iterator[tuple[str, Tensor]]:
+def _attention(home: str, rest: str, value: Tensor, heads: Heads) -> Iterator[tuple[str, Tensor]]:
     part, kind = rest.split(".")
     if part == "norm":
         yield f"{home}.group_norm.{kind}", value
@@ -204,11 +209,12 @@ def _attention(
     if part == "proj_out":
         yield f"{home}.to_out.0.{kind}", flat
         return
-    if new_order:  # q of all heads, then k, then v
+    if heads.use_new_attention_order:  # q of all heads, then k, then v
         q, k, v = flat.chunk(3)
     else:  # q, k and v of each head
-        heads = flat.shape[0] // (3 * head)
-        q, k, v = (a.flatten(0, 1) for a in flat.unflatten(0, (heads, 3, head)).unbind(1))
+        width = heads.num_head_channels
+        parts = flat.unflatten(0, (flat.shape[0] // (3 * width), 3, width))
+        q, k, v = (a.flatten(0, 1) for a in parts.unbind(1))
     for name, matrix in {"q": q, "k": k, "v": v}.items():
         yield f"{home}.to_{name}.{kind}", matrix.contiguous()
 

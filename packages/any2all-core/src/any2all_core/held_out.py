@@ -56,7 +56,9 @@ def _targets(fitted: FittedMethod, slices: Tensor) -> Tensor:
             ids = part.tolist()
             x, noise = slices[part], _noise(fitted, ids)
             data = operator.measure(x[:, place], noise.generators)
-            made = fitted.recover(data, operator, target, x, guides, noise).cpu()
+            made = fitted.recover(
+                data, operator, target, given=x, available=guides, noise=noise
+            ).cpu()
             found.append((made - x)[:, place].square().mean((1, 2)))
     return torch.cat(found)
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -63,6 +63,50 @@ class Meter:
         return {"loss": mean, "images_per_second": round(self.images_per_second, 2)}
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What is learnt from, and what tells how well.
+
+    ``validation``: held-out slices (N, M, H, W) in [0, 1]; ``augment``: changes of the examples, or
+    None for none.
+    """
+
+    examples: Examples
+    validation: Tensor
+    augment: Augment | None = None
+
+    def read(
+        self, places: Sequence[int], generators: Sequence[torch.Generator], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """x_0 (B, M, H, W) in [0, 1] on the device, augmented; which images are absent, (B, M).
+
+        What is absent is 0. ``generators``: of each example.
+        """
+        x_0 = self.examples.read(places)
+        absent = x_0.isnan().all((2, 3))
+        x_0 = onto(device, x_0).masked_fill(onto(device, absent)[:, :, None, None], 0.0)
+        if self.augment is not None:
+            x_0 = self.augment(x_0, generators)
+        return x_0, absent
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Where a training run is kept, and how it is carried out.
+
+    ``output``: its folder; ``resume``: go on from the checkpoint there; ``precision``: "auto",
+    "float32", "bfloat16" or "float16"; checkpoints and validation come every so many steps;
+    ``report`` is told of each step.
+    """
+
+    output: Path
+    resume: bool = False
+    precision: str = "auto"
+    checkpoint_every: int = 250
+    validate_every: int = 250
+    report: Callable[[Progress], None] = field(default=lambda _: None)
+
+
 class Stopped(Exception):
     """The process was asked to end, by ``signal``; the run is saved at ``step``."""
 
@@ -81,16 +125,14 @@ class Loop(Generic[T]):
     step.
     """
 
-    output: Path
+    kept: TrainingRun
     question: Callable[[int], T]
     take: Callable[[int, T, Callable[[], bool]], Taken]
     judge: Callable[[], tuple[dict[str, float], Any]]
     save: Callable[[int, dict[str, float], Meter], None]
     batch: int
-    checkpoint_every: int = 250
-    validate_every: int = 250
 
-    def run(self, steps: range, device: torch.device, report: Callable[[Progress], None]) -> None:
+    def run(self, steps: range, device: torch.device) -> None:
         """Take these steps.
 
         Raises UserError when a loss is not finite, and Stopped on SIGTERM or SIGINT.
@@ -105,21 +147,21 @@ class Loop(Generic[T]):
                 if not math.isfinite(taken.loss + taken.gradient):
                     raise UserError(
                         f"step {step}: the loss is {taken.loss}, its gradient {taken.gradient}; "
-                        f"{self.output} keeps the last checkpoint, if any; train again with a "
+                        f"{self.kept.output} keeps the last checkpoint, if any; train again with a "
                         "lower learning_rate"
                     )
                 seconds += time.perf_counter() - clock
                 rate = (step + 1 - steps.start) * self.batch / seconds
                 done, figures, judged = step + 1, None, None
                 last = done == steps.stop
-                if last or done % self.validate_every == 0:
+                if last or done % self.kept.validate_every == 0:
                     figures, judged = self.judge()
-                if last or taken.stop or figures or done % self.checkpoint_every == 0:
+                if last or taken.stop or figures or done % self.kept.checkpoint_every == 0:
                     self.save(done, figures or {}, Meter(tuple(losses), seconds, rate))
                     losses.clear()
                 if taken.stop:
                     raise Stopped(done, ending.signal)
-                report(Progress(done, taken.loss, rate, figures, judged))
+                self.kept.report(Progress(done, taken.loss, rate, figures, judged))
                 clock = time.perf_counter()
 
 
@@ -145,25 +187,6 @@ def learning_rate(recipe: Rates, step: int) -> float:
 def averaging(ema: float, step: int) -> float:
     """The decay of the weights' moving average at a step: min(ema, (1 + step)/(10 + step))."""
     return min(ema, (1 + step) / (10 + step))
-
-
-def read_examples(
-    examples: Examples,
-    places: Sequence[int],
-    generators: Sequence[torch.Generator],
-    augment: Augment | None,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """x_0 (B, M, H, W) in [0, 1] on the device, augmented; and which images are absent, (B, M).
-
-    What is absent is 0. ``generators``: of each example.
-    """
-    x_0 = examples.read(places)
-    absent = x_0.isnan().all((2, 3))
-    x_0 = onto(device, x_0).masked_fill(onto(device, absent)[:, :, None, None], 0.0)
-    if augment is not None:
-        x_0 = augment(x_0, generators)
-    return x_0, absent
 
 
 def onto(device: torch.device, tensor: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class Noise:
         entries: Sequence[tuple[int, int]],
         shape: tuple[int, int, int],
         device: torch.device | str = "cpu",
+        *,
         through: float = 0.0,
     ) -> Noise:
         """Of entries (slice, draw); the noise of two slices k, k' of one draw has the correlation

@@ -25,6 +25,7 @@ def loss(
     x_0: Tensor,
     noise: Tensor,
     alpha_bar: Tensor,
+    *,
     asked: Tensor,
     prediction: Prediction,
     min_snr: float = 0.0,
@@ -103,7 +104,8 @@ def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
         for part in zip(*parts, strict=True):
             x, z, time, wanted = (a.to(prior.device) for a in part)
             out = prior.predict(noised(x, z, levels[time]), time)
-            value = loss(out, x, z, levels[time], wanted, prior.settings.prediction)
+            predicted = prior.settings.prediction
+            value = loss(out, x, z, levels[time], asked=wanted, prediction=predicted)
             total += float(value) * len(x)
     return total / QUARTERS / len(x_0) / float(asked.mean())
 

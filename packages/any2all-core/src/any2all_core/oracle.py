@@ -108,6 +108,7 @@ def posterior_error(
     known: Mapping[str, Operator],
     draws: int = 256,
     seed: int = 0,
+    *,
     levels: Levels = "shared",
 ) -> dict[str, Found]:
     """{image: how its draws differ from the posterior} for one truth of :func:`smooth_images`.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import torch
 from any2all_operators import Array, BlockDiagonal, Data, Measurement, UserError, Zero, as_tensor
@@ -25,6 +26,42 @@ class Kept(Protocol):
     def get(self, places: range) -> Tensor | None: ...
 
     def put(self, places: range, stacks: Tensor) -> None: ...
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn, and how the work is done.
+
+    ``shape``: (B, H, W), needed only where no modality is known. ``slice_ids``: numbers of the
+    slices, which their noise is seeded with; 0 ... B−1 if not given. ``through``: over so many
+    slices of a volume the noise of a draw is alike (Noise.of_slices), so that what is invented in
+    one goes on in the next. Each slice is drawn from the same distribution as without.
+    ``batch_size``: slices at a time, which changes no result. ``progress`` is called once for each
+    call of the network. ``kept``: batches that an interrupted call of the same arguments has
+    finished; they are not drawn again, and what is drawn is handed to it batch by batch.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    slice_ids: Sequence[int] | None = None
+    seed: int = 0
+    draws: int = 1
+    through: float = 0.0
+    batch_size: int = 8
+    progress: Callable[[], None] | None = None
+    kept: Kept | None = None
+
+
+class DrawOptions(TypedDict, total=False):
+    """The fields of :class:`Drawing`, as keywords of :func:`reconstruct` and :func:`solve`."""
+
+    shape: tuple[int, int, int] | None
+    slice_ids: Sequence[int] | None
+    seed: int
+    draws: int
+    through: float
+    batch_size: int
+    progress: Callable[[], None] | None
+    kept: Kept | None
 
 
 def load_prior(name: str | Path, precision: str = "auto", device: str = "auto") -> DiffusionPrior:
@@ -108,71 +145,35 @@ def reconstruct(
     operator: BlockDiagonal,
     data: Mapping[str, Array],
     sampler: Sampler | str = "mds",
-    *,
-    shape: tuple[int, int, int] | None = None,
-    slice_ids: Sequence[int] | None = None,
-    seed: int = 0,
-    draws: int = 1,
-    through: float = 0.0,
-    batch_size: int = 8,
-    progress: Callable[[], None] | None = None,
-    kept: Kept | None = None,
+    **options: Unpack[DrawOptions],
 ) -> Tensor:
     """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) on the [0, 1] scale.
 
     ``data``: {modality: y_m (B, ...)} for what is known, torch tensors or NumPy arrays; a modality
     that is absent is missing. Each operator checks its data: shape, kind of numbers, and whether it
     can be that of an image in [0, 1]. Raises UserError otherwise.
-    ``shape``: (B, H, W), needed only where no modality is known. Noise-free modalities
-    (noise_std 0) come out fitting their data exactly: a clean image as it went in.
-    Entry (d, b) depends on (seed, slice_ids[b], d) alone; slice_ids is 0 ... B−1 if not given.
-    ``through``: over so many slices of a volume the noise of a draw is alike (Noise.of_slices), so
-    that what is invented in one goes on in the next. Each slice is drawn from the same distribution
-    as without.
-    ``kept``: batches that an interrupted call of the same arguments has finished; they are not
-    drawn again, and what is drawn is handed to it batch by batch.
+    Noise-free modalities (noise_std 0) come out fitting their data exactly: a clean image as it
+    went in. Entry (d, b) depends on (seed, slice_ids[b], d) alone.
+    options: see :class:`Drawing`, such as ``draws=4, seed=1``.
     Computed where the prior's weights are; operator and data may be anywhere.
     Source: arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
-    if draws > 1 and not getattr(draw, "random", True):
-        raise UserError(
-            f"{draws} draws: {type(draw).__name__.lower()} has one answer, whatever the seed; ask "
-            "for one, or take another sampler"
-        )
-    return solve(
-        Sampled(prior, draw),
-        operator,
-        data,
-        shape=shape,
-        slice_ids=slice_ids,
-        seed=seed,
-        draws=draws,
-        through=through,
-        batch_size=batch_size,
-        progress=progress,
-        kept=kept,
-    )
+    return solve(Sampled(prior, draw), operator, data, **options)
 
 
 def solve(
     solver: Solver,
     operator: BlockDiagonal,
     data: Mapping[str, Array],
-    *,
-    shape: tuple[int, int, int] | None = None,
-    slice_ids: Sequence[int] | None = None,
-    seed: int = 0,
-    draws: int = 1,
-    through: float = 0.0,
-    batch_size: int = 8,
-    progress: Callable[[], None] | None = None,
-    kept: Kept | None = None,
+    **options: Unpack[DrawOptions],
 ) -> Tensor:
     """What any solver answers, (draws, B, M, H, W) on the [0, 1] scale; see :func:`reconstruct`."""
-    if draws > 1 and not solver.random:
+    asked = Drawing(**options)
+    if asked.draws > 1 and not solver.random:
         raise UserError(
-            f"{draws} draws: the answer is the same, whatever the seed; ask for one draw"
+            f"{asked.draws} draws: {solver.name} has one answer, whatever the seed; ask for one, "
+            "or take a sampler that draws"
         )
     stray = set(data) - set(operator.modalities)
     if stray:
@@ -184,7 +185,7 @@ def solve(
             raise UserError(f"{name} has an operator, {type(block).__name__}, but no data")
     for name, y in given.items():
         operator.operators[name].check(y, name)
-    slices, height, width = shape or infer_shape(operator, given)
+    slices, height, width = asked.shape or infer_shape(operator, given)
     for name in solver.modalities:
         given.setdefault(name, torch.zeros(slices, 0))
     for name, y in given.items():
@@ -192,26 +193,26 @@ def solve(
             raise UserError(
                 f"{name}: data of {len(y)} slices, expected {slices} as the others have"
             )
-    ids = range(slices) if slice_ids is None else slice_ids
+    ids = range(slices) if asked.slice_ids is None else asked.slice_ids
     operator = operator.estimated(given)
     device = solver.device
     operator = operator.to(device)
     given = {m: y.to(device) for m, y in given.items()}
-    results = torch.empty(draws, slices, len(solver.modalities), height, width)
-    for places in batches(draws * slices, batch_size):
+    results = torch.empty(asked.draws, slices, len(solver.modalities), height, width)
+    for places in batches(asked.draws * slices, asked.batch_size):
         target = results.view(-1, *results.shape[2:])[places.start : places.stop]
-        if kept is not None and (finished := kept.get(places)) is not None:
+        if asked.kept is not None and (finished := asked.kept.get(places)) is not None:
             target.copy_(finished)
             continue
         entries = [(ids[place % slices], place // slices) for place in places]
         shape = (len(solver.modalities), height, width)
-        noise = Noise.of_slices(seed, entries, shape, device, through)
+        noise = Noise.of_slices(asked.seed, entries, shape, device, through=asked.through)
         index = torch.tensor([place % slices for place in places]).to(device)
         part = Measurement(operator.select(index), {m: y[index] for m, y in given.items()})
-        stack = solver(part, noise, progress)
+        stack = solver(part, noise, asked.progress)
         target.copy_(project_onto_data(part, stack))
-        if kept is not None:
-            kept.put(places, target)
+        if asked.kept is not None:
+            asked.kept.put(places, target)
     return results
 
 

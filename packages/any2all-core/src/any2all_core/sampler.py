@@ -19,9 +19,12 @@ Step = Callable[[], None]
 class Solver(Protocol):
     """What answers a measurement: a prior with a sampler, or a method trained for the task.
 
-    ``steps``: network calls of an answer; ``random``: whether it depends on the noise.
+    ``name``: of the sampler or the method; ``steps``: network calls of an answer; ``random``:
+    whether it depends on the noise.
     """
 
+    @property
+    def name(self) -> str: ...
     @property
     def modalities(self) -> tuple[str, ...]: ...
     @property
@@ -67,6 +70,10 @@ class Sampled:
 
     prior: Prior
     sampler: Sampler
+
+    @property
+    def name(self) -> str:
+        return type(self.sampler).__name__.lower()
 
     @property
     def modalities(self) -> tuple[str, ...]:

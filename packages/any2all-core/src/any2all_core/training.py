@@ -7,7 +7,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -22,18 +21,17 @@ from any2all_core.checkpoint import (
     restore,
     save_checkpoint,
 )
-from any2all_core.examples import Examples, places
+from any2all_core.examples import places
 from any2all_core.hardware import choose_dtype
 from any2all_core.loop import (
-    Augment,
     Loop,
     Meter,
-    Progress,
     Taken,
+    TrainingData,
+    TrainingRun,
     averaging,
     learning_rate,
     onto,
-    read_examples,
 )
 from any2all_core.muon import Muon, groups
 from any2all_core.network import build_prior
@@ -49,29 +47,23 @@ Ask = Callable[[Sequence[torch.Generator], Tensor], tuple[Tensor, Tensor]]
 
 
 def train(
-    examples: Examples,
-    validation: Tensor,
+    data: TrainingData,
     settings: PriorSettings,
     recipe: Recipe,
-    output: str | Path,
+    run: TrainingRun,
     *,
-    augment: Augment | None = None,
     ask: Ask | None = None,
     start_from: DiffusionPrior | None = None,
-    resume: bool = False,
     shard: bool = False,
-    precision: str = "auto",
-    checkpoint_every: int = 250,
-    validate_every: int = 250,
-    report: Callable[[Progress], None] = lambda _: None,
 ) -> DiffusionPrior:
     """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
 
-    examples: see :class:`Examples`; validation: (N, M, H, W) in [0, 1]. ``output`` becomes a prior
-    folder at every checkpoint, with ``log.jsonl``, and with the prior of the least validation loss
-    in ``best/``; ``resume`` goes on from it with the very losses an uninterrupted run would have
-    had, because example b of step k draws all its randomness from (seed, k, b); what
-    ``start_from`` and ``precision`` leave open is then the run's. ``ask``: the questions of
+    ``run.output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
+    prior of the least validation loss in ``best/``; ``run.resume`` goes on from it with the very
+    losses an uninterrupted run would have had, because example b of step k draws all its randomness
+    from (seed, k, b); what ``start_from`` and ``run.precision`` leave open is then as it was begun
+    with.
+    ``ask``: the questions of
     examples (see :func:`draw_times`), the recipe's if not given. ``start_from``: a prior of the
     same network (float32) that shares a modality.
 
@@ -80,11 +72,11 @@ def train(
     the steps that one with n times the batch would. ``shard``: the weights, their average and
     Adam's moments are shared out among them, too (FSDP), for networks that one would not hold.
 
-    Raises UserError when ``output`` holds something else, or a run of another recipe, when
+    Raises UserError when ``run.output`` holds something else, or a run of another recipe, when
     ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
     SIGTERM and on SIGINT (Ctrl-C), of which a second one ends it without saving.
     """
-    output, accelerator = Path(output), engine()
+    output, resume, accelerator = run.output, run.resume, engine()
     device, rank, processes = (
         accelerator.device,
         accelerator.process_index,
@@ -110,6 +102,7 @@ def train(
     share = recipe.batch_size * recipe.accumulate
     batch = share * processes
     was = begun(output) if resume else {}
+    precision = run.precision
     if resume and precision == "auto":
         precision = was["precision"].removeprefix("torch.")
     dtype = choose_dtype(precision, device.type)
@@ -120,7 +113,7 @@ def train(
         "modalities": settings.modalities,
         "image_size": settings.image_size,
         "ranges": {name: [r.low, r.high] for name, r in settings.format.ranges.items()},
-        "slices": len(examples),
+        "slices": len(data.examples),
         "drawn": settings.training.get("drawn"),
         "incomplete": settings.training.get("incomplete"),
         "precision": str(dtype),
@@ -134,7 +127,7 @@ def train(
     if resume and accelerator.is_main_process:
         export(output, ema)  # a kill may have come before it
         keep_best(output, ema)
-    weights = Weights(prior, ema, dtype, accelerator, shard)
+    weights = Weights(prior, ema, dtype, accelerator, shard=shard)
     if recipe.optimizer == "muon":
         if weights.sharded:
             raise UserError(
@@ -155,10 +148,10 @@ def train(
 
     def question(step: int) -> tuple[Tensor, ...]:
         """This process' examples of a step: x_0 and noise, (b, M, H, W), t and asked, (b, M)."""
-        everyone = places(len(examples), batch, step, recipe.seed)
+        everyone = places(len(data.examples), batch, step, recipe.seed)
         random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
         chosen = everyone[rank * share : (rank + 1) * share]
-        x_0, absent = read_examples(examples, chosen, random, augment, device)
+        x_0, absent = data.read(chosen, random, device)
         if step < recipe.coarse * recipe.steps:
             x_0 = at_half_size(x_0)
         t, lossy = ask(random, absent)
@@ -171,7 +164,15 @@ def train(
         for x, z, time_, lossy in zip(*parts, strict=True):
             level = alpha_bar[time_]
             out = weights.predict(noised(x, z, level), time_)
-            value = loss(out, x, z, level, lossy, recipe.prediction, recipe.min_snr)
+            value = loss(
+                out,
+                x,
+                z,
+                level,
+                asked=lossy,
+                prediction=recipe.prediction,
+                min_snr=recipe.min_snr,
+            )
             (value / recipe.accumulate).backward()
             total += value.detach() / recipe.accumulate
             weights.hand_over()
@@ -191,7 +192,7 @@ def train(
 
     def judge() -> tuple[dict[str, float], DiffusionPrior]:
         judged = copy.deepcopy(weights.ema()).to(device, dtype)
-        return validate(judged, validation), judged
+        return validate(judged, data.validation), judged
 
     def save(step: int, figures: dict[str, float], meter: Meter) -> None:
         made = {"steps": step, **figures, "recipe": asdict(recipe), "processes": processes}
@@ -202,11 +203,12 @@ def train(
         state = weights.state(optimizer)
         if accelerator.is_main_process:
             entry = {"step": step, **meter.entry, **figures}
-            save_checkpoint(output, identity | {"step": step}, state, ema, entry)
+            save_checkpoint(output, identity | {"step": step}, state, ema, entry=entry)
 
-    loop = Loop(output, question, take, judge, save, batch, checkpoint_every, validate_every)
-    tell = report if accelerator.is_main_process else lambda _: None
-    loop.run(range(start, recipe.steps), device, tell)
+    if not accelerator.is_main_process:
+        run = replace(run, report=lambda _: None)
+    loop = Loop(run, question, take, judge, save, batch)
+    loop.run(range(start, recipe.steps), device)
     accelerator.wait_for_everyone()
     return weights.ema()
 

@@ -40,6 +40,7 @@ class Weights:
         ema: DiffusionPrior,
         dtype: torch.dtype,
         accelerator: Accelerator,
+        *,
         shard: bool,
     ) -> None:
         """prior: the masters, which are moved to the accelerator's device; ema: their average."""

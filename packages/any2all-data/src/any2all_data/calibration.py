@@ -46,6 +46,7 @@ NOISE_FLOOR = 1e-4
 def calibrate(
     raw: RawKSpace,
     image_size: tuple[int, int],
+    *,
     zoom: float = 1.0,
     noise_std: float | None = None,
     path: Path = Path("k-space"),

@@ -7,6 +7,10 @@ from typing import Any, Literal, get_args
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+NOT_DEFACED = "faces are as in the source: not defaced here"
+SIMULATED = "virtual: simulated, no such person exists"
+ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
+"""Notes that every patient of a source has, or every virtual person."""
 
 
 @dataclass(frozen=True)

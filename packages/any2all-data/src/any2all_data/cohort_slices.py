@@ -30,6 +30,7 @@ class PatientStack:
         patient: str,
         entry: Entry,
         modalities: Sequence[str],
+        *,
         drawn: bool = True,
     ) -> None:
         """drawn: whether what a prior has drawn stands for what the patient lacks."""
@@ -71,12 +72,13 @@ class CohortSlices:
         patients: Mapping[str, Entry],
         modalities: Sequence[str],
         advance: Callable[[], None] = lambda: None,
+        *,
         drawn: bool = True,
     ) -> None:
         self._stacks: list[PatientStack] = []
         self._places: list[tuple[int, int]] = []
         for k, (patient, entry) in enumerate(patients.items()):
-            stack = PatientStack(store, patient, entry, modalities, drawn)
+            stack = PatientStack(store, patient, entry, modalities, drawn=drawn)
             self._stacks.append(stack)
             self._places += [(k, int(z)) for z in covered(stack[:]).nonzero()]
             advance()

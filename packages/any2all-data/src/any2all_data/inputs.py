@@ -57,6 +57,16 @@ class Patient:
     own: OwnGrid | None = None
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What is read of the patient at ``path``, and how; see :func:`open_patient`."""
+
+    path: str
+    format: StackFormat
+    trust_axes: bool = False
+    resample: bool = False
+
+
 def open_patient(
     path: str, format_: StackFormat, trust_axes: bool = False, resample: bool = False
 ) -> Patient:
@@ -78,12 +88,13 @@ def open_patient(
     if resample and format_.grid is None:
         raise UserError(f"--resample: {NO_GRID}")
     if patients.cohort is not None:
-        return _of_cohort(patients, patients.cohort, format_, resample)
+        return _of_cohort(patients, patients.cohort, _Wanted(path, format_, resample=resample))
+    wanted = _Wanted(path, format_, trust_axes, resample)
     folder = Path(path)
     files = find_images(folder, format_.names, own_kinds(format_))
     if not files.images and _holds_dicom(folder):
-        return _of_dicom(folder, format_, resample)
-    return _of_nifti(path, files, format_, trust_axes, resample)
+        return _of_dicom(folder, _Wanted(path, format_, resample=resample))
+    return _of_nifti(files, wanted)
 
 
 def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
@@ -101,25 +112,23 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     return f"{RESAMPLE}; or {other}" if alone and format_.grid is not None else other
 
 
-def _of_nifti(
-    path: str, files: PatientFiles, format_: StackFormat, trust_axes: bool, resample: bool
-) -> Patient:
-    missing = {}
+def _of_nifti(files: PatientFiles, wanted: _Wanted) -> Patient:
+    missing, format_ = {}, wanted.format
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
         said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
         missing = {m: said for m in format_.names if m not in files.images}
     if not files.images:
         return Patient({}, missing)
-    if resample:
+    if wanted.resample:
         chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
-        patient, _ = _moved(path, chosen, format_, trust_axes, keep_own=True)
+        patient, _ = _moved(chosen, wanted)
     else:
         paths = {m: one.path for m, one in files.images.items()}
         try:
-            patient = Patient(read_volumes(paths, format_, trust_axes))
+            patient = Patient(read_volumes(paths, format_, wanted.trust_axes))
         except OtherGrid as error:
-            raise UserError(f"{error}; {how_to_resample(path, format_)}") from None
+            raise UserError(f"{error}; {how_to_resample(wanted.path, format_)}") from None
     volumes = {
         m: replace(volume, notes=(*files.images[m].notes, *volume.notes))
         for m, volume in patient.volumes.items()
@@ -139,25 +148,27 @@ class StoredImage(Source):
         return Scan(self.image)
 
 
-def _of_cohort(one: Patients, store: CohortStore, format_: StackFormat, resample: bool) -> Patient:
+def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> Patient:
     entry, url = store.entry(one.name), store.url
     if entry is None:
         raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
     note = VIRTUAL if store.virtual else ""
     images, names = store.images(one.name), store.format.names
-    if not resample:
-        return replace(_as_patient(one.path, images, entry, names, format_), note=note)
+    if not wanted.resample:
+        return replace(_as_patient(wanted, images, entry, names), note=note)
     chosen = {}
     for m in entry.present:
         voxels = images[:, names.index(m)].transpose(2, 1, 0)
         image = nib.Nifti1Image(voxels, np.array(entry.affine))
         chosen[m] = (StoredImage(one.name, "", {}, (Path(one.path),), image=image),)
-    as_it_is = replace(format_, grid=replace(format_.known_grid, bias_corrected=False))
-    patient, _ = _moved(one.path, chosen, as_it_is, False, keep_own=True)
+    grid = replace(wanted.format.known_grid, bias_corrected=False)
+    as_it_is = replace(wanted, format=replace(wanted.format, grid=grid))
+    patient, _ = _moved(chosen, as_it_is)
     return replace(patient, note=note)
 
 
-def _of_dicom(folder: Path, format_: StackFormat, resample: bool) -> Patient:
+def _of_dicom(folder: Path, wanted: _Wanted) -> Patient:
+    format_ = wanted.format
     if format_.grid is None:
         raise UserError(f"{folder}: DICOM, but {NO_GRID}")
     own = own_kinds(format_)
@@ -167,13 +178,13 @@ def _of_dicom(folder: Path, format_: StackFormat, resample: bool) -> Patient:
     if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
     rules = read_rules(own=own.values())
-    chosen = choose(sources, rules, format_.names, _reference(format_), own)
+    chosen = choose(sources, rules, format_.names, _reference(format_), own=own)
     if not chosen:
         raise UserError(
             f"{folder}: {len(sources)} DICOM series, none of {', '.join(format_.names)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    patient, entry = _moved(str(folder), chosen, format_, False, keep_own=resample)
+    patient, entry = _moved(chosen, wanted)
     return replace(patient, reference=_used(chosen, entry.reference, format_))
 
 
@@ -183,21 +194,16 @@ def _reference(format_: StackFormat) -> str:
     return name if name in format_.names else format_.names[0]
 
 
-def _moved(
-    path: str,
-    chosen: Mapping[str, Sequence[Source]],
-    format_: StackFormat,
-    trust_axes: bool,
-    keep_own: bool,
-) -> tuple[Patient, Entry]:
+def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[Patient, Entry]:
     """The images registered to the reference, on the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
+    format_, trust_axes = wanted.format, wanted.trust_axes
     grid = replace(format_.known_grid, reference=_reference(format_))
     preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
     images, entry = prepared(chosen, replace(format_, grid=grid), preparation)
-    patient = _as_patient(path, images, entry, format_.names, format_)
-    if keep_own:
+    patient = _as_patient(wanted, images, entry, format_.names)
+    if wanted.resample:
         volumes = {
             m: replace(v, notes=(*v.notes, *_how_moved(m, entry)))
             for m, v in patient.volumes.items()
@@ -230,15 +236,9 @@ def _used(
     return last.series
 
 
-def _as_patient(
-    path: str,
-    images: Array,
-    entry: Entry,
-    channels: Sequence[str],
-    format_: StackFormat,
-) -> Patient:
+def _as_patient(wanted: _Wanted, images: Array, entry: Entry, channels: Sequence[str]) -> Patient:
     """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
-    volumes = {}
+    volumes, format_ = {}, wanted.format
     for name in format_.names:
         if name in entry.present:
             slices = np.ascontiguousarray(images[:, channels.index(name)])
@@ -247,7 +247,7 @@ def _as_patient(
             said = f"{name}: "
             notes = [note.removeprefix(said) for note in entry.notes if note.startswith(said)]
             volumes[name] = Volume(
-                Path(path) / name, slices, np.array(entry.affine), AXES, values, tuple(notes)
+                Path(wanted.path) / name, slices, np.array(entry.affine), AXES, values, tuple(notes)
             )
     doubtful = {
         name: f"its registration is doubtful, quality {quality:.2f}"

@@ -105,7 +105,9 @@ class KSpace:
             )
         raw = turned(without_oversampling(read_raw(path)), self.turn, self.mirror)
         known = None if self.noise_std == "auto" else self.noise_std
-        return calibrate(raw, (height, width), self.zoom, known, path, self.phase)
+        return calibrate(
+            raw, (height, width), zoom=self.zoom, noise_std=known, path=path, phase=self.phase
+        )
 
     def _refuse(self, options: Sequence[str], why: str) -> None:
         """Raise UserError for the first of these options that is not at its default."""
@@ -130,7 +132,7 @@ def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
 
 
 def poisson_mask(
-    height: int, width: int, acceleration: int, acs_lines: int, seed: int = 0
+    height: int, width: int, acceleration: int, acs_lines: int, *, seed: int = 0
 ) -> Tensor:
     """SigPy's variable-density Poisson disc, HW/R samples with a full centre; (H, W)."""
     from sigpy.mri import poisson

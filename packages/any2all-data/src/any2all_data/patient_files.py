@@ -103,12 +103,14 @@ def _by_rules(
     rules = read_rules(own=own.values())
     sources = [file_source(path, folder.name, _session(path)) for path in files]
     names = {m: m if m in own else kind_of_name(m) for m in wanted}
-    ranked = choose(sources, rules, [name for name in names.values() if name], "T1", own)
+    ranked = choose(sources, rules, [name for name in names.values() if name], "T1", own=own)
     found = {}
     for modality, name in names.items():
         if name and list(names.values()).count(name) == 1 and name in ranked:
             session = preferred_session(ranked, "T1", name)
-            found[modality] = _chosen(folder, modality, ranked[name], kind_of(name, own), session)
+            kind = kind_of(name, own)
+            images = weighed(ranked[name], kind, session)
+            found[modality] = _chosen(folder, modality, images, kind)
         elif not name:  # a modality of the user's own, which no rule knows
             ends = rf"(?i)(^|[\W_]){re.escape(modality)}$"
             called = [s for s in sources if re.search(ends, stem_of(s.files[0]))]
@@ -128,17 +130,17 @@ def _known(source: Source, rules: Sequence[Rule]) -> bool:
 def _chosen(
     folder: Path,
     modality: str,
-    ranked: Sequence[Source],
+    images: Sequence[tuple[Source, str]],
     kind: ModalityKind,
-    session: str | None,
 ) -> ImageFile:
-    images = weighed(ranked, 0, {}, kind, session)
-    path = ranked[0].files[0]
+    """The first of the images that were weighed, and why it is that one."""
+    first, _ = images[0]
+    path = first.files[0]
     if tied := [source.files[0] for source, why in images[1:] if why == UNDECIDED]:
         raise _tie(folder, modality, [path, *tied])
     notes = [_read_from(folder, path)]
     notes += [f"{_in(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
-    return ImageFile(path, (*notes, *doubts(ranked[0], kind)))
+    return ImageFile(path, (*notes, *doubts(first, kind)))
 
 
 def _tie(folder: Path, modality: str, paths: Sequence[Path]) -> UserError:

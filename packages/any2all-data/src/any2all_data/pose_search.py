@@ -39,15 +39,16 @@ def found_poses(
     fixed, moving = (cubes(image, COARSE) for image in images)
     rough = cubes(fixed, COARSEST), cubes(moving, COARSEST)
     around = _grown(heads[0])
-    figure = Similarity(rough[0], rough[1], around, seed, 3000, share_of_overlap=True)
+    figure = Similarity(rough[0], rough[1], around, seed=seed, samples=3000, share_of_overlap=True)
     plain = [rigid_move(shift, np.zeros(3), np.zeros(3)) for shift in _shifts(heads, (0,))]
     ranked = sorted(_lattice(heads), key=figure, reverse=True)
     poses = climbed([*plain, *_kept(ranked, figure.points[::30])], figure, (14.0, 7.0))
-    figure = Similarity(fixed, moving, around, seed, 6000, share_of_overlap=True)
+    figure = Similarity(fixed, moving, around, seed=seed, samples=6000, share_of_overlap=True)
     best = sorted(poses, key=figure, reverse=True)[:CLIMBED_ON]  # wrong ones look good when blurred
     poses = climbed(best, figure, (8.0, 4.0))
     # the share of overlap draws the last millimetres towards where more is covered
-    return climbed(poses, Similarity(fixed, moving, heads[0], seed, 10_000), (4.0,))
+    fine = Similarity(fixed, moving, heads[0], seed=seed, samples=10_000)
+    return climbed(poses, fine, (4.0,))
 
 
 def climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) -> list[Array]:

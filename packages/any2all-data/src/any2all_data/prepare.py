@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-import numpy as np
 from any2all_core.modality_kind import ModalityKind
 from any2all_core.stack_format import StackFormat
 from any2all_operators import UserError
@@ -24,18 +23,30 @@ from any2all_operators import UserError
 from any2all_data.cohort_entry import Entry, Split
 from any2all_data.kinds import kind_for
 from any2all_data.masks import with_masks
-from any2all_data.normalise import Array, mr_scale
-from any2all_data.patient import oriented
+from any2all_data.normalise import Array
 from any2all_data.processes import in_processes
 from any2all_data.sources import Source
-from any2all_data.stacking import NOT_DEFACED, Preparation, prepared
-from any2all_data.store import CohortStore
+from any2all_data.stacking import Preparation, prepared
+from any2all_data.store import CohortStore, Labels
 
-VIRTUAL_EXTENT = 180.0
-"""Of a virtual head from the lowest slice to the highest, mm."""
-SIMULATED = "virtual: simulated, no such person exists"
-ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
-"""Of every patient of a source, or of every virtual person."""
+
+class PatientPlan(Protocol):
+    """A patient to prepare, found or drawn. It is pickled, to be prepared in another process."""
+
+    @property
+    def patient(self) -> str:
+        """The pseudonym."""
+
+    @property
+    def split(self) -> Split: ...
+
+    def origin(self, format_: StackFormat) -> dict[str, str]:
+        """What the images are made from, {what: hash or seed}; a patient has changed if it has."""
+
+    def prepared(
+        self, format_: StackFormat, preparation: Preparation
+    ) -> tuple[Array, Entry, Labels | None]:
+        """Images (Z, M, H, W) in physical units, what is said of them, and masks (Z, K, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +61,18 @@ class Plan:
     sources: Mapping[str, Sequence[Source]]
     masks: Mapping[str, Source] = field(default_factory=dict)
 
+    def origin(self, format_: StackFormat) -> dict[str, str]:
+        """SHA-256 of the files of each modality and mask."""
+        images = {m: fingerprint(found, kind_for(format_[m])) for m, found in self.sources.items()}
+        return images | {f"mask {name}": fingerprint([one]) for name, one in self.masks.items()}
 
-@dataclass(frozen=True)
-class VirtualPlan:
-    """A virtual person to draw."""
-
-    patient: str
-    split: Split
-    seed: int
+    def prepared(
+        self, format_: StackFormat, preparation: Preparation
+    ) -> tuple[Array, Entry, Labels | None]:
+        """The images on one grid, and the masks that lie on them."""
+        images, entry = prepared(self.sources, format_, preparation)
+        masks, entry = with_masks(self.masks, images.shape, entry, preparation.trust_axes)
+        return images, entry, masks
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ class Outcome:
 
 
 def prepare_patient(
-    plan: Plan | VirtualPlan, url: str, preparation: Preparation, anew: bool = False
+    plan: PatientPlan, url: str, preparation: Preparation, anew: bool = False
 ) -> Outcome:
     """Prepare one patient into the cohort at ``url``, unless it is there already.
 
@@ -84,16 +99,9 @@ def prepare_patient(
     try:
         store = CohortStore.open(url, writable=True)
         format_ = store.format
-        if isinstance(plan, VirtualPlan):
-            sources = {"seed": str(plan.seed)}
-        else:
-            sources = {
-                m: fingerprint(found, kind_for(format_[m])) for m, found in plan.sources.items()
-            }
-            sources |= {f"mask {name}": fingerprint([one]) for name, one in plan.masks.items()}
         made: dict[str, Any] = {
             "split": plan.split,
-            "sources": sources,
+            "sources": plan.origin(format_),
             "preparation": asdict(preparation),
         }
         there = store.entry(plan.patient)
@@ -106,12 +114,7 @@ def prepare_patient(
             if not anew:
                 said = f"is there already, with other {' and '.join(other)}; --replace it, or not"
                 return Outcome(plan.patient, "refused", there, said)
-        masks = None
-        if isinstance(plan, VirtualPlan):
-            images, entry = _virtual(plan, format_)
-        else:
-            images, entry = prepared(plan.sources, format_, preparation)
-            masks, entry = with_masks(plan.masks, images.shape, entry, preparation.trust_axes)
+        images, entry, masks = plan.prepared(format_, preparation)
         entry = replace(entry, **made)
         store.write(plan.patient, images, entry, masks)
     except UserError as error:
@@ -126,10 +129,11 @@ def prepare_patient(
 
 
 def prepare_all(
-    plans: Sequence[Plan | VirtualPlan],
+    plans: Sequence[PatientPlan],
     url: str,
     preparation: Preparation,
     workers: int,
+    *,
     scheduler: str | None = None,
     anew: bool = False,
 ) -> Iterator[Outcome]:
@@ -143,14 +147,13 @@ def prepare_all(
     if scheduler is not None:
         yield from _on_cluster(work, plans, scheduler)
         return
-    for plan, outcome in in_processes(work, plans, workers, preload=__name__):
+    preload = type(plans[0]).__module__ if plans else __name__
+    for plan, outcome in in_processes(work, plans, workers, preload):
         yield outcome or Outcome(plan.patient, "refused", reason="its process ended")
 
 
 def _on_cluster(
-    work: Callable[[Plan | VirtualPlan], Outcome],
-    plans: Sequence[Plan | VirtualPlan],
-    scheduler: str,
+    work: Callable[[PatientPlan], Outcome], plans: Sequence[PatientPlan], scheduler: str
 ) -> Iterator[Outcome]:
     try:
         from distributed import Client, as_completed
@@ -178,29 +181,3 @@ def fingerprint(sources: Sequence[Source], kind: ModalityKind | None = None) -> 
     """SHA-256 of all files that an image may be made of; kind: of an image, None for a mask."""
     pet = kind is not None and kind.values == "suv"
     return hashlib.sha256("".join(s.fingerprint(pet) for s in sources).encode()).hexdigest()
-
-
-def _virtual(plan: VirtualPlan, format_: StackFormat) -> tuple[Array, Entry]:
-    from any2all_data.virtual import virtual_person
-
-    (height, width), grid = format_.size, format_.known_grid
-    assert grid.spacing is not None
-    depth = round(VIRTUAL_EXTENT / grid.spacing[2])
-    person = virtual_person(plan.seed, spacing=grid.spacing, shape=(width, height, depth))
-    turned = {m: oriented(person.images[m]) for m in format_.names}
-    images = np.stack(
-        [np.asarray(turned[m].dataobj, np.float32).transpose(2, 1, 0) for m in turned], 1
-    )
-    entry = Entry(
-        split="train",
-        affine=next(iter(turned.values())).affine.tolist(),
-        present=list(format_.names),
-        reference=grid.reference,
-        scale={
-            modality.name: mr_scale(images[:, m])
-            for m, modality in enumerate(format_.modalities)
-            if not kind_for(modality).physical
-        },
-        notes=[SIMULATED],
-    )
-    return images, entry

@@ -27,6 +27,7 @@ def choose(
     rules: Sequence[Rule],
     only: Sequence[str],
     reference: str,
+    *,
     own: Kinds = NO_KINDS,
 ) -> dict[str, tuple[Source, ...]]:
     """A patient's images of each modality in ``only``, the best first by CRITERIA.
@@ -76,15 +77,17 @@ def preferred_session(
 
 def weighed(
     ranked: Sequence[Source],
-    used: int,
-    failed: Mapping[int, str],
     kind: ModalityKind,
     session: str | None,
+    *,
+    used: int = 0,
+    failed: Mapping[int, str] | None = None,
 ) -> list[tuple[Source, str]]:
     """The image that is used, and those that it was used over, each with the reason why.
 
-    ``failed``: why images could not be used, by their place.
+    ``used``: its place; ``failed``: why images could not be used, by their place.
     """
+    failed = failed or {}
     rest = [k for k in range(len(ranked)) if k != used]
     reasons = [
         (ranked[k], failed.get(k) or why_later(ranked[used], ranked[k], kind, session))

@@ -89,7 +89,13 @@ class _Pair:
     settings: _Settings
 
     def similarity(self, seed: int, share_of_overlap: bool = False) -> Similarity:
-        return Similarity(*self.images, self.heads[0], seed, SAMPLES, share_of_overlap)
+        return Similarity(
+            *self.images,
+            self.heads[0],
+            seed=seed,
+            samples=SAMPLES,
+            share_of_overlap=share_of_overlap,
+        )
 
 
 def reference_grid(
@@ -128,6 +134,7 @@ def register(
     reference: nib.Nifti1Image,
     grid: nib.Nifti1Image,
     seed: int = 0,
+    *,
     kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> Registered:
     """Move an image rigidly onto the reference and resample it once, onto ``grid``.
@@ -162,6 +169,7 @@ def registration_quality(
     reference: nib.Nifti1Image,
     matrix: Array,
     seed: int = 0,
+    *,
     kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> float:
     """How much better a pose is than the poses around it, in [−1, 1].

@@ -29,6 +29,7 @@ class Similarity:
         fixed: nib.Nifti1Image,
         moving: nib.Nifti1Image,
         mask: nib.Nifti1Image,
+        *,
         seed: int,
         samples: int,
         share_of_overlap: bool = False,

@@ -12,7 +12,7 @@ from any2all_core.modality_kind import ModalityKind
 from any2all_core.stack_format import StackFormat
 from any2all_operators import UserError
 
-from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_entry import NOT_DEFACED, Entry
 from any2all_data.kinds import kind_for
 from any2all_data.normalise import Array, mr_scale
 from any2all_data.patient import oriented
@@ -35,7 +35,6 @@ TALLEST = 2000.0
 """mm, of a reference: more, and its unit is another."""
 MOST_DOUBTFUL = 3
 """Images of one modality whose registration is doubtful, after which no other is tried."""
-NOT_DEFACED = "faces are as in the source: not defaced here"
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,25 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class _Reference:
-    """The image that the others are registered to, and the grid that all are put on."""
+class _Stacked:
+    """What a stack is made of and how, and what can't be used of it, found on the way."""
+
+    sources: Candidates
+    format: StackFormat
+    preparation: Preparation
+    failed: Failed
+
+    def kind(self, name: str) -> ModalityKind:
+        return kind_for(self.format[name])
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image that was read; ``index``: its place among those of its modality."""
 
     kind: ModalityKind
     index: int
     scan: Scan
-    grid: Image
 
     @property
     def name(self) -> str:
@@ -69,6 +80,13 @@ class _Reference:
     @property
     def image(self) -> Image:
         return self.scan.image
+
+
+@dataclass(frozen=True)
+class _Reference(_Read):
+    """The image that the others are registered to, and the grid that all are put on."""
+
+    grid: Image
 
 
 @dataclass(frozen=True)
@@ -94,34 +112,26 @@ def prepared(
     registers well, the best of them is set aside. The entry has no sources, and is of the training
     group. Raises UserError when none of the images can be used.
     """
-    failed: Failed = {name: {} for name in format_.names}
-    kinds = {m.name: kind_for(m) for m in format_.modalities}
-    reference = _reference(sources, format_, preparation, failed)
+    work = _Stacked(sources, format_, preparation, {name: {} for name in format_.names})
+    reference = _reference(work)
     stack = np.zeros((len(format_.names), *reference.grid.shape[::-1]), np.float32)
     used: dict[str, _Placed] = {}
     for channel, name in enumerate(format_.names):
-        placed = _first_placed(
-            sources.get(name, ()), kinds[name], reference, format_, preparation, failed[name]
-        )
+        placed = _first_placed(work, work.kind(name), reference)
         if placed is not None:
             stack[channel], used[name] = placed.array, placed
     if not used:
-        raise UserError(_why_none(failed))
-    entry = _entry(sources, format_, reference, used, failed)
+        raise UserError(_why_none(work.failed))
+    entry = _entry(work, reference, used)
     return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
 
 
-def _entry(
-    sources: Candidates,
-    format_: StackFormat,
-    reference: _Reference,
-    used: Mapping[str, _Placed],
-    failed: Failed,
-) -> Entry:
+def _entry(work: _Stacked, reference: _Reference, used: Mapping[str, _Placed]) -> Entry:
+    sources, failed = work.sources, work.failed
     quality = {name: p.quality for name, p in used.items() if p.quality is not None}
-    kinds = {name: kind_for(format_[name]) for name in used}
+    kinds = {name: work.kind(name) for name in used}
     aside = {name: q for name, q in quality.items() if _doubtful(q, (kinds[name], reference.kind))}
-    wanted = format_.known_grid.reference
+    wanted = work.format.known_grid.reference
     notes = [NOT_DEFACED]
     for name, placed in used.items():
         notes += [f"{name}: {note}" for note in placed.notes]
@@ -132,7 +142,9 @@ def _entry(
     choices, warnings = dict[str, list[list[str]]](), list[str]()
     for name, placed in used.items():
         session = preferred_session(sources, wanted, name)
-        images = weighed(sources[name], placed.index, failed[name], kinds[name], session)
+        images = weighed(
+            sources[name], kinds[name], session, used=placed.index, failed=failed[name]
+        )
         if len(images) > 1:
             choices[name] = [[without_names(image), why] for image, why in images]
         said = open_questions(images) + doubts(images[0][0], kinds[name])
@@ -153,21 +165,19 @@ def _entry(
     )
 
 
-def _reference(
-    sources: Candidates, format_: StackFormat, preparation: Preparation, failed: Failed
-) -> _Reference:
+def _reference(work: _Stacked) -> _Reference:
     """The first image that can be read, of the cohort's reference or else of another modality."""
-    first = format_.known_grid.reference
-    order = sorted(format_.names, key=lambda name: name != first)
+    first = work.format.known_grid.reference
+    order = sorted(work.format.names, key=lambda name: name != first)
     for name in order:
-        for index, source in enumerate(sources.get(name, ())):
+        for index, source in enumerate(work.sources.get(name, ())):
             try:
-                kind = kind_for(format_[name])
-                scan = _read(source, kind, preparation)
-                return _Reference(kind, index, scan, _grid(scan.image, kind, format_))
+                kind = work.kind(name)
+                scan = _read(source, kind, work.preparation)
+                return _Reference(kind, index, scan, _grid(scan.image, kind, work.format))
             except UserError as error:
-                failed[name][index] = str(error)
-    raise UserError(_why_none(failed))
+                work.failed[name][index] = str(error)
+    raise UserError(_why_none(work.failed))
 
 
 def _read(source: Source, kind: ModalityKind, preparation: Preparation) -> Scan:
@@ -196,26 +206,20 @@ def _grid(image: Image, kind: ModalityKind, format_: StackFormat) -> Image:
     return reference_grid(image, spacing, (width, height, count), kind)
 
 
-def _first_placed(
-    candidates: Sequence[Source],
-    kind: ModalityKind,
-    reference: _Reference,
-    format_: StackFormat,
-    preparation: Preparation,
-    failed: dict[int, str],
-) -> _Placed | None:
+def _first_placed(work: _Stacked, kind: ModalityKind, reference: _Reference) -> _Placed | None:
     """The first image that is sound, or the best of those whose registration is doubtful.
 
-    What is wrong with those before it is added to ``failed``.
+    What is wrong with those before it is added to ``work.failed``.
     """
     pair, doubtful = (kind, reference.kind), list[_Placed]()
-    for index, source in enumerate(candidates):
+    failed = work.failed[kind.name]
+    for index, source in enumerate(work.sources.get(kind.name, ())):
         if index in failed or len(doubtful) == MOST_DOUBTFUL:
             continue
         try:
             known = (kind.name, index) == (reference.name, reference.index)
-            scan = reference.scan if known else _read(source, kind, preparation)
-            placed = _place(index, scan, kind, reference, format_, preparation)
+            scan = reference.scan if known else _read(source, kind, work.preparation)
+            placed = _place(work, _Read(kind, index, scan), reference)
         except UserError as error:
             failed[index] = str(error)
             continue
@@ -226,31 +230,24 @@ def _first_placed(
     return max(doubtful, key=lambda placed: placed.quality or 0.0, default=None)
 
 
-def _place(
-    index: int,
-    scan: Scan,
-    kind: ModalityKind,
-    reference: _Reference,
-    format_: StackFormat,
-    preparation: Preparation,
-) -> _Placed:
+def _place(work: _Stacked, read: _Read, reference: _Reference) -> _Placed:
     """The image on the reference's grid. Raises UserError where nothing of it lies there."""
     from any2all_data.registration import register, resampled
 
-    image, grid, quality, pose = scan.image, reference.grid, None, np.eye(4)
-    height, width = format_.size
-    if preparation.register and not same_grid(image, reference.image):
-        pair = (kind, reference.kind)
-        found = register(image, reference.image, grid, preparation.seed, pair)
+    image, grid, quality, pose = read.image, reference.grid, None, np.eye(4)
+    height, width = work.format.size
+    if work.preparation.register and not same_grid(image, reference.image):
+        pair = (read.kind, reference.kind)
+        found = register(image, reference.image, grid, work.preparation.seed, kinds=pair)
         moved, quality, pose = found.image, round(found.quality, 4), found.matrix
-    elif format_.known_grid.spacing is None and same_grid(image, reference.image):
+    elif work.format.known_grid.spacing is None and same_grid(image, reference.image):
         moved = fitted(oriented(image), (width, height))
     else:
         moved = resampled(image, grid.affine, grid.shape)
     array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
     if array.max() <= array.min():
         raise UserError("nothing of it lies on the reference's grid")
-    scale = None if kind.physical else mr_scale(array)
+    scale = None if read.kind.physical else mr_scale(array)
     if scale is not None and scale <= 0:
         raise UserError("it holds no signal, nothing above 0")
     native = {
@@ -258,7 +255,7 @@ def _place(
         "affine": image.affine.tolist(),
         "pose": pose.tolist(),
     }
-    return _Placed(index, array, quality, scale, scan.notes, native)
+    return _Placed(read.index, array, quality, scale, read.scan.notes, native)
 
 
 def _doubtful(quality: float, kinds: tuple[ModalityKind, ModalityKind]) -> bool:

@@ -13,6 +13,7 @@ def conjugate_gradient(
     system: Callable[[Tensor], Tensor],
     right_hand_side: Tensor,
     start: Tensor | None = None,
+    *,
     tolerance: float = 5e-5,
     max_steps: int = 500,
     precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
@@ -53,6 +54,7 @@ def solve_prox(
     back: Tensor,
     anchor: Tensor,
     weight: float,
+    *,
     precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """(1 + weight A*A) u = anchor + weight A* y from ``anchor``; normal is A*A, back A* y.

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from any2all_operators.arrays import as_tensor, check_scale
+from any2all_operators.centring import centring
+from any2all_operators.circulant import inverse_of_circulant, nearest_circulant
 from any2all_operators.conjugate_gradient import solve_prox
 from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, Prox, check_noise_std
@@ -167,21 +169,16 @@ class SenseFourier(Operator):
             back,
             anchor,
             weight,
-            None if math.isinf(weight) else self.preconditioner(weight),
+            precondition=None if math.isinf(weight) else self.preconditioner(weight),
         )
 
     def preconditioner(self, weight: float) -> Callable[[Tensor], Tensor]:
         """An approximate inverse of 1 + weight A*A: the best one that a Fourier transform can do.
 
-        Fᴴ diag(1/(1 + weight c)) F with c(k) = 1/HW Σ_c Σ_q M(k + q) |(F s_c)(q)|², made even in k
-        where images are real: c is the circulant nearest to A*A in the Frobenius norm.
-        Source: Chan 1988, *An optimal circulant preconditioner for Toeplitz systems*.
+        See :mod:`any2all_operators.circulant`.
         """
-        gain = 1 / (1 + weight * self._circulant)
-        size = self.coil_maps.shape[-2:]
-        if self.complex_image:
-            return lambda image: torch.fft.ifft2(gain * torch.fft.fft2(image))
-        return lambda image: torch.fft.irfft2(gain * torch.fft.rfft2(image), s=size)
+        size, complex_image = self.coil_maps.shape[-2:], self.complex_image
+        return inverse_of_circulant(self._circulant, weight, size, complex_image=complex_image)
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Complex Gaussian noise on the samples taken."""
@@ -212,7 +209,7 @@ class SenseFourier(Operator):
     def _encoding(self) -> Tensor:
         """Coil maps times the phase ramp that centres the transform, (..., C, H, W)."""
         height, width = self.coil_maps.shape[-2:]
-        return self.coil_maps * _centring(height, width).to(self.coil_maps.device)
+        return self.coil_maps * centring(height, width).to(self.coil_maps.device)
 
     @cached_property
     def _sampling(self) -> Tensor:
@@ -224,7 +221,7 @@ class SenseFourier(Operator):
         centre_y, centre_x = height // 2, width // 2
         angle = -2 * math.pi * (centre_y**2 / height + centre_x**2 / width)
         constant = complex(math.cos(angle), math.sin(angle))
-        ramp = constant * _centring(height, width)
+        ramp = constant * centring(height, width)
         real = float(ramp.imag.abs().max()) <= 1e-6
         return self._taken * (ramp.real if real else ramp).to(self.mask.device)
 
@@ -253,19 +250,8 @@ class SenseFourier(Operator):
 
     @cached_property
     def _circulant(self) -> Tensor:
-        """c(k), (H, W), or of real images for the frequencies of rfft2, (H, W//2 + 1).
-
-        With slices in front where they differ.
-        """
-        shape = self.coil_maps.shape[-2:]
-        power = torch.fft.fft2(self.coil_maps).abs().square().sum(-3) / math.prod(shape) ** 2
-        mask = self.mask if self.mask.ndim == 3 else self.mask.expand(shape)
-        mask = torch.fft.ifftshift(mask, dim=(-2, -1))
-        c = torch.fft.ifft2(torch.fft.fft2(mask) * torch.fft.fft2(power).conj()).real
-        if self.complex_image:
-            return c.clamp(min=0)
-        mirrored = c.flip(-2, -1).roll((1, 1), (-2, -1))  # c(−k)
-        return ((c + mirrored) / 2).clamp(min=0)[..., : shape[1] // 2 + 1]
+        mask = self.mask if self.mask.ndim == 3 else self.mask.expand(self.coil_maps.shape[-2:])
+        return nearest_circulant(self.coil_maps, mask, complex_image=self.complex_image)
 
     @cached_property
     def _combining(self) -> Tensor:
@@ -305,12 +291,3 @@ class _Forward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.scan.adjoint(gradient[0]), None
-
-
-def _centring(height: int, width: int) -> Tensor:
-    """Π exp(2πi k c/n), k = 0 ... n−1, c = n // 2, (H, W): it makes a plain FFT a centred one."""
-    ramps = []
-    for n in (height, width):
-        angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n
-        ramps.append(torch.polar(torch.ones_like(angle), angle).to(torch.complex64))
-    return ramps[0][:, None] * ramps[1]

@@ -49,14 +49,14 @@ class DDPM:
         x_t = noise()
         for at, to in pairwise(nothing.path(self.steps, self.spacing)):
             x0_hat = prior.denoise(x_t, nothing.told(at)).clamp(-1, 1)
-            x_t = ancestral_step(x_t, x0_hat, *nothing.alpha_bars(at, to, x_t), noise)
+            x_t = ancestral_step(x_t, x0_hat, *nothing.alpha_bars(at, to, x_t), noise=noise)
             if progress:
                 progress()
         return (x_t + 1) / 2
 
 
 def ancestral_step(
-    x_t: Tensor, x0_hat: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, noise: Noise
+    x_t: Tensor, x0_hat: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, *, noise: Noise
 ) -> Tensor:
     """A draw of q(x_{t'} | x_t, x_0 = x̂_0), ᾱ and ᾱ' of each modality (M, 1, 1).
 

@@ -96,7 +96,7 @@ class MDS:
         before: Tensor | None = None
         for at, to in pairwise(path):
             x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
-            weights = data_weights(prior, measurement, measurement.data, at, fixed)
+            weights = data_weights(prior, measurement, measurement.data, at, fixed=fixed)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
             alpha_bar, alpha_bar_next = known.alpha_bars(at, to, x_t)
             target = x0_tilde
@@ -131,6 +131,7 @@ def data_weights(
     measurement: Measurement,
     guided: Container[str],
     at: Sequence[int],
+    *,
     fixed: float | None = None,
 ) -> dict[str, float]:
     """w_m = r_t²/noise_std_m², or ``fixed``, of the modalities that are ``guided``; 0 of others.

@@ -80,7 +80,7 @@ class MMPS:
         x_t = known.begin(noise())
         for at, to in pairwise(known.path(self.steps, self.spacing)):
             if self.is_guided(prior, known, at):
-                x0_tilde = self.expected(prior, guiding, known, x_t, at)
+                x0_tilde = self.expected(prior, guiding, known, x_t, at=at)
             else:
                 with torch.no_grad():
                     x0_tilde = prior.denoise(x_t, known.told(at))
@@ -107,6 +107,7 @@ class MMPS:
         measurement: Measurement,
         known: Conditioning,
         x_t: Tensor,
+        *,
         at: Sequence[int],
     ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""

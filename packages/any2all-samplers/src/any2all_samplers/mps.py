@@ -82,7 +82,8 @@ class MPS:
             with torch.no_grad():
                 pull = torch.autograd.grad(misfit, x_t)[0] if known.guided else 0.0
                 alpha_bars = known.alpha_bars(at, to, x_t)
-                moved = ancestral_step(x_t, x0_hat.clamp(-1, 1), *alpha_bars, noise) - zeta * pull
+                x_0 = x0_hat.clamp(-1, 1)
+                moved = ancestral_step(x_t, x_0, *alpha_bars, noise=noise) - zeta * pull
                 x_t = known.hold(x_t, moved, at, to)
             if progress:
                 progress()

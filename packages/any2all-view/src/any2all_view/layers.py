@@ -100,6 +100,7 @@ def window(volume: Array) -> tuple[float, float]:
 def image_layers(
     frames: tuple[str, ...],
     read: Callable[[int], Array],
+    *,
     truth: Callable[[int], Array] | None = None,
     spread: Callable[[int], Array] | None = None,
     measurement: Callable[[int], Array] | None = None,

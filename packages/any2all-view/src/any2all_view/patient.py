@@ -95,11 +95,11 @@ def _layers(
     return image_layers(
         names,
         read,
-        found.get(TRUTH),
-        found.get(SPREAD),
-        found.get(MEASUREMENT),
-        parts,
-        (scale[0], scale[1]) if scale else None,
+        truth=found.get(TRUTH),
+        spread=found.get(SPREAD),
+        measurement=found.get(MEASUREMENT),
+        parts=parts,
+        scale=(scale[0], scale[1]) if scale else None,
     )
 
 
@@ -120,7 +120,7 @@ def _of_cohort(store: CohortStore, name: str) -> Shown:
     if entry is None:
         raise UserError(f"{store.url}: no patient {name}; any2all cohort {store.url} lists them")
     masks = [
-        Layer(f"mask {mask}", ("",), partial(_of_store, store, name, "masks", k), 0.0, 1.0)
+        Layer(f"mask {mask}", ("",), _stored(store, name, "masks", k), 0.0, 1.0)
         for k, mask in enumerate(entry.masks)
     ]
     modalities = []
@@ -130,7 +130,7 @@ def _of_cohort(store: CohortStore, name: str) -> Shown:
     places += [(m, "drawn", k) for k, m in enumerate(entry.drawn) if m not in there]
     affine = np.array(entry.affine)
     for modality, array, place in places:
-        read = partial(_of_store, store, name, array, place)
+        read = _stored(store, name, array, place)
         layers = (Layer("image", ("",), read, *window(read(0))), *masks)
         said = "drawn: synthetic" if array == "drawn" else _quality(entry, modality)
         unit = store.format[modality].unit if modality in names else ""
@@ -226,6 +226,6 @@ def _one_of(images: list[nib.Nifti1Image], frame: int) -> Array:
     return _volume(images[frame], 0)
 
 
-def _of_store(store: CohortStore, name: str, array: str, place: int, frame: int) -> Array:
-    """(x, y, z) of an image of a cohort."""
-    return np.asarray(store.array(name, array)[:, place], np.float32).T
+def _stored(store: CohortStore, name: str, array: str, place: int) -> Callable[[int], Array]:
+    """What reads (x, y, z) of an image of a cohort, whatever the frame: there is one."""
+    return lambda frame: np.asarray(store.array(name, array)[:, place], np.float32).T

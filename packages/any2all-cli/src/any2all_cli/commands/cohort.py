@@ -19,6 +19,6 @@ def cohort(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
 ) -> None:
     """Show who is in a cohort and how well their images fit."""
-    from any2all_cli.cohort import run
+    from any2all_cli.cohort import show_cohort
 
-    run(url, qc, accept or [], json_)
+    show_cohort(url, qc, accept or [], json_)

@@ -57,7 +57,7 @@ def fill(
     from any2all_app.grammar import sampler_name, sampler_of
     from any2all_app.named_prior import NamedPrior
 
-    from any2all_cli.fill import run
+    from any2all_cli.fill import fill_cohort
 
     sampler = with_old_options(sampler, set_, preset)
     filling = Filling(
@@ -68,5 +68,5 @@ def fill(
         replace=replace,
         batch_size=batch_size,
     )
-    run(url, filling)
+    fill_cohort(url, filling)
     say_if_old(sampler, set_, preset)

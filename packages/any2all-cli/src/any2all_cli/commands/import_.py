@@ -35,16 +35,15 @@ def import_(
     ] = None,
 ) -> None:
     """Make a prior of weights that were trained elsewhere."""
-    from any2all_cli.importing import run
+    from any2all_app.grammar import slice_size
+    from any2all_core.foreign_weights import TrainedAs
 
-    run(
-        kind,
-        source,
-        output,
-        modalities,
-        image_size,
+    from any2all_cli.foreign_weights import import_weights
+
+    trained_as = TrainedAs(
+        slice_size(image_size, "--image-size") if image_size else None,
         prediction,  # type: ignore[arg-type]
         schedule,  # type: ignore[arg-type]
         diffusion_steps,
-        set_ or [],
     )
+    import_weights(kind, source, output, trained_as, modalities=modalities, settings=set_ or [])

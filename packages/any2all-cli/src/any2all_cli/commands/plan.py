@@ -56,7 +56,7 @@ def plan(
     """
     from any2all_app.training import Training
 
-    from any2all_cli.planning import run
+    from any2all_cli.planning import plan_training
 
     training = Training(
         data=data,
@@ -66,4 +66,4 @@ def plan(
         precision=precision,
         hours=hours,
     )
-    run(training, output)
+    plan_training(training, output)

@@ -17,7 +17,7 @@ def plugins(
     ] = False,
 ) -> None:
     """List the installed operators, samplers and priors, tell of one, or test them."""
-    from any2all_cli.plugins import run
+    from any2all_cli.plugins import list_or_check
 
-    if not run(name, json_, check):
+    if not list_or_check(name, json_, check):
         raise typer.Exit(1)

@@ -156,7 +156,7 @@ def prepare(
     from any2all_data.modality_names import by_rules
     from any2all_data.stacking import Preparation
 
-    from any2all_cli.prepare import run, spacing_of
+    from any2all_cli.prepare import prepare_cohort, spacing_of
 
     names = modality_names(modalities) if modalities else None
     if rules is None and kinds is None:  # the built-in ones, which have a name for each alias
@@ -176,5 +176,8 @@ def prepare(
         workers=workers,
         scheduler=scheduler,
     )
-    if not run(paths, virtual, preparing, dry_run, show_names):
+    whole = prepare_cohort(
+        paths, preparing, virtual=virtual, dry_run=dry_run, show_names=show_names
+    )
+    if not whole:
         raise typer.Exit(1)

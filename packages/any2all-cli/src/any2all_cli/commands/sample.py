@@ -190,7 +190,8 @@ def sample(
       any2all sample --input p01 --modalities t1=clean --resample
       any2all sample --prior mine --sampler mds:preset=paper,steps=50
     """
-    from any2all_cli.sample import Request, run
+    from any2all_cli.sample import Request
+    from any2all_cli.sample import sample as sample_patients
 
     request = Request(
         prior=prior,
@@ -216,7 +217,7 @@ def sample(
         device=device,
         method=method,
     )
-    whole = run(request)
+    whole = sample_patients(request)
     say_if_old(request.sampler, set_, preset)
     if not whole:
         raise typer.Exit(1)

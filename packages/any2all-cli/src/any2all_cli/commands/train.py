@@ -135,7 +135,7 @@ def train(
     if method is not None or (resume and (output / "method.json").is_file()):
         from any2all_app.fitting import Fitting
 
-        from any2all_cli.train import run_method
+        from any2all_cli.train import train_method
 
         refused = {"--start-from": start_from, "--tensorboard": tensorboard}
         refused |= {"--shard": shard, "--hours": hours is not None}
@@ -152,11 +152,11 @@ def train(
             precision=precision,
             incomplete=incomplete,
         )
-        run_method(fitting, output)
+        train_method(fitting, output)
         return
     from any2all_app.training import Training
 
-    from any2all_cli.train import run
+    from any2all_cli.train import train_prior
 
     training = Training(
         data=data,
@@ -172,4 +172,4 @@ def train(
         shard=shard,
         hours=hours,
     )
-    run(training, output)
+    train_prior(training, output)

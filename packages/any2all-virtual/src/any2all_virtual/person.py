@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
-from any2all_data.virtual import signals
-from any2all_data.virtual.anatomy import Anatomy, draw_anatomy
-from any2all_data.virtual.space import HEAD, Array, Grid, smooth_field
-from any2all_data.virtual.tissues import (
+from any2all_virtual import signals
+from any2all_virtual.anatomy import Anatomy, draw_anatomy
+from any2all_virtual.space import HEAD, Array, Grid, smooth_field
+from any2all_virtual.tissues import (
     PERSON_SPREAD,
     TISSUE_SPREAD,
     TISSUES,
@@ -45,7 +45,7 @@ def virtual_person(
     """Person number ``seed``. ``spacing`` (mm) and ``shape`` of the images: x, y, z.
 
     The same arguments give the same bytes; another grid shows the same person, with other noise.
-    Raises UserError for a grid that cannot be, and when nilearn is not installed.
+    Raises UserError for a grid that cannot be.
     """
     if min(spacing) <= 0 or min(shape) < 8:
         raise UserError(
@@ -104,8 +104,12 @@ def _ct_and_pet(
     suv = signals.mixture(anatomy.fractions, {name: t.suv for name, t in TISSUES.items()})
     suv = facts["PET_uptake"] * (suv + anatomy.extra_suv)
     return {
-        "CT": signals.ct(hu, grid.spacing, facts["CT_fwhm_mm"], facts["CT_noise_hu"], noise),
-        "PET": signals.pet(suv, grid.spacing, facts["PET_fwhm_mm"], facts["PET_noise"], noise),
+        "CT": signals.ct(
+            hu, grid.spacing, noise, fwhm=facts["CT_fwhm_mm"], noise_std=facts["CT_noise_hu"]
+        ),
+        "PET": signals.pet(
+            suv, grid.spacing, noise, fwhm=facts["PET_fwhm_mm"], noise=facts["PET_noise"]
+        ),
     }, facts
 
 

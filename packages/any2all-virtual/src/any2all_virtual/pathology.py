@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from any2all_data.virtual.atlas import Atlas
-from any2all_data.virtual.head import Tissues
-from any2all_data.virtual.shapes import ellipsoid
-from any2all_data.virtual.space import Array
-from any2all_data.virtual.tissues import LESIONS
+from any2all_virtual.atlas import Atlas
+from any2all_virtual.head import Tissues
+from any2all_virtual.shapes import ellipsoid
+from any2all_virtual.space import Array
+from any2all_virtual.tissues import LESIONS
 
 CHOROID = ((24.0, -42.0, 10.0), (-24.0, -42.0, 10.0), (0.0, -28.0, 2.0))
 """Where nearly everybody calcifies: choroid plexus of both sides and pineal gland; MNI mm."""

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from any2all_operators import UserError
 from scipy.ndimage import gaussian_filter, label
 
-from any2all_data.virtual.shapes import ellipsoid, signed_distance
-from any2all_data.virtual.space import Array, Grid
+from any2all_virtual.shapes import ellipsoid, signed_distance
+from any2all_virtual.space import Array, Grid
 
 CLOSING = 12.0  # mm: gaps of the brain up to twice that are cisterns, wider ones skull base
 VAULT = 9.0  # mm, σ
@@ -37,16 +36,9 @@ class Atlas:
 
 @lru_cache(maxsize=1)
 def icbm152() -> Atlas:
-    """ICBM-152 2009a symmetric (Fonov 2011), as shipped with nilearn; made once a process.
+    """ICBM-152 2009a symmetric (Fonov 2011), as shipped with nilearn; made once a process."""
+    from nilearn import datasets  # takes a second
 
-    Raises UserError when nilearn is not installed.
-    """
-    try:
-        from nilearn import datasets
-    except ImportError:
-        raise UserError(
-            "virtual people need nilearn; run pip install 'any2all-data[virtual]'"
-        ) from None
     images = [
         datasets.load_mni152_brain_mask(resolution=1),
         datasets.load_mni152_gm_template(resolution=1),

@@ -5,38 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from any2all_app.folders import finished_folder
-from any2all_app.grammar import modality_names, name_values, slice_size
-from any2all_core.imported import import_prior
-from any2all_core.prior_settings import Prediction
-from any2all_core.schedule import Kind
+from any2all_app.grammar import modality_names, name_values
+from any2all_core.foreign_weights import TrainedAs, import_prior
 from rich.console import Console
 from rich.markup import escape
 
 
-def run(
+def import_weights(
     kind: str,
     source: Path,
     output: Path,
+    trained_as: TrainedAs,
+    *,
     modalities: str,
-    image_size: str | None,
-    prediction: Prediction | None,
-    schedule: Kind | None,
-    diffusion_steps: int,
     settings: list[str],
 ) -> None:
     """Make a prior's folder of foreign weights."""
     names = modality_names(modalities)
     with finished_folder(output) as folder:
-        prior = import_prior(
-            kind,
-            source,
-            names,
-            slice_size(image_size, "--image-size") if image_size else None,
-            prediction,
-            schedule,
-            diffusion_steps,
-            name_values(settings, "--set"),
-        )
+        options = name_values(settings, "--set")
+        prior = import_prior(kind, source, names, trained_as, options=options)
         prior.save(folder.path)
     made = prior.settings
     Console(stderr=True).print(

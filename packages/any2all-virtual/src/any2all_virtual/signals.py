@@ -8,8 +8,8 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import gaussian_filter
 
-from any2all_data.virtual.space import Array
-from any2all_data.virtual.tissues import (
+from any2all_virtual.space import Array
+from any2all_virtual.tissues import (
     FIELD_STRENGTH,
     GYROMAGNETIC_RATIO,
     SUSCEPTIBILITY,
@@ -119,7 +119,7 @@ def blurred(image: Array, fwhm: float, spacing: Sequence[float]) -> Array:
 
 
 def ct(
-    hu: Array, spacing: Sequence[float], fwhm: float, noise_std: float, rng: np.random.Generator
+    hu: Array, spacing: Sequence[float], rng: np.random.Generator, *, fwhm: float, noise_std: float
 ) -> Array:
     """HU behind a kernel of ``fwhm`` mm, and noise of ``noise_std`` HU, coloured by it as well."""
     noise = blurred(rng.standard_normal(hu.shape, dtype=np.float32), fwhm, spacing)
@@ -128,7 +128,7 @@ def ct(
 
 
 def pet(
-    suv: Array, spacing: Sequence[float], fwhm: float, noise: float, rng: np.random.Generator
+    suv: Array, spacing: Sequence[float], rng: np.random.Generator, *, fwhm: float, noise: float
 ) -> Array:
     """SUV (g/ml) at a resolution of ``fwhm`` mm; counts give noise of variance noise² × SUV.
 

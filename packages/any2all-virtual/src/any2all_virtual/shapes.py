@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import distance_transform_edt
 
-from any2all_data.virtual.space import Array
+from any2all_virtual.space import Array
 
 Triple = tuple[float, float, float]
 

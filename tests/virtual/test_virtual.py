@@ -9,17 +9,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
-pytest.importorskip("nilearn")
-
-from any2all_data.virtual import LESIONS, TISSUES, Person, virtual_person
-from any2all_data.virtual.anatomy import Anatomy, clefts, draw_anatomy, template_points
-from any2all_data.virtual.atlas import icbm152
-from any2all_data.virtual.person import CENTRE
-from any2all_data.virtual.shapes import ellipsoid
-from any2all_data.virtual.signals import ct, dephasing, flair, gradient_echo, mprage, pet, rician
-from any2all_data.virtual.space import HEAD, Grid, integrate, smooth_field
-from any2all_data.virtual.tissues import (
+from any2all_operators import UserError
+from any2all_virtual import LESIONS, TISSUES, Person, virtual_person
+from any2all_virtual.anatomy import Anatomy, clefts, draw_anatomy, template_points
+from any2all_virtual.atlas import icbm152
+from any2all_virtual.person import CENTRE
+from any2all_virtual.shapes import ellipsoid
+from any2all_virtual.signals import ct, dephasing, flair, gradient_echo, mprage, pet, rician
+from any2all_virtual.space import HEAD, Grid, integrate, smooth_field
+from any2all_virtual.tissues import (
     FIELD_STRENGTH,
     GYROMAGNETIC_RATIO,
     SUSCEPTIBILITY,
@@ -27,7 +25,6 @@ from any2all_data.virtual.tissues import (
     GradientEcho,
     Mprage,
 )
-from any2all_operators import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -207,7 +204,7 @@ def test_atrophy_widens_the_ventricles() -> None:
     x, atlas = Grid.around(CENTRE, (60, 60, 42), (4, 4, 4)).points(), icbm152()
 
     def millilitres(atrophy: float) -> float:
-        at = template_points(np.random.default_rng(0), atlas, x, np.ones(3), atrophy)
+        at = template_points(np.random.default_rng(0), atlas, x, np.ones(3), atrophy=atrophy)
         return float((atlas.coarse.sample(atlas.ventricles, at) < 0).sum() * 4**3 / 1000)
 
     assert 5 < millilitres(0) < 40
@@ -254,8 +251,8 @@ def test_air_takes_the_signal_of_a_gradient_echo_from_its_surroundings() -> None
 def test_noise_is_as_strong_as_said() -> None:
     rng, empty = np.random.default_rng(0), np.zeros((40, 40, 40), np.float32)
     assert rician(empty, 3.0, rng).mean() == pytest.approx(3 * math.sqrt(math.pi / 2), rel=0.02)
-    assert ct(empty, (2, 2, 2), 1.5, 4.0, rng).std() == pytest.approx(4, rel=0.01)
-    even = pet(empty + 1, (2, 2, 2), 6.0, 0.05, rng)
+    assert ct(empty, (2, 2, 2), rng, fwhm=1.5, noise_std=4.0).std() == pytest.approx(4, rel=0.01)
+    even = pet(empty + 1, (2, 2, 2), rng, fwhm=6.0, noise=0.05)
     assert even.std() == pytest.approx(0.05, rel=0.05)
     assert even.mean() == pytest.approx(1, rel=0.01)
 
@@ -263,7 +260,7 @@ def test_noise_is_as_strong_as_said() -> None:
 def test_pet_is_blurred_to_the_resolution_asked() -> None:
     point = np.zeros((41, 41, 41), np.float32)
     point[20, 20, 20] = 1
-    profile = pet(point, (2, 2, 2), 8.0, 0.0, np.random.default_rng(0))[:, 20, 20]
+    profile = pet(point, (2, 2, 2), np.random.default_rng(0), fwhm=8.0, noise=0.0)[:, 20, 20]
     assert profile[22] / profile[20] == pytest.approx(0.5, abs=0.02)  # 4 mm off the centre
 
 

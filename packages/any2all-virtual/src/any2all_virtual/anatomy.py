@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from any2all_data.virtual.atlas import Atlas, icbm152
-from any2all_data.virtual.head import Thickness, Tissues, paint_head
-from any2all_data.virtual.pathology import Pathology
-from any2all_data.virtual.shapes import ellipsoid
-from any2all_data.virtual.space import HEAD, Array, Grid, integrate, mean_over, smooth_field
+from any2all_virtual.atlas import Atlas, icbm152
+from any2all_virtual.head import Thickness, Tissues, Voxels, paint_head
+from any2all_virtual.pathology import Pathology
+from any2all_virtual.shapes import ellipsoid
+from any2all_virtual.space import HEAD, Array, Grid, integrate, mean_over, smooth_field
 
 PIVOT = np.array([0.0, -20.0, 0.0])
 """What the head turns about, MNI mm."""
@@ -50,9 +50,9 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
         return HEAD.spread(smooth_field(rng, sigma)[0], fine)
 
     scale = rng.normal(0.93, 0.025, 3) * rng.normal(1, 0.02)
-    at = template_points(rng, atlas, x, scale, atrophy)
+    at = template_points(rng, atlas, x, scale, atrophy=atrophy)
     cranium = atlas.coarse.sample(atlas.cranium, at)
-    vault = atlas.coarse.sample(atlas.vault, at)
+    voxels = Voxels(at, cranium, atlas.coarse.sample(atlas.vault, at), voxel)
     layers = Thickness(
         liquid=np.float32(0.8 + 1.5 * atrophy) + 0.35 * field(20),
         skull=_thickness(rng.normal(6.2, 0.8), 1.1 * field(22), 3.5),
@@ -62,10 +62,10 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
     )
     coarse, rough = field(5), field(2.2)
     tissues = Tissues(fine.shape)
-    cavity = paint_head(tissues, at, cranium, vault, layers, coarse, rough, voxel)
+    cavity = paint_head(tissues, voxels, layers, coarse=coarse, rough=rough)
     sulci = (0.3 + 1.1 * atrophy + 0.5 * field(7)) * (0.3 + 0.7 * _cerebrum(at))
-    carved = clefts(at, coarse)
-    paint_brain(tissues, atlas, at, cranium, cavity, sulci, carved, 0.5 + 0.35 * field(6), voxel)
+    cortex = Cortex(sulci, clefts(at, coarse), 0.5 + 0.35 * field(6))
+    paint_brain(tissues, atlas, voxels, cavity, cortex=cortex)
 
     pathology = Pathology(atlas, tissues, at, voxel)
     pathology.white_matter(rng, atlas.coarse.sample(atlas.ventricles, at), field(4.5), load)
@@ -75,7 +75,8 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
     pathology.calcifications(rng, rough, age)
 
     burden = float(rng.uniform(0.45, 1.1) if positive else rng.uniform(0.0, 0.1))
-    extra_suv = amyloid_uptake(tissues, at, burden, 1 + 0.15 * field(15), 0.08 * field(12))
+    patchiness, variation = 1 + 0.15 * field(15), 0.08 * field(12)
+    extra_suv = amyloid_uptake(tissues, at, burden, patchiness=patchiness, variation=variation)
     shares = [mean_over(share, factor) for share in pathology.share.values()]
     lesions = np.argmax([np.full_like(shares[0], 0.25), *shares], 0).astype(np.uint8)
     facts = {
@@ -92,7 +93,12 @@ def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
 
 
 def template_points(
-    rng: np.random.Generator, atlas: Atlas, x: Array, scale: npt.NDArray[np.float64], atrophy: float
+    rng: np.random.Generator,
+    atlas: Atlas,
+    x: Array,
+    scale: npt.NDArray[np.float64],
+    *,
+    atrophy: float,
 ) -> Array:
     """Where in the template the person's points x (3, X, Y, Z) are, mm: φ(R S⁻¹ (x − c) + p).
 
@@ -114,23 +120,27 @@ def template_points(
     return at + np.stack([HEAD.sample(component, at) for component in u])
 
 
+@dataclass(frozen=True)
+class Cortex:
+    """What makes a cortex individual; maps (X, Y, Z).
+
+    ``sulci`` and ``white_gain``: log gains b of liquid and of white matter; ``carved``: share of
+    the grey matter that is liquid before that, see ``clefts``.
+    """
+
+    sulci: Array
+    carved: Array
+    white_gain: Array
+
+
 def paint_brain(
-    tissues: Tissues,
-    atlas: Atlas,
-    at: Array,
-    cranium: Array,
-    cavity: Array,
-    sulci: Array,
-    carved: Array,
-    white_gain: Array,
-    voxel: float,
+    tissues: Tissues, atlas: Atlas, voxels: Voxels, cavity: Array, *, cortex: Cortex
 ) -> None:
     """Liquid, falx and sagittal sinus, cord, grey and white matter, iron-rich nuclei.
 
-    Odds of tissue k: (p_k e^(b_k))^SHARPNESS with p from the atlas; ``sulci`` and ``white_gain``
-    are the log gains b (X, Y, Z) of liquid and white matter that make a cortex individual.
-    ``carved``: share of the grey matter that is liquid before that, see ``clefts``.
+    Odds of tissue k: (p_k e^(b_k))^SHARPNESS with p from the atlas, b from the cortex.
     """
+    at, cranium = voxels.at, voxels.cranium
     tissues.paint(csf=cavity)
     brain = atlas.fine.sample(atlas.brain, at)
     outside = cavity * (1 - brain)
@@ -140,12 +150,13 @@ def paint_brain(
     tissues.paint(dura=falx * outside)
     tissues.paint(blood=sinus * outside)
     cord = ellipsoid(at, (0, -47, -85), (6.5, 5, 30))
-    tissues.paint(white=np.clip(0.5 - cord / voxel, 0, 1) * cavity)
+    tissues.paint(white=np.clip(0.5 - cord / voxels.size, 0, 1) * cavity)
 
     grey, white = atlas.fine.sample(atlas.grey, at), atlas.fine.sample(atlas.white, at)
-    liquid = np.clip(brain - grey - white, 0, 1) + carved * grey
-    grey = grey * (1 - carved)
-    odds = np.stack([grey, white * np.exp(white_gain), liquid * np.exp(sulci)]) ** SHARPNESS
+    liquid = np.clip(brain - grey - white, 0, 1) + cortex.carved * grey
+    grey = grey * (1 - cortex.carved)
+    gained = [grey, white * np.exp(cortex.white_gain), liquid * np.exp(cortex.sulci)]
+    odds = np.stack(gained) ** SHARPNESS
     grey, white, liquid = cavity * brain * odds / np.maximum(odds.sum(0), 1e-6)
     tissues.paint(grey=grey, white=white, csf=liquid * (1 - falx), dura=liquid * falx)
     tissues.paint(iron=0.75 * _nuclei(at) * (tissues["grey"] + tissues["white"]))
@@ -168,7 +179,7 @@ def clefts(at: Array, texture: Array) -> Array:
 
 
 def amyloid_uptake(
-    tissues: Tissues, at: Array, burden: float, patchiness: Array, variation: Array
+    tissues: Tissues, at: Array, burden: float, *, patchiness: Array, variation: Array
 ) -> Array:
     """18F-florbetapir beyond the tissues' own uptake, SUV (X, Y, Z).
 

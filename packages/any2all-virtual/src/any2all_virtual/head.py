@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from any2all_data.virtual.shapes import Triple, blend, ellipsoid
-from any2all_data.virtual.space import Array
+from any2all_virtual.shapes import Triple, blend, ellipsoid
+from any2all_virtual.space import Array
 
 MUSCLES: tuple[tuple[Triple, Triple, float], ...] = (
     ((55, 14, -80), (10, 19, 28), 0),  # masseter
@@ -38,6 +38,20 @@ class Thickness:
     fat: Array
 
 
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of an image in template space.
+
+    ``at``: (3, X, Y, Z) mm; ``cranium``, ``vault``: signed distances in mm, see Atlas; ``size``:
+    mean side in mm.
+    """
+
+    at: Array
+    cranium: Array
+    vault: Array
+    size: float
+
+
 class Tissues(dict[str, Array]):
     """Fraction of each tissue in each voxel (X, Y, Z), summing to 1; air at first."""
 
@@ -54,37 +68,30 @@ class Tissues(dict[str, Array]):
 
 
 def paint_head(
-    tissues: Tissues,
-    points: Array,
-    cranium: Array,
-    vault: Array,
-    layers: Thickness,
-    coarse: Array,
-    rough: Array,
-    voxel: float,
+    tissues: Tissues, voxels: Voxels, layers: Thickness, *, coarse: Array, rough: Array
 ) -> Array:
     """Everything from the skin to the bone's inside; the cavity is left to the brain.
 
-    points: (3, X, Y, Z) template mm; cranium, vault: signed distances, see Atlas; coarse, rough:
-    random maps of variance 1. Returns the cavity's occupancy.
+    coarse, rough: random maps of variance 1. Returns the cavity's occupancy.
     """
+    points = voxels.at
     mirrored = np.stack([abs(points[0]), points[1], points[2]])  # both sides at once
     z = points[2]
 
     def solid(distance: Array) -> Array:
-        return np.clip(0.5 - distance / np.float32(voxel), 0, 1)
+        return np.clip(0.5 - distance / np.float32(voxels.size), 0, 1)
 
     def shape(centre: Triple, radii: Triple, turn: float = 0.0) -> Array:
         return ellipsoid(mirrored, centre, radii, turn)
 
-    inner = cranium - layers.liquid
+    inner = voxels.cranium - layers.liquid
     canal = ellipsoid(points, (0, -47, -85), (11, 9, 40))
     inner = blend(inner, canal, 6.0)
     base = np.clip((-18 - z) / 15, 0, 1)  # 0 in the vault, 1 in the skull base
     temple = np.clip((mirrored[0] - 30) / 25, 0, 1)  # thin bone under the temporal muscle
     temple *= np.exp(-np.square((points[1] - 12) / 32) - np.square((z + 12) / 32))
     skull = layers.skull * (1 - 0.25 * base) * (1 - 0.4 * temple)
-    outer = blend(inner - 0.6 * skull, vault - layers.liquid - skull, 4.0)
+    outer = blend(inner - 0.6 * skull, voxels.vault - layers.liquid - skull, 4.0)
 
     # skin, fat and muscle
     dome = ellipsoid(points, (0, -19, 6), (79, 101, 86))

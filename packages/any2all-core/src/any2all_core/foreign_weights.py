@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 from any2all_operators import UserError
 
-from any2all_core.guided_diffusion import convert
+from any2all_core.guided_diffusion import Heads, convert
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, build_network
 from any2all_core.prior_settings import Prediction, PriorSettings, read_json
@@ -30,22 +30,27 @@ SCHEDULES: Mapping[str, Kind] = {"linear": "linear", "squaredcos_cap_v2": "cosin
 
 
 @dataclass(frozen=True)
-class Heads:
-    """What guided-diffusion's weights do not say of their attention."""
+class TrainedAs:
+    """What is told of how weights were trained; what is None is taken from their source.
 
-    num_head_channels: int = 0
-    num_heads: int = 0
-    use_new_attention_order: bool = False
+    ``image_size``: rows and columns.
+    """
+
+    image_size: tuple[int, int] | None = None
+    prediction: Prediction | None = None
+    schedule: Kind | None = None
+    diffusion_steps: int = 1000
+
+
+AS_THE_SOURCE_SAYS = TrainedAs()
 
 
 def import_prior(
     kind: str,
     source: Path,
     modalities: Sequence[str],
-    image_size: tuple[int, int] | None = None,
-    prediction: Prediction | None = None,
-    schedule: Kind | None = None,
-    diffusion_steps: int = 1000,
+    trained_as: TrainedAs = AS_THE_SOURCE_SAYS,
+    *,
     options: Mapping[str, str] | None = None,
 ) -> DiffusionPrior:
     """The prior of foreign weights, which computes what their network did; float32.
@@ -53,11 +58,12 @@ def import_prior(
     kind: ``guided-diffusion``, a file of its U-Net's weights (read with weights_only), with
     ``options`` as in :class:`Heads`; ``diffusers``, a folder of a ``UNet2DModel``, or of a pipeline
     with one; or the name of a plugin of the group ``any2all.networks``, with its own options.
-    prediction and schedule: as trained; by default what a pipeline's scheduler says, else noise and
-    cosine. guided-diffusion's weights say nothing of their schedule, which must be given.
+    Prediction and schedule are by default what a pipeline's scheduler says, else noise and cosine.
+    guided-diffusion's weights say nothing of their schedule, which must be given.
 
     Images enter the network in [−1, 1], as both train them. Raises UserError naming the file.
     """
+    prediction, schedule = trained_as.prediction, trained_as.schedule
     others = tuple(plugin.name for plugin in list_plugins("any2all.networks"))
     for given, known in (
         (kind, KINDS + others),
@@ -68,13 +74,7 @@ def import_prior(
             raise UserError(f"{given}: unknown; there are {', '.join(known)}")
     if kind == "guided-diffusion":
         heads = Heads(**parse_options(Heads, dict(options or {}), kind))
-        config, state = convert(
-            _read_weights(source),
-            len(modalities),
-            heads.num_head_channels,
-            heads.num_heads,
-            heads.use_new_attention_order,
-        )
+        config, state = convert(_read_weights(source), len(modalities), heads)
         if schedule is None:
             raise UserError(
                 f"{source}: does not say what schedule it was trained with; give --schedule cosine "
@@ -89,7 +89,7 @@ def import_prior(
         if options:
             raise UserError(f"--set {next(iter(options))}: a diffusers folder has no options")
         config, state, said = _read_diffusers(source, len(modalities))
-    size = image_size or said.pop("image_size", None)
+    size = trained_as.image_size or said.pop("image_size", None)
     said.pop("image_size", None)
     if size is None:
         raise UserError(f"{source}: does not say the size of its images; give --image-size")
@@ -99,7 +99,7 @@ def import_prior(
         StackFormat.of_names(modalities, size),
         patch=1,
         training={"imported": kind},
-        **{"prediction": "epsilon", "diffusion_steps": diffusion_steps, **said},
+        **{"prediction": "epsilon", "diffusion_steps": trained_as.diffusion_steps, **said},
     )
     return _built(config, state, settings, source)
 

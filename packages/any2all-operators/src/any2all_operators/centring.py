@@ -1,0 +1,17 @@
+"""The phase ramp that makes a plain FFT a centred one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def centring(height: int, width: int) -> Tensor:
+    """Π exp(2πi k c/n), k = 0 ... n−1, c = n // 2, (H, W)."""
+    ramps = []
+    for n in (height, width):
+        angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n
+        ramps.append(torch.polar(torch.ones_like(angle), angle).to(torch.complex64))
+    return ramps[0][:, None] * ramps[1]
