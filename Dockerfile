@@ -22,6 +22,7 @@ RUN pip install --no-cache-dir \
         /src/packages/any2all-operators \
         /src/packages/any2all-core \
         /src/packages/any2all-samplers \
+        "/src/packages/any2all-mri[kspace]" \
         "/src/packages/any2all-data[kspace,cohort,dicom,registration]" \
         /src/packages/any2all-virtual \
         /src/packages/any2all-app \

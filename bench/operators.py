@@ -23,8 +23,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from any2all_data import birdcage_maps
-from any2all_data.kspace import poisson_mask
+from any2all_mri import birdcage_maps
+from any2all_mri.poisson import poisson_mask
 from any2all_operators import SenseFourier, conjugate_gradient, equispaced_mask
 from torch import Tensor
 
@@ -190,7 +190,7 @@ def memory() -> None:
         code = f"""
 import re, torch
 from pathlib import Path
-from any2all_data import birdcage_maps
+from any2all_mri import birdcage_maps
 from any2all_operators import SenseFourier, equispaced_mask
 
 def megabytes(field):

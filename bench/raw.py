@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from any2all_app.trust import on_scan, scan_of, with_scan
 from any2all_core import load_prior, make_sampler, reconstruct
-from any2all_data import KSpace
-from any2all_data.held_out import HeldOut
+from any2all_mri import KSpace
+from any2all_mri.held_out import HeldOut
 from any2all_operators import BlockDiagonal
 from PIL import Image
 

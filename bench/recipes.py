@@ -29,7 +29,6 @@ from any2all_core.options import parse_options
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.recipe import Recipe
 from any2all_core.training import train
-from any2all_data import KSpace
 from any2all_data.augment import augment
 from any2all_data.cohort_slices import CohortSlices
 from any2all_data.store import CohortStore

@@ -18,7 +18,7 @@ import torch
 from any2all_core import Noise, load_prior, make_sampler, simulate
 from any2all_core.noise import generator
 from any2all_core.sampler import Sampler
-from any2all_data import KSpace
+from any2all_mri import KSpace
 from any2all_operators import BlockDiagonal, Identity, Measurement, Operator, Zero
 
 

@@ -9,8 +9,8 @@ import torch
 from any2all_app.trust import Trust, blended, trust
 from any2all_core import GaussianPrior, make_sampler, reconstruct
 from any2all_core.prior_settings import Levels
-from any2all_data import birdcage_maps
-from any2all_data.phase import SimulatedPhase, simulated_phase
+from any2all_mri import birdcage_maps
+from any2all_mri.phase import SimulatedPhase, simulated_phase
 from any2all_operators import (
     BlockDiagonal,
     Operator,

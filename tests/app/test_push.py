@@ -14,7 +14,7 @@ from any2all_core.prior import WEIGHTS, DiffusionPrior
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import Grid, ModalityFormat, Range, StackFormat
 from any2all_core.testing import tiny_prior
-from any2all_data.normalise import mr_scale
+from any2all_mri.intensity import mr_scale
 from builders.command_line import Run
 from builders.hub import Hub
 from huggingface_hub import ModelCard

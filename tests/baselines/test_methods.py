@@ -23,7 +23,7 @@ from any2all_core.noise import generator
 from any2all_core.registry import list_plugins
 from any2all_core.stack_format import StackFormat
 from any2all_core.testing import MODALITIES, phantom
-from any2all_data.kspace import KSpace
+from any2all_mri.kspace import KSpace
 from any2all_operators import UserError
 
 SIZE = 32

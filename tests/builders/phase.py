@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from any2all_core.testing import phantom
-from any2all_data import KSpace
-from any2all_data.phase import Phase, SimulatedPhase
+from any2all_mri import KSpace
+from any2all_mri.phase import Phase, SimulatedPhase
 from torch import Tensor
 
 SIZE = 48

@@ -9,7 +9,7 @@ import ismrmrd
 import numpy as np
 import torch
 from any2all_core.testing import phantom
-from any2all_data import birdcage_maps
+from any2all_mri import birdcage_maps
 from any2all_operators import SenseFourier
 
 HEIGHT, WIDTH, COILS, SLICES = 48, 40, 4, 2

@@ -12,8 +12,8 @@ import torch
 from any2all_core import ModalityFormat, PriorSettings, Range, StackFormat
 from any2all_core.network import build_prior
 from any2all_core.testing import TINY_RECIPE
-from any2all_data import KSpace
-from any2all_data.normalise import mr_scale
+from any2all_mri import KSpace
+from any2all_mri.intensity import mr_scale
 from builders.command_line import Run
 from builders.nifti import load
 from builders.patients import write_patient

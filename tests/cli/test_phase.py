@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from any2all_data import KSpace
+from any2all_mri import KSpace
 from builders.command_line import Run
 from builders.patients import write_patient
 from builders.phase import NOISE, images

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from any2all_core.testing import phantom
-from any2all_data import KSpace
+from any2all_mri import KSpace
 from builders.command_line import Run
 from builders.nifti import load
 from builders.patients import write_patient

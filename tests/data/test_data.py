@@ -19,8 +19,8 @@ from any2all_core.testing import MODALITIES, phantom
 from any2all_data import read_patient, read_volume, to_stack, write_volume
 from any2all_data.cohort import covered, find_modalities, read_slices
 from any2all_data.metrics import psnr, ssim
-from any2all_data.normalise import mr_scale
 from any2all_data.patients import Patients
+from any2all_mri.intensity import mr_scale
 from any2all_operators import UserError
 from builders.nifti import load
 from builders.patients import write_patient

@@ -11,14 +11,16 @@ TESTS = Path(__file__).parents[1]
 OPERATORS = {"any2all_operators"}
 CORE = OPERATORS | {"any2all_core"}
 SAMPLERS = CORE | {"any2all_samplers"}
+MRI = CORE | {"any2all_mri"}  # the phantom is the core's
 VIRTUAL = OPERATORS | {"any2all_virtual"}
-DATA = CORE | VIRTUAL | {"any2all_data"}  # registers virtual people; the phantom is the core's
-BASELINES = DATA | {"any2all_baselines"}
+DATA = CORE | MRI | VIRTUAL | {"any2all_data"}  # registers virtual people
+BASELINES = MRI | {"any2all_baselines"}
 MAY_IMPORT = {
     "operators": OPERATORS,
     "core": CORE,
     "samplers": SAMPLERS,
     "virtual": VIRTUAL,
+    "mri": MRI,
     "data": DATA,
     "baselines": BASELINES,
 }

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.installing
 PACKAGES = Path(__file__).parents[2] / "packages"
 NAMES = (
     *("operators", "core", "samplers", "data", "app", "cli", "demo", "eval", "baselines"),
-    *("view", "virtual"),
+    *("view", "virtual", "mri"),
 )
 LICENCES = {
     "demo": "CC-BY-NC-SA-4.0 AND Apache-2.0",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from any2all_data import birdcage_maps
+from any2all_mri import birdcage_maps
 from any2all_operators import Operator
 from pytorch_finufft.functional import finufft_type1, finufft_type2
 from torch import Tensor

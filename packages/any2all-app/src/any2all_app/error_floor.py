@@ -7,8 +7,8 @@ import dataclasses
 from any2all_core.objective import validation_slices
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import make_sampler, reconstruct, simulate
-from any2all_data.kspace import KSpace
 from any2all_data.metrics import psnr
+from any2all_mri.kspace import KSpace
 from any2all_operators import BlockDiagonal
 from torch import Tensor
 

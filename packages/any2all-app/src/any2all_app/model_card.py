@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import any2all_data.normalise as rules
+import any2all_mri.intensity as rules
 from any2all_core.prior_settings import PriorSettings
 
 FIGURES = {

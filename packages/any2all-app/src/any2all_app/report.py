@@ -30,7 +30,7 @@ NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
 LARGE_RESIDUAL = 2.0
 """Residual over the noise above which a warning is given; 1 is what noise alone leaves."""
-PACKAGES = ("core", "operators", "samplers", "data", "app")
+PACKAGES = ("core", "operators", "samplers", "mri", "data", "app")
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from any2all_core.prior import Prior
 from any2all_core.reconstruct import make_sampler, reconstruct
-from any2all_data.held_out import Classical, HeldOut, looked_at
+from any2all_mri.held_out import Classical, HeldOut, looked_at
 from any2all_operators import BlockDiagonal, FieldOfView, Operator, SenseFourier, UnknownPhase
 from any2all_operators.field_of_view import fit
 from torch import Tensor

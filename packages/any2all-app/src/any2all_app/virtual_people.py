@@ -10,12 +10,13 @@ import numpy as np
 from any2all_core.stack_format import StackFormat
 from any2all_data.cohort_entry import SIMULATED, Entry, Split
 from any2all_data.kinds import kind_for
-from any2all_data.normalise import Array, mr_scale
+from any2all_data.normalise import Array
 from any2all_data.patient import oriented
 from any2all_data.prepare import Outcome
 from any2all_data.splits import Person, assigned, splits_of
 from any2all_data.stacking import Preparation
 from any2all_data.store import CohortStore
+from any2all_mri.intensity import mr_scale
 from any2all_operators import UserError
 
 from any2all_app.finding import Preparing, given_kinds

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 from any2all_core.method import Ability, Guides, Method, MethodSettings, Question, Scan
-from any2all_data.kspace import SIMULATED_NOISE_STD, KSpace
-from any2all_data.phase import SimulatedPhase
+from any2all_mri.kspace import SIMULATED_NOISE_STD, KSpace
+from any2all_mri.phase import SimulatedPhase
 from any2all_operators import Operator, SenseFourier, UnknownPhase, UserError
 from torch import Tensor, nn
 

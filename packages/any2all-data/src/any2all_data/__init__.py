@@ -1,7 +1,10 @@
-"""Patient folders in and out: NIfTI, raw k-space; normalisation, slices for training."""
+"""Patients in and out: DICOM and NIfTI, registration, cohorts, slices for training.
 
-from any2all_data.calibration import calibrate
-from any2all_data.kspace import KSpace, birdcage_maps
+The names of any2all-mri are here, too, as plugins import them from here.
+"""
+
+from any2all_mri import KSpace, RawKSpace, birdcage_maps, calibrate, read_raw
+
 from any2all_data.patient import (
     Volume,
     modality_path,
@@ -10,8 +13,6 @@ from any2all_data.patient import (
     to_stack,
     write_volume,
 )
-from any2all_data.raw import RawKSpace
-from any2all_data.raw_files import read_raw
 
 __version__ = "0.1.0"
 

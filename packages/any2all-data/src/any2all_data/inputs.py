@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 from any2all_core.modality_kind import ModalityKind
 from any2all_core.stack_format import Range, StackFormat
+from any2all_mri.intensity import mr_scale
 from any2all_operators import UserError
 
 from any2all_data.cohort_entry import Entry
@@ -18,7 +19,7 @@ from any2all_data.dicom import Series
 from any2all_data.dicom_headers import is_dicom
 from any2all_data.files import is_nifti, tree
 from any2all_data.kinds import kind_for, own_kinds
-from any2all_data.normalise import Array, mr_scale
+from any2all_data.normalise import Array
 from any2all_data.one_grid import RESAMPLE, prepare_line
 from any2all_data.own_grid import OwnGrid, own_grid
 from any2all_data.patient import AXES, OtherGrid, Volume, read_volumes

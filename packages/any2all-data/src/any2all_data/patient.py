@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from any2all_core.stack_format import ModalityFormat, Range, StackFormat
+from any2all_mri.intensity import mr_scale
 from any2all_operators import UserError
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from torch import Tensor
 
 from any2all_data.kinds import kind_for
 from any2all_data.nifti import load_nifti
-from any2all_data.normalise import Array, mr_scale
+from any2all_data.normalise import Array
 
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""

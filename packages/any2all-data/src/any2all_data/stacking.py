@@ -10,11 +10,12 @@ import nibabel as nib
 import numpy as np
 from any2all_core.modality_kind import ModalityKind
 from any2all_core.stack_format import StackFormat
+from any2all_mri.intensity import mr_scale
 from any2all_operators import UserError
 
 from any2all_data.cohort_entry import NOT_DEFACED, Entry
 from any2all_data.kinds import kind_for
-from any2all_data.normalise import Array, mr_scale
+from any2all_data.normalise import Array
 from any2all_data.patient import oriented
 from any2all_data.ranking import (
     doubts,

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from any2all_data.held_out import repeatable
 from any2all_data.metrics import psnr
-from any2all_data.phase import SimulatedPhase
+from any2all_mri.held_out import repeatable
+from any2all_mri.phase import SimulatedPhase
 from any2all_operators import Operator, SenseFourier
 from torch import Tensor
 

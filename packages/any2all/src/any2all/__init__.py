@@ -26,7 +26,7 @@ from any2all_app import (
     train,
 )
 from any2all_core import load_prior, make_sampler, reconstruct, simulate
-from any2all_data import KSpace
+from any2all_mri import KSpace
 from any2all_operators import BlockDiagonal, Identity, Operator, UserError, check_operator
 
 __version__ = "0.1.0"

@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from any2all_data import KSpace, birdcage_maps, read_raw
-from any2all_data.calibration import calibration_size, estimated_noise_std
-from any2all_data.raw import RawKSpace, centred_fft, centred_ifft, turned
+from any2all_mri import KSpace, birdcage_maps, read_raw
+from any2all_mri.calibration import calibration_size, estimated_noise_std
+from any2all_mri.raw import RawKSpace, centred_fft, centred_ifft, turned
 from any2all_operators import FieldOfView, SenseFourier, UserError
 from builders.raw_data import (
     COILS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from any2all_data import KSpace
-from any2all_data.kspace import poisson_mask
+from any2all_mri import KSpace
+from any2all_mri.poisson import poisson_mask
 from any2all_operators import SenseFourier, UserError
 
 

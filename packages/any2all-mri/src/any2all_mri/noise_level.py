@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from any2all_data.calibration_centre import calibration_size, window
-from any2all_data.raw import Complex, RawKSpace, Real, centred_ifft
+from any2all_mri.calibration_centre import calibration_size, window
+from any2all_mri.raw import Complex, RawKSpace, Real, centred_ifft
 
 OUTERMOST = 0.1
 """Share of the samples, farthest from the centre, that noise is estimated from."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from any2all_operators import UserError
 
-from any2all_data.ismrmrd_file import geometry, read_ismrmrd
-from any2all_data.noise_level import coil_levels
-from any2all_data.raw import RawKSpace
-from any2all_data.sampling import check_order, given_mask, sampled
+from any2all_mri.ismrmrd_file import geometry, read_ismrmrd
+from any2all_mri.noise_level import coil_levels
+from any2all_mri.raw import RawKSpace
+from any2all_mri.sampling import check_order, given_mask, sampled
 
 SUFFIXES = (".npy", ".h5", ".mrd")
 DEAD = 1e-3
@@ -32,7 +32,7 @@ def read_raw(path: Path) -> RawKSpace:
     except UserError:
         raise
     except ImportError as error:
-        raise UserError(f"{path}: {error}; run pip install 'any2all-data[kspace]'") from None
+        raise UserError(f"{path}: {error}; run pip install 'any2all-mri[kspace]'") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not readable as raw k-space ({reason})") from None

@@ -12,9 +12,9 @@ import ismrmrd
 import numpy as np
 import pytest
 import torch
-from any2all_data import KSpace, birdcage_maps, read_raw
-from any2all_data.noise_level import noise_stds
-from any2all_data.raw import RawKSpace
+from any2all_mri import KSpace, birdcage_maps, read_raw
+from any2all_mri.noise_level import noise_stds
+from any2all_mri.raw import RawKSpace
 from any2all_operators import FieldOfView, Measured, SenseFourier, UnknownPhase, UserError
 from builders.raw_data import COILS, HEIGHT, NOISE, SLICES, WIDTH, images, lines, scan, smooth_phase
 from builders.raw_data import write_ismrmrd as write

@@ -11,7 +11,7 @@ import torch
 from any2all_operators import SenseFourier
 from torch import Tensor
 
-from any2all_data.calibration_centre import calibration_size
+from any2all_mri.calibration_centre import calibration_size
 
 SHARE = 0.1
 """Of the lines, or samples, outside the centre that are held out."""

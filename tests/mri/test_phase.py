@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from any2all_data import KSpace, birdcage_maps
-from any2all_data.held_out import HeldOut, phase_trial
-from any2all_data.phase import Phase, simulated_phase
+from any2all_mri import KSpace, birdcage_maps
+from any2all_mri.held_out import HeldOut, phase_trial
+from any2all_mri.phase import Phase, simulated_phase
 from any2all_operators import (
     BlockDiagonal,
     Identity,

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from any2all_data.calibration_centre import calibration_size, hann, window
-from any2all_data.raw import RawKSpace, centred_ifft
+from any2all_mri.calibration_centre import calibration_size, hann, window
+from any2all_mri.raw import RawKSpace, centred_ifft
 
 FAR_FROM_CENTRE = 0.2
 """Distance of the head's centre from that of the field of view, over the field of view."""

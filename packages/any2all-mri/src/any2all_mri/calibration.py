@@ -19,12 +19,12 @@ from any2all_operators import (
 from any2all_operators.field_of_view import fit
 from torch import Tensor
 
-from any2all_data.calibration_centre import calibration_size, hann, window
-from any2all_data.held_out import PhaseTrial, looked_at, phase_trial
-from any2all_data.noise_level import estimated_noise_std, noise_stds
-from any2all_data.normalise import mr_scale
-from any2all_data.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
-from any2all_data.scan_warnings import scan_warnings
+from any2all_mri.calibration_centre import calibration_size, hann, window
+from any2all_mri.held_out import PhaseTrial, looked_at, phase_trial
+from any2all_mri.intensity import mr_scale
+from any2all_mri.noise_level import estimated_noise_std, noise_stds
+from any2all_mri.raw import Complex, RawKSpace, Real, centred_fft, centred_ifft
+from any2all_mri.scan_warnings import scan_warnings
 
 __all__ = ["calibrate", "calibration_size", "coil_maps", "estimated_noise_std"]
 

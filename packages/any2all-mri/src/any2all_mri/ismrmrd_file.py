@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
-from any2all_data.raw import RawKSpace
-from any2all_data.sampling import sampled
+from any2all_mri.raw import RawKSpace
+from any2all_mri.sampling import sampled
 
 
 def geometry(xml: bytes | str) -> dict[str, Any]:

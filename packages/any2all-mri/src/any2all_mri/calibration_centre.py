@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from any2all_data.raw import Real
+from any2all_mri.raw import Real
 
 
 def calibration_size(mask: Real) -> tuple[int, int]:

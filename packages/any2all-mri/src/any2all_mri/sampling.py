@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from any2all_operators import UserError
 
-from any2all_data.raw import Complex
+from any2all_mri.raw import Complex
 
 Mask = npt.NDArray[np.bool_]
 NOTHING = float(np.finfo(np.float32).eps)

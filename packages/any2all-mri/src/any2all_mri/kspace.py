@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, get_args
 
-import numpy as np
-import torch
 from any2all_operators import (
     Measured,
     SenseFourier,
@@ -18,12 +16,13 @@ from any2all_operators import (
     random_mask,
 )
 from any2all_operators.operator import check_noise_std
-from torch import Tensor
 
-from any2all_data.calibration import calibrate
-from any2all_data.phase import Phase, SimulatedPhase, simulated_phase
-from any2all_data.raw import turned, without_oversampling
-from any2all_data.raw_files import SUFFIXES, read_raw
+from any2all_mri.birdcage import birdcage_maps
+from any2all_mri.calibration import calibrate
+from any2all_mri.phase import Phase, SimulatedPhase, simulated_phase
+from any2all_mri.poisson import poisson_mask
+from any2all_mri.raw import turned, without_oversampling
+from any2all_mri.raw_files import SUFFIXES, read_raw
 
 SIMULATED_NOISE_STD = 0.01
 
@@ -115,32 +114,3 @@ class KSpace:
             value = getattr(self, field.name)
             if field.name in options and value != field.default:
                 raise UserError(f"{field.name}={value} {why}. Leave it out")
-
-
-def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
-    """SigPy's birdcage sensitivities (coils, H, W), complex64, scaled to Σ_c |s_c|² = 1."""
-    if coils < 1:
-        raise UserError(f"coils {coils}: expected at least 1")
-    try:
-        from sigpy.mri import birdcage_maps as maps
-    except ImportError:
-        raise UserError(
-            "simulated k-space needs SigPy; run pip install 'any2all-data[kspace]'"
-        ) from None
-    given = torch.from_numpy(maps((coils, height, width))).to(torch.complex64)
-    return given / given.abs().square().sum(0).sqrt()
-
-
-def poisson_mask(
-    height: int, width: int, acceleration: int, acs_lines: int, *, seed: int = 0
-) -> Tensor:
-    """SigPy's variable-density Poisson disc, HW/R samples with a full centre; (H, W)."""
-    from sigpy.mri import poisson
-
-    if not 2 <= acceleration <= height * width // max(acs_lines, 4) ** 2 // 2:
-        raise UserError(
-            f"acceleration {acceleration}: a Poisson disc of {height} x {width} with a centre of "
-            f"{acs_lines} x {acs_lines} needs 2 to {height * width // max(acs_lines, 4) ** 2 // 2}"
-        )
-    mask = poisson((height, width), acceleration, calib=(acs_lines, acs_lines), seed=seed)
-    return torch.from_numpy(np.abs(mask)).float()

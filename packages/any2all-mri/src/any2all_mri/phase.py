@@ -10,9 +10,9 @@ import torch
 from any2all_operators import Around, Operator, SenseFourier, UnknownPhase
 from torch import Tensor
 
-from any2all_data.calibration import judged_phase, with_fine_phase, with_phase
-from any2all_data.calibration_centre import calibration_size
-from any2all_data.held_out import looked_at
+from any2all_mri.calibration import judged_phase, with_fine_phase, with_phase
+from any2all_mri.calibration_centre import calibration_size
+from any2all_mri.held_out import looked_at
 
 Phase = Literal["auto", "none", "smooth", "rough"]
 BAND, CORNER = 0.75, 0.05
