@@ -22,7 +22,7 @@ from any2all_core import PriorSettings, StackFormat
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe
 from any2all_data.kinds import stack_format
-from any2all_data.prepare import Plan, prepare_all
+from any2all_data.prepare import FoundPlan, prepare_all
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import Source, find_sources
@@ -32,14 +32,14 @@ from any2all_data.store import CohortStore
 MODALITIES = ("T1", "FLAIR", "T1Gd")
 
 
-def plans(data: Path, count: int) -> list[Plan]:
+def plans(data: Path, count: int) -> list[FoundPlan]:
     owned: dict[str, list[Source]] = defaultdict(list)
     for source in find_sources(data)[0]:
         owned[source.patient].append(source)
     chosen = [
         choose(sources, read_rules(), MODALITIES, "T1") for _, sources in sorted(owned.items())
     ]
-    return [Plan(f"p-{k:03d}", "train", sources) for k, sources in enumerate(chosen[:count])]
+    return [FoundPlan(f"p-{k:03d}", "train", sources) for k, sources in enumerate(chosen[:count])]
 
 
 def training_rate() -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from any2all_core import load_prior
 from any2all_core.objective import validate, validation_slices
-from any2all_data.cohort import read_slices
+from any2all_data.folder_slices import read_slices
 from any2all_data.patients import Patients
 
 

@@ -35,6 +35,7 @@ from any2all_data.store import CohortStore
 from any2all_eval.metrics import scores
 from any2all_eval.patients import HEAD
 from any2all_eval.uncertainty import uncertainty
+from any2all_mri import KSpace
 from any2all_operators import BlockDiagonal, Identity
 from synthesis import ask as only
 from torch import Tensor

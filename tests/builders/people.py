@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from any2all_data.kinds import stack_format
-from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.prepare import FoundPlan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import find_sources
@@ -30,6 +30,6 @@ def prepared_entry(source: Path, cohort: Path) -> Any:
     modalities = ("T1", "FLAIR")
     CohortStore.create(str(cohort), stack_format(modalities, (32, 32)))
     chosen = choose(find_sources(source)[0], read_rules(), modalities, "T1")
-    outcome = prepare_patient(Plan("p-1", "train", chosen), str(cohort), Preparation())
+    outcome = prepare_patient(FoundPlan("p-1", "train", chosen), str(cohort), Preparation())
     assert outcome.status == "prepared", outcome.reason
     return outcome.entry

@@ -18,8 +18,8 @@ from any2all_core import Grid, ModalityFormat, PriorSettings, Range, StackFormat
 from any2all_core.network import build_prior
 from any2all_core.testing import TINY_RECIPE, phantom
 from any2all_data.cohort_entry import Entry
-from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series, unit_of
+from any2all_data.dicom_derived import Derived, write_derived
 from any2all_data.kinds import kind_of, stack_format
 from any2all_data.store import CohortStore
 from any2all_operators import UserError

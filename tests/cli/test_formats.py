@@ -20,8 +20,8 @@ from any2all_core.prior_settings import read_settings, write_settings
 from any2all_core.testing import TINY_RECIPE, phantom
 from any2all_core.training import train
 from any2all_data.bids import bids_tags
-from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import find_series, read_series
+from any2all_data.dicom_derived import Derived, write_derived
 from any2all_data.kinds import kind_of, read_kinds, shipped_kinds, stack_format
 from any2all_data.nifti import load_nifti
 from any2all_data.rules import modality_of, read_rules

@@ -11,8 +11,8 @@ from any2all_app.training_slices import of_folders
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES
 from any2all_data.cohort_entry import Entry, Split
-from any2all_data.inputs import open_patient
 from any2all_data.kinds import stack_format
+from any2all_data.patient_volumes import open_patient
 from any2all_data.patients import Patients
 from any2all_data.store import CohortStore
 from any2all_eval.patients import find_people

@@ -17,7 +17,8 @@ import pytest
 import torch
 from any2all_core.testing import MODALITIES, phantom
 from any2all_data import read_patient, read_volume, to_stack, write_volume
-from any2all_data.cohort import covered, find_modalities, read_slices
+from any2all_data.coverage import covered
+from any2all_data.folder_slices import find_modalities, read_slices
 from any2all_data.metrics import psnr, ssim
 from any2all_data.patients import Patients
 from any2all_mri.intensity import mr_scale

@@ -17,7 +17,7 @@ from any2all_data.kinds import kind_of, stack_format
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import read_patient
 from any2all_data.pet_sidecar import Frame, late_frames
-from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.prepare import FoundPlan, prepare_patient
 from any2all_data.sources import Source, find_sources
 from any2all_data.stacking import Preparation
 from any2all_data.store import CohortStore
@@ -389,7 +389,7 @@ def test_another_sidecar_is_another_source(tmp_path: Path) -> None:
 def test_a_patient_prepared_before_axes_could_be_trusted_is_unchanged(tmp_path: Path) -> None:
     write(tmp_path / "source/a/T1.nii.gz", phantom(32, 14))
     (source,), _ = find_sources(tmp_path / "source")
-    url, plan = str(tmp_path / "cohort"), Plan("p-1", "train", {"T1": [source]})
+    url, plan = str(tmp_path / "cohort"), FoundPlan("p-1", "train", {"T1": [source]})
     store = CohortStore.create(url, stack_format(("T1",), (32, 32)))
     made = prepare_patient(plan, url, Preparation()).entry
     assert made is not None

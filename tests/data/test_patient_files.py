@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from any2all_core.stack_format import Grid, StackFormat
 from any2all_core.testing import AFFINE, phantom
-from any2all_data.inputs import open_patient
 from any2all_data.modality_names import kind_of_name, known_name
 from any2all_data.one_grid import prepare_line
 from any2all_data.patient_files import find_file, find_images
+from any2all_data.patient_volumes import open_patient
 from any2all_operators import UserError
 
 KNOWN = ("T1", "FLAIR", "T1Gd", "T2")

@@ -14,7 +14,7 @@ import pytest
 from any2all_core import Grid
 from any2all_core.testing import phantom
 from any2all_data.kinds import stack_format
-from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.prepare import FoundPlan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.source_tree import counted
@@ -161,7 +161,7 @@ def test_a_reference_that_shows_no_head_costs_itself_alone(tmp_path: Path) -> No
     settings = stack_format(modalities, (32, 32), Grid((1.5, 1.5, 4.0)))
     CohortStore.create(str(tmp_path / "c"), settings)
     chosen = choose(find_sources(tmp_path / "source")[0], read_rules(), modalities, "T1")
-    outcome = prepare_patient(Plan("p-1", "train", chosen), str(tmp_path / "c"), Preparation())
+    outcome = prepare_patient(FoundPlan("p-1", "train", chosen), str(tmp_path / "c"), Preparation())
     assert outcome.entry is not None, outcome.reason
     assert (outcome.entry.present, outcome.entry.reference) == (["FLAIR"], "FLAIR")
     assert "no head stands out" in outcome.entry.left_out["T1"]

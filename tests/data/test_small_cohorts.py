@@ -12,12 +12,15 @@ from any2all_data.cohort_entry import Entry
 from any2all_data.mask_names import mask_of
 from any2all_data.masks import with_masks
 from any2all_data.sources import Source
-from any2all_data.splits import Person, assigned
+from any2all_data.splits import SplitCandidate, assigned
 from builders.patients import lesion
 
 
-def persons(count: int, first: int = 0) -> list[Person]:
-    return [Person(f"n{k}", f"p-{k * 7919:012d}", 1 + k % 2) for k in range(first, first + count)]
+def persons(count: int, first: int = 0) -> list[SplitCandidate]:
+    return [
+        SplitCandidate(f"n{k}", f"p-{k * 7919:012d}", 1 + k % 2)
+        for k in range(first, first + count)
+    ]
 
 
 @pytest.mark.parametrize("first", range(0, 600, 12))

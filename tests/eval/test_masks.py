@@ -11,7 +11,7 @@ from any2all_core import DiffusionPrior
 from any2all_core.testing import AFFINE, MODALITIES, phantom
 from any2all_data.kinds import stack_format
 from any2all_data.masks import find_masks
-from any2all_data.prepare import Plan, prepare_patient
+from any2all_data.prepare import FoundPlan, prepare_patient
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.sources import find_sources
@@ -33,7 +33,7 @@ def test_masks_travel_with_the_patient_and_evaluate_finds_them(
     url = str(tmp_path / "c")
     store = CohortStore.create(url, stack_format(MODALITIES, (32, 32)))
     chosen = choose([s for s in sources if not s.mask], read_rules(), MODALITIES, "T1")
-    plan = Plan("p-1", "test", chosen, find_masks(sources))
+    plan = FoundPlan("p-1", "test", chosen, find_masks(sources))
     outcome = prepare_patient(plan, url, Preparation())
     assert outcome.status == "prepared", outcome.reason
     entry = store.entry("p-1")

@@ -8,8 +8,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from any2all_data.derived import Derived, write_derived
 from any2all_data.dicom import Series, find_series, read_series
+from any2all_data.dicom_derived import Derived, write_derived
 from any2all_data.kinds import kind_for, kind_of_dicom
 from any2all_operators import UserError
 
@@ -21,35 +21,35 @@ FIRST_NUMBER = 9001
 """The first number of the series that are written: scanners don't count so far."""
 
 
-def find_reference(known: PatientMeasurement, folder: Path | None) -> Series:
+def find_reference(measurement: PatientMeasurement, folder: Path | None) -> Series:
     """The series whose patient, study and frame of reference the results take.
 
     Raises UserError when there is none or more than one, or what it shows does not lie where the
     patient's images do: results would be put in the wrong place.
     """
     if folder is None:
-        if known.reference is None:
+        if measurement.reference is None:
             raise UserError(
                 "--dicom: the input is not DICOM; give --dicom-from FOLDER, the series that the "
                 "patient's images were registered to"
             )
-        return known.reference
+        return measurement.reference
     series, _ = find_series(folder)
     if len(series) != 1:
         raise UserError(f"--dicom-from {folder}: {len(series)} series; expected the folder of one")
-    if not known.volumes:
+    if not measurement.volumes:
         raise UserError("--dicom-from: no image is given, so the place can't be checked")
-    _check_place(known, series[0], folder)
+    _check_place(measurement, series[0], folder)
     return series[0]
 
 
-def _check_place(known: PatientMeasurement, series: Series, folder: Path) -> None:
+def _check_place(measurement: PatientMeasurement, series: Series, folder: Path) -> None:
     from any2all_data.registration import quality_threshold, registration_quality
 
-    name, volume = next(iter(known.volumes.items()))
+    name, volume = next(iter(measurement.volumes.items()))
     image = nib.Nifti1Image(volume.slices.transpose(2, 1, 0), volume.affine)
     shown = kind_of_dicom(series.tags.get("Modality", ""))
-    pair = (shown, kind_for(known.format[name]))
+    pair = (shown, kind_for(measurement.format[name]))
     quality = registration_quality(read_series(series), image, np.eye(4), kinds=pair)
     if quality < quality_threshold(pair):
         raise UserError(
@@ -61,30 +61,34 @@ def _check_place(known: PatientMeasurement, series: Series, folder: Path) -> Non
 
 def write_dicom(folder: Path, completion: Completion, reference: Series) -> None:
     """A folder for each modality that was not given as it is."""
-    known, report = completion.measurement, completion.report
-    results = known.in_place(completion.draws)
-    affine = placed(known).affine
+    measurement, report = completion.measurement, completion.report
+    results = measurement.in_place(completion.draws)
+    affine = placed(measurement).affine
     mean = results.mean(0).numpy()
     for m, name in enumerate(completion.modalities):
-        if known.as_given(name):
+        if measurement.as_given(name):
             continue
-        values = known.ranges[name]
-        verb = "synthesised" if known.source[name] == "missing" else "reconstructed"
+        values = measurement.ranges[name]
+        verb = "synthesised" if measurement.source[name] == "missing" else "reconstructed"
         image = Derived(
-            kind=kind_for(known.format[name]),
+            kind=kind_for(measurement.format[name]),
             slices=values.physical(mean[:, m]),
             affine=affine,
             range=values,
             description=f"{name} {verb} by Any2all, research only"[:64],
-            method=_in_words(name, verb, known, report),
+            method=_in_words(name, verb, measurement, report),
         )
         write_derived(folder / name, image, reference, FIRST_NUMBER + m)
 
 
-def _in_words(name: str, verb: str, known: PatientMeasurement, report: Mapping[str, Any]) -> str:
+def _in_words(
+    name: str, verb: str, measurement: PatientMeasurement, report: Mapping[str, Any]
+) -> str:
     """How a series was made, at most 1024 characters."""
     given = [
-        f"{m} ({built.name})" for m, built in known.built.items() if known.source[m] != "missing"
+        f"{m} ({built.name})"
+        for m, built in measurement.built.items()
+        if measurement.source[m] != "missing"
     ]
     sampler, prior = report["sampler"]["name"], report["prior"]["sha256"][:12]
     of = f"mean of {report['draws']} draws" if report["draws"] > 1 else "one draw"
@@ -97,6 +101,6 @@ def _in_words(name: str, verb: str, known: PatientMeasurement, report: Mapping[s
         said += f" No {name} was measured: it shows what is usual in such patients."
     if report["prior"]["virtual"]:
         said += " The prior was trained on virtual people."
-    if known.source[name].startswith("simulated"):
+    if measurement.source[name].startswith("simulated"):
         said += " Its measurement was simulated from an image."
     return said[:1024]

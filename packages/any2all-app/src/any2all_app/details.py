@@ -19,43 +19,43 @@ PARTS_OF_KSPACE = 8
 """How many images show a measurement in k-space: of ever more of it, from the centre outwards."""
 
 
-def write_details(folder: Path, known: PatientMeasurement, draws: Tensor) -> None:
+def write_details(folder: Path, measurement: PatientMeasurement, draws: Tensor) -> None:
     """Write FOLDER/<modality>_<what>.nii.gz in physical units, of all that was not given clean.
 
     truth: where it is known; draws: 4D, a frame a draw, of several; measurement: as an image, 4D
     of k-space (see :func:`measurement_images`). All lie on the grid of the result's images.
     draws: (D, B, M, H, W) in [0, 1].
     """
-    for m, (name, operator) in enumerate(known.operator.operators.items()):
-        if known.as_given(name):
+    for m, (name, operator) in enumerate(measurement.operator.operators.items()):
+        if measurement.as_given(name):
             continue
         (folder / FOLDER).mkdir(exist_ok=True)
         path = functools.partial(_path, folder, name)
-        if name in known.truth:
-            _write(path("truth"), known, name, known.truth[name][None])
+        if name in measurement.truth:
+            _write(path("truth"), measurement, name, measurement.truth[name][None])
         if len(draws) > 1:
-            _write(path("draws"), known, name, draws[:, :, m])
+            _write(path("draws"), measurement, name, draws[:, :, m])
         if not isinstance(operator, Zero):
-            images = measurement_images(operator, known.data[name])
-            _write(path("measurement"), known, name, images)
+            images = measurement_images(operator, measurement.data[name])
+            _write(path("measurement"), measurement, name, images)
 
 
 def _path(folder: Path, name: str, what: str) -> Path:
     return folder / FOLDER / f"{name}_{what}.nii.gz"
 
 
-def _write(path: Path, known: PatientMeasurement, name: str, frames: Tensor) -> None:
+def _write(path: Path, measurement: PatientMeasurement, name: str, frames: Tensor) -> None:
     """Frames (F, B, H, W) in [0, 1] of a modality."""
-    values, own = known.ranges[name], known.own
-    images = values.physical(known.in_place(frames[:, :, None])[:, :, 0].numpy())
+    values, own = measurement.ranges[name], measurement.own
+    images = values.physical(measurement.in_place(frames[:, :, None])[:, :, 0].numpy())
     if own is not None:
-        affine = placed(known).affine
+        affine = placed(measurement).affine
         images = np.stack([own.brought(image, affine, values.low) for image in images])
     images = images[0] if len(images) == 1 else images
     if own is not None:
         write_volume(path, images, own.like)
-    elif known.volumes:
-        write_volume(path, images, placed(known))
+    elif measurement.volumes:
+        write_volume(path, images, placed(measurement))
     else:
         write_slices(path, images, NO_PLACE)
 

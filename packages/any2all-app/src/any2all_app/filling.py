@@ -11,10 +11,10 @@ import torch
 from any2all_core.reconstruct import reconstruct
 from any2all_core.sampler import Sampler
 from any2all_core.stack_format import Range
-from any2all_data.cohort import covered
-from any2all_data.inputs import open_patient
+from any2all_data.coverage import covered
 from any2all_data.normalise import Array
 from any2all_data.patient import to_stack
+from any2all_data.patient_volumes import open_patient
 from any2all_data.store import CohortStore
 from any2all_operators import BlockDiagonal, Identity, UserError
 

@@ -11,12 +11,12 @@ from any2all_data.cohort_entry import Split
 from any2all_data.kinds import NO_KINDS, Kinds, own_kinds, read_kinds
 from any2all_data.masks import find_masks
 from any2all_data.people import Remark
-from any2all_data.prepare import Plan
+from any2all_data.prepare import FoundPlan
 from any2all_data.ranking import choose
 from any2all_data.rules import Rule, modality_of, read_rules
 from any2all_data.salt import find_salt
 from any2all_data.sources import Source, find_sources, patient_key
-from any2all_data.splits import Person, assigned, splits_of
+from any2all_data.splits import SplitCandidate, assigned, splits_of
 from any2all_data.stacking import Preparation
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
@@ -96,10 +96,10 @@ class FoundPatients:
     made: tuple[Path, bytes] | None = field(repr=False)
     kept: bool
 
-    def plans(self, reference: str) -> list[Plan]:
+    def plans(self, reference: str) -> list[FoundPlan]:
         """What is prepared of each patient who has one of the modalities."""
         return [
-            Plan(
+            FoundPlan(
                 self.keys[who],
                 self.groups[patient_key(who[0], self.secret)],
                 self.chosen[who],
@@ -205,13 +205,15 @@ def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, .
 
 def _everybody(
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
-) -> list[Person]:
+) -> list[SplitCandidate]:
     """The patients, whatever their sessions, who have an image of some modality."""
     images: dict[str, int] = {}
     for (patient, _), found in chosen.items():
         if found:
             images[patient] = max(len(found), images.get(patient, 0))
-    return [Person(name, patient_key(name, secret), count) for name, count in images.items()]
+    return [
+        SplitCandidate(name, patient_key(name, secret), count) for name, count in images.items()
+    ]
 
 
 def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:

@@ -16,10 +16,10 @@ from any2all_core.reconstruct import bundled_prior, complete, simulate
 from any2all_core.registry import make_plugin
 from any2all_core.stack_format import Range, StackFormat
 from any2all_data.dicom import Series
-from any2all_data.inputs import how_to_resample, open_patient
 from any2all_data.own_grid import OwnGrid
 from any2all_data.patient import Volume, to_stack
 from any2all_data.patient_files import find_file
+from any2all_data.patient_volumes import how_to_resample, open_patient
 from any2all_operators import BlockDiagonal, Identity, Measured, Operator, UserError, Zero
 from torch import Tensor
 
@@ -105,7 +105,7 @@ class Reading:
 
     simulate: whether image files are the truth, which is measured virtually; slices: "FIRST:LAST",
     all of them for None; seed: of simulated noise; trust_axes, resample: see
-    :func:`any2all_data.inputs.open_patient`.
+    :func:`any2all_data.patient_volumes.open_patient`.
     """
 
     simulate: bool = False

@@ -11,7 +11,7 @@ from any2all_data.cohort_entry import Split
 from any2all_data.kinds import Kinds, stack_format
 from any2all_data.prepare import Outcome, PatientPlan, prepare_all
 from any2all_data.salt import keep_salt
-from any2all_data.splits import Person, balanced, splits_of
+from any2all_data.splits import SplitCandidate, balanced, splits_of
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
@@ -116,7 +116,7 @@ def _balance(store: CohortStore, outcomes: Sequence[Outcome], before: Mapping[st
     groups = splits_of(entries)
     done = {o.patient: o.entry for o in outcomes if o.status == "prepared" and o.entry}
     new = [
-        Person(key, key, max(len(e.present) for p, e in done.items() if p.startswith(key)))
+        SplitCandidate(key, key, max(len(e.present) for p, e in done.items() if p.startswith(key)))
         for key in splits_of(done)
         if key not in before
     ]

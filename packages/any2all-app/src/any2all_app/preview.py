@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_data.cohort import covered
+from any2all_data.coverage import covered
 from any2all_data.metrics import psnr
 from any2all_operators.field_of_view import fit
 from PIL import Image, ImageDraw, ImageFont
@@ -33,7 +33,7 @@ ACROSS = 8
 
 
 def preview(
-    known: PatientMeasurement, draws: Tensor, judged: Mapping[str, Mapping[str, Any]]
+    measurement: PatientMeasurement, draws: Tensor, judged: Mapping[str, Mapping[str, Any]]
 ) -> Image.Image:
     """The middle slice that shows a head: a row a modality, those of COLUMNS that some row has.
 
@@ -43,8 +43,8 @@ def preview(
     mean = draws.mean(0)
     shown = torch.nonzero(covered(mean)).flatten()
     z = int(shown[len(shown) // 2]) if len(shown) else len(mean) // 2
-    names = known.operator.modalities
-    rows = {name: _row(known, draws, name, z) for name in names}
+    names = measurement.operator.modalities
+    rows = {name: _row(measurement, draws, name, z) for name in names}
     columns = [c for c in COLUMNS if any(isinstance(row[c], Tensor) for row in rows.values())]
     height, width = draws.shape[3:]
     zoom = -(-TILE // width)
@@ -53,15 +53,15 @@ def preview(
     size = (GAP + len(columns) * (tile[0] + GAP), 2 * LINE + len(rows) * step + 2 * LINE)
     sheet = Image.new("RGB", size, PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    place = f"slice {known.slice_ids[z]}, counted from 0 at the lowest"
-    pen.text((GAP, 2), "; ".join(t for t in (place, known.note) if t), FAINT, font)
+    place = f"slice {measurement.slice_ids[z]}, counted from 0 at the lowest"
+    pen.text((GAP, 2), "; ".join(t for t in (place, measurement.note) if t), FAINT, font)
     lefts = {column: GAP + k * (tile[0] + GAP) for k, column in enumerate(columns)}
     for column, left in lefts.items():
         pen.text((left, LINE), column, INK, font)
         _colour_bar(sheet, column, (left, size[1] - 2 * LINE + GAP, tile[0]))
     for k, (name, row) in enumerate(rows.items()):
         top = 2 * LINE + k * step
-        said = _said(name, known, judged.get(name, {}), row)
+        said = _said(name, measurement, judged.get(name, {}), row)
         pen.text((GAP, top), said, INK, font)
         for column, left in lefts.items():
             cell, box = row[column], (left, top + LINE)
@@ -86,11 +86,13 @@ def contact_sheet(stacks: Tensor, modalities: Sequence[str]) -> Image.Image:
     return Image.fromarray((torch.cat(bands).clamp(0, 1) * 255).round().byte().numpy())
 
 
-def _row(known: PatientMeasurement, draws: Tensor, name: str, z: int) -> dict[str, Tensor | str]:
+def _row(
+    measurement: PatientMeasurement, draws: Tensor, name: str, z: int
+) -> dict[str, Tensor | str]:
     """A picture (H, W) for each of COLUMNS, or the reason why there is none."""
-    operator, data = known.operator.operators[name], known.data[name][z : z + 1]
-    m = known.operator.modalities.index(name)
-    image, given = draws[:, z, m].mean(0), known.as_given(name)
+    operator, data = measurement.operator.operators[name], measurement.data[name][z : z + 1]
+    m = measurement.operator.modalities.index(name)
+    image, given = draws[:, z, m].mean(0), measurement.as_given(name)
     none = "given clean" if given else "missing" if not data.numel() else "no k-space"
     row: dict[str, Tensor | str] = dict.fromkeys(COLUMNS, "given clean")
     row |= {"input": _picture(data), "zero-filled": none, "result": image}
@@ -98,7 +100,7 @@ def _row(known: PatientMeasurement, draws: Tensor, name: str, z: int) -> dict[st
         row["zero-filled"] = operator.select(torch.tensor([z])).adjoint(data)[0]
     if given:
         return row
-    truth = known.truth.get(name)
+    truth = measurement.truth.get(name)
     row["truth"] = "not known" if truth is None else truth[z]
     row[ERROR] = "no truth" if truth is None else (image - truth[z]).abs()
     row[SPREAD] = draws[:, z, m].std(0) if len(draws) > 1 else "one draw"
@@ -107,12 +109,12 @@ def _row(known: PatientMeasurement, draws: Tensor, name: str, z: int) -> dict[st
 
 def _said(
     name: str,
-    known: PatientMeasurement,
+    measurement: PatientMeasurement,
     judged: Mapping[str, Any],
     row: Mapping[str, Tensor | str],
 ) -> str:
     """FLAIR: simulated from the truth; PSNR 32.9 dB, this slice 33.4 dB."""
-    said = f"{name}: {'given clean' if known.as_given(name) else known.source[name]}"
+    said = f"{name}: {'given clean' if measurement.as_given(name) else measurement.source[name]}"
     truth, result = row["truth"], row["result"]
     if "score" in judged and isinstance(truth, Tensor) and isinstance(result, Tensor):
         here = float(psnr(result.clamp(0, 1)[None], truth[None]).mean())

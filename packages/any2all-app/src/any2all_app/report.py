@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_core.registry import GROUPS, list_plugins
-from any2all_data.cohort import covered
+from any2all_data.coverage import covered
 from any2all_data.kinds import kind_for
 from any2all_data.metrics import at_best_scale, psnr, ssim
 from any2all_data.normalise import Array
@@ -37,30 +37,29 @@ def versions() -> dict[str, str]:
     """The versions of our packages, of all that register a plugin, of torch and of Python."""
     plugins = [plugin for group in GROUPS for plugin in list_plugins(group)]
     ours = {f"any2all-{name}": version(f"any2all-{name}") for name in PACKAGES}
-    theirs = {plugin.distribution: plugin.version for plugin in plugins}
-    return ours | theirs | {"torch": torch.__version__, "python": platform.python_version()}
+    of_plugins = {plugin.distribution: plugin.version for plugin in plugins}
+    return ours | of_plugins | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def judge(known: PatientMeasurement, results: Tensor) -> dict[str, Any]:
+def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
     """What the report says of each modality."""
     mean = results.mean(0)
-    measurement = Measurement(known.operator, known.data)
-    residuals = measurement.near(mean).residual(mean)
+    residuals = Measurement(measurement.operator, measurement.data).near(mean).residual(mean)
     judged: dict[str, Any] = {}
-    for m, (name, operator) in enumerate(known.operator.operators.items()):
-        data = known.data[name]
+    for m, (name, operator) in enumerate(measurement.operator.operators.items()):
+        data = measurement.data[name]
         entry: dict[str, Any] = {
-            "operator": known.built[name].name if name in known.built else "missing",
-            "options": known.built[name].options if name in known.built else {},
-            "source": known.source[name],
-            "unit": known.units[name],
-            "scale": [known.ranges[name].low, known.ranges[name].high],
+            "operator": measurement.built[name].name if name in measurement.built else "missing",
+            "options": measurement.built[name].options if name in measurement.built else {},
+            "source": measurement.source[name],
+            "unit": measurement.units[name],
+            "scale": [measurement.ranges[name].low, measurement.ranges[name].high],
         }
-        if name in known.clipped:
-            entry["clipped"] = round(known.clipped[name], 6)
-        if name in known.volumes and known.volumes[name].notes:
-            entry["notes"] = list(known.volumes[name].notes)
-        if name in known.built and (measured := known.built[name].measured):
+        if name in measurement.clipped:
+            entry["clipped"] = round(measurement.clipped[name], 6)
+        if name in measurement.volumes and measurement.volumes[name].notes:
+            entry["notes"] = list(measurement.volumes[name].notes)
+        if name in measurement.built and (measured := measurement.built[name].measured):
             entry["scan"] = dict(measured.details)
             entry["warnings"] = list(entry["scan"].pop("warnings", []))
         if operator.noise_std:
@@ -75,12 +74,12 @@ def judge(known: PatientMeasurement, results: Tensor) -> dict[str, Any]:
             )
             if "scan" in entry and (entry["residual_over_noise"] or 0) > LARGE_RESIDUAL:
                 entry["warnings"].append(_of_large_residual(entry["residual_over_noise"]))
-        if name in known.truth:
-            truth = known.truth[name]
+        if name in measurement.truth:
+            truth = measurement.truth[name]
             chosen = covered(truth[:, None])
             if chosen.any():
                 entry["slices_scored"] = int(chosen.sum())
-                score = _score if known.format[name].range else _score_without_unit
+                score = _score if measurement.format[name].range else _score_without_unit
                 entry["score"] = score(mean[chosen, m], truth[chosen])
                 if name in residuals:
                     plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
@@ -89,9 +88,9 @@ def judge(known: PatientMeasurement, results: Tensor) -> dict[str, Any]:
                         entry["score_zero_filled"] = score(zero_filled, truth[chosen])
                     entry["score_without_prior"] = score(plain[chosen], truth[chosen])
         judged[name] = entry
-    report: dict[str, Any] = {"modalities": judged, "slices": list(known.slice_ids)}
-    if known.note:
-        report["patient"] = known.note
+    report: dict[str, Any] = {"modalities": judged, "slices": list(measurement.slice_ids)}
+    if measurement.note:
+        report["patient"] = measurement.note
     return report
 
 
@@ -129,7 +128,7 @@ def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def physical_images(
-    known: PatientMeasurement, results: Tensor
+    measurement: PatientMeasurement, results: Tensor
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Mean and, of several draws, standard deviation: {modality: (Z, H, W)} in physical units.
 
@@ -137,20 +136,20 @@ def physical_images(
     the rounding and the clipping of the normalisation. Where the patient's images were resampled,
     all are brought back to the patient's own grid.
     """
-    first, whole, own = known.asked.start, known.in_place(results), known.own
+    first, whole, own = measurement.asked.start, measurement.in_place(results), measurement.own
     mean, std = whole.mean(0), whole.std(0) if len(whole) > 1 else None
     means: dict[str, Array] = {}
     stds: dict[str, Array] = {}
-    for m, name in enumerate(known.operator.modalities):
-        values = known.ranges[name]
+    for m, name in enumerate(measurement.operator.modalities):
+        values = measurement.ranges[name]
         means[name] = values.physical(mean[:, m].numpy())
-        if known.as_given(name):
-            means[name] = known.volumes[name].slices[first : known.asked.stop]
+        if measurement.as_given(name):
+            means[name] = measurement.volumes[name].slices[first : measurement.asked.stop]
         if std is not None:
             stds[name] = (std[:, m] * (values.high - values.low)).numpy()
         if own is not None:
-            affine = placed(known).affine
-            given = own.images.get(name) if known.as_given(name) else None
+            affine = placed(measurement).affine
+            given = own.images.get(name) if measurement.as_given(name) else None
             back = own.brought(means[name], affine, values.low) if given is None else given
             means[name] = back
             if std is not None:
@@ -158,39 +157,39 @@ def physical_images(
     return means, stds
 
 
-def placed(known: PatientMeasurement) -> Volume:
+def placed(measurement: PatientMeasurement) -> Volume:
     """A volume of the patient, whose affine is that of the slices that were asked for."""
-    like = next(iter(known.volumes.values()))
+    like = next(iter(measurement.volumes.values()))
     affine = np.array(like.affine, float)
-    affine[:3, 3] += known.asked.start * affine[:3, 2]
+    affine[:3, 3] += measurement.asked.start * affine[:3, 2]
     return replace(like, affine=affine)
 
 
 def write_patient(
     folder: Path,
-    known: PatientMeasurement,
+    measurement: PatientMeasurement,
     means: Mapping[str, Array],
     stds: Mapping[str, Array],
 ) -> None:
     """NIfTI of what :func:`physical_images` gives. A PET in SUV has a sidecar that says so."""
-    like = placed(known) if known.volumes else None
-    if known.own is not None:
-        like = known.own.like
+    like = placed(measurement) if measurement.volumes else None
+    if measurement.own is not None:
+        like = measurement.own.like
     for file, image in ({**means} | {f"{name}_std": std for name, std in stds.items()}).items():
         if like is None:
             write_slices(folder / f"{file}.nii.gz", image, NO_PLACE)
         else:
             write_volume(folder / f"{file}.nii.gz", image, like)
-    for modality in known.format.modalities:
+    for modality in measurement.format.modalities:
         if modality.range is not None and kind_for(modality).values == "suv":
             write_suv_sidecar(folder / f"{modality.name}.nii.gz")
 
 
 def write_preview(
-    folder: Path, known: PatientMeasurement, draws: Tensor, report: Mapping[str, Any]
+    folder: Path, measurement: PatientMeasurement, draws: Tensor, report: Mapping[str, Any]
 ) -> None:
     """``preview.png`` of draws (D, B, M, H, W), with the figures that :func:`judge` found."""
-    preview(known, draws, report["modalities"]).save(folder / "preview.png")
+    preview(measurement, draws, report["modalities"]).save(folder / "preview.png")
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:

@@ -15,9 +15,9 @@ from any2all_core.objective import validation_slices
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import Grid, StackFormat
 from any2all_data.augment import augment
-from any2all_data.cohort import find_modalities, read_slices
 from any2all_data.cohort_entry import Entry
 from any2all_data.cohort_slices import CohortSlices
+from any2all_data.folder_slices import find_modalities, read_slices
 from any2all_data.grid import common_spacing
 from any2all_data.modality_names import known_name
 from any2all_data.patient import modality_path

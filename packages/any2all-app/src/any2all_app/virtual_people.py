@@ -13,7 +13,7 @@ from any2all_data.kinds import kind_for
 from any2all_data.normalise import Array
 from any2all_data.patient import oriented
 from any2all_data.prepare import Outcome
-from any2all_data.splits import Person, assigned, splits_of
+from any2all_data.splits import SplitCandidate, assigned, splits_of
 from any2all_data.stacking import Preparation
 from any2all_data.store import CohortStore
 from any2all_mri.intensity import mr_scale
@@ -51,7 +51,9 @@ def prepare_virtual(
     there = splits_of(before.patients()) if before else {}
     first = preparing.preparation.seed
     people = {f"virtual-{first + k:05d}": first + k for k in range(count)}
-    groups = assigned(preparing.split, [Person(name, name, len(names)) for name in people], there)
+    groups = assigned(
+        preparing.split, [SplitCandidate(name, name, len(names)) for name in people], there
+    )
     own = given_kinds(preparing, before)
     store = created(cohort, names, preparing, own, virtual=True)
     plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]

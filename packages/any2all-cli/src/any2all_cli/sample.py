@@ -120,20 +120,20 @@ def sample(request: Request) -> bool:
     request.check()
     patients = Patients.at(request.input) if request.input else None
     one = patients is None or patients.is_one
-    many = None if one or patients is None else patients.of(request.split)
+    group = None if one or patients is None else patients.of(request.split)
     for option, given in (("--split", request.split), ("--resume", request.resume)):
-        if many is None and given:
+        if group is None and given:
             said = "; one patient goes on without it" if option == "--resume" else ""
             raise UserError(f"{option} is for many patients: give a cohort or their folder{said}")
-    if many is not None and request.output is None:
+    if group is not None and request.output is None:
         raise UserError("--input is of many patients: give --output, a folder for their results")
-    if many is not None and request.dicom_from:
+    if group is not None and request.dicom_from:
         raise UserError("--dicom-from is one series, but --input is of many patients: leave it out")
     completer = request.completer()
     if request.bids:
         check_names(completer.prior.prior.modalities)
-    if many is not None and request.output is not None:
-        return _sample_many(completer, many, request.output, request)
+    if group is not None and request.output is not None:
+        return _sample_group(completer, group, request.output, request)
     console = Console(stderr=True)
     if not completer.known:
         _draw(completer, request.output, console)
@@ -207,7 +207,7 @@ def _kept_on_ctrl_c(kept: KeptBatches, console: Console) -> Iterator[None]:
         raise
 
 
-def _sample_many(
+def _sample_group(
     completer: Completer, patients: dict[str, str], output: Path, request: Request
 ) -> bool:
     """A folder a patient in ``output``, each whole or not there; this process' share of them."""

@@ -263,13 +263,13 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
     enters = [torch.cat(both) for both in zip(images, told, strict=True)] if told else images
     try:
         if start.modalities != prior.modalities or start.levels != prior.levels:
-            for name, axis, (own, theirs) in (
+            for name, axis, (into, taken) in (
                 ("conv_in.weight", 1, enters),
                 ("conv_out.weight", 0, images),
                 ("conv_out.bias", 0, images),
             ):
                 old, new = state[f"unet.{name}"], torch.zeros_like(prior.unet.get_parameter(name))
-                state[f"unet.{name}"] = new.index_copy(axis, own, old.index_select(axis, theirs))
+                state[f"unet.{name}"] = new.index_copy(axis, into, old.index_select(axis, taken))
         prior.load_state_dict(state)
     except (RuntimeError, KeyError):
         raise misfit from None

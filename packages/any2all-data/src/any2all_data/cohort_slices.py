@@ -11,8 +11,8 @@ from any2all_core.stack_format import Range
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_data.cohort import covered
 from any2all_data.cohort_entry import Entry
+from any2all_data.coverage import covered
 
 if TYPE_CHECKING:
     from any2all_data.store import CohortStore

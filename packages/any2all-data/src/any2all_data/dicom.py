@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from any2all_operators import UserError
 
-from any2all_data.dicom_frames import Frame, Person, Volume, frames_of, volumes
+from any2all_data.dicom_frames import Frame, PatientIdentity, Volume, frames_of, volumes
 from any2all_data.dicom_geometry import check_images, stacked
 from any2all_data.dicom_headers import MOMENTS, flat, quiet, read_header
 from any2all_data.dicom_layout import layout
@@ -52,7 +52,7 @@ class Series:
     frames: int
     selected: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     grid: VoxelGrid | None = None
-    person: Person = field(default_factory=Person, repr=False)
+    person: PatientIdentity = field(default_factory=PatientIdentity, repr=False)
     warnings: tuple[str, ...] = ()
 
 

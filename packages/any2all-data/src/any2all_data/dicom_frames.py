@@ -37,7 +37,7 @@ Geometry = tuple[object, ...]
 
 
 @dataclass(frozen=True)
-class Person:
+class PatientIdentity:
     """Who a header says was scanned; identifying."""
 
     id: str = field(default="", repr=False)
@@ -59,7 +59,7 @@ class Frame:
     image: str  # SOPInstanceUID
     study: str
     series: str
-    person: Person
+    person: PatientIdentity
     place: tuple[float, ...] | None
     directions: tuple[float, ...]
     geometry: Geometry
@@ -103,7 +103,7 @@ def frames_of(path: Path) -> Iterator[Frame]:
     if not series or not image:
         raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
     told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-    person = Person(*(text(header.get(keyword)) for keyword in told))
+    person = PatientIdentity(*(text(header.get(keyword)) for keyword in told))
     for index, frame in enumerate(list(flat(header))):
         place: tuple[float, ...] | None = None
         directions: tuple[float, ...] = ()

@@ -1,7 +1,7 @@
 """Who lies at a path: a cohort, folders of patients, or one patient.
 
 Every command asks here. Only names are looked at: images and DICOM headers are read when a patient
-is opened (:func:`any2all_data.inputs.open_patient`).
+is opened (:func:`any2all_data.patient_volumes.open_patient`).
 """
 
 from __future__ import annotations

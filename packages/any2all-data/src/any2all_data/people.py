@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from any2all_data.dicom import Series
-from any2all_data.dicom_frames import Person
+from any2all_data.dicom_frames import PatientIdentity
 
 GENERIC = re.compile(
     r"|0+|x+|9+|1|12+3+4*5*6*7*8*9*0*|(dummy|test|no|default)?(patient|subject|person)?(id|name)?|"
@@ -87,14 +87,14 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
     def owner(one: Series) -> Owner:
         if not apart[one.patient]:
             return Owner(one.patient, one.study)
-        person = one.person if one.study in mixed else Person()
+        person = one.person if one.study in mixed else PatientIdentity()
         told = (one.patient, one.study, person.name, person.birth_date, person.sex)
         return Owner("/".join(filter(None, told)), one.study)
 
     return [owner(one) for one in series], remarks
 
 
-def differ(people: Sequence[Person]) -> bool:
+def differ(people: Sequence[PatientIdentity]) -> bool:
     """Whether names, birth dates or sexes contradict each other; what is not told does not."""
     names = [set(re.split(r"\W+", p.name.casefold())) - {""} for p in people if _plain(p.name)]
     if any(not (a <= b or b <= a) for a in names for b in names):

@@ -50,7 +50,7 @@ class PatientPlan(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class FoundPlan:
     """A patient to prepare: its hashed name, and for each modality its images, the best first.
 
     masks: files of lesions and the like, that lie on one of the images.

@@ -23,7 +23,7 @@ KEY = 14
 
 
 @dataclass(frozen=True)
-class Person:
+class SplitCandidate:
     """A patient who has to be put into a split.
 
     name: as the source has it; key: the pseudonym; images: how many modalities there are.
@@ -34,7 +34,9 @@ class Person:
     images: int
 
 
-def assigned(split: str, people: Sequence[Person], before: Mapping[str, Split]) -> dict[str, Split]:
+def assigned(
+    split: str, people: Sequence[SplitCandidate], before: Mapping[str, Split]
+) -> dict[str, Split]:
     """{key: split} of people: one for all, by a JSON file {split: [names]}, or by key (auto).
 
     before: {key: split} of who is in the cohort. With auto they stay where they are; others go by
@@ -53,7 +55,7 @@ def assigned(split: str, people: Sequence[Person], before: Mapping[str, Split]) 
     return {person.key: named[person.name] for person in people}
 
 
-def balanced(groups: Mapping[str, Split], new: Sequence[Person]) -> dict[str, Split]:
+def balanced(groups: Mapping[str, Split], new: Sequence[SplitCandidate]) -> dict[str, Split]:
     """Groups with somebody in test and val, and not too many, if there are ENOUGH people.
 
     Only those who are ``new`` are moved. First come who has most images, then the largest place:

@@ -28,10 +28,10 @@ from any2all_core.stack_format import Range, StackFormat
 from any2all_operators import UserError
 from torch import Tensor
 
-from any2all_data.cohort import covered
 from any2all_data.cohort_entry import Entry, Split
 from any2all_data.cohort_format import attributes_of, differences, format_of
 from any2all_data.cohort_slices import PatientStack
+from any2all_data.coverage import covered
 from any2all_data.normalise import Array, constants
 
 if TYPE_CHECKING:

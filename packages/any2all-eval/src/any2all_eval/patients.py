@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from any2all_app.measurement import Trained
-from any2all_data.cohort import covered
-from any2all_data.inputs import how_to_resample, open_patient
+from any2all_data.coverage import covered
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import Volume, modality_path, oriented, to_stack
 from any2all_data.patients import Patients

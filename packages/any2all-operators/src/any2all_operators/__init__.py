@@ -3,6 +3,7 @@
 from any2all_operators.around import Around
 from any2all_operators.arrays import Array, as_tensor
 from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
+from any2all_operators.builder import FileOperatorBuilder, Measured, OperatorBuilder
 from any2all_operators.check import check_operator
 from any2all_operators.conjugate_gradient import conjugate_gradient
 from any2all_operators.errors import UserError, did_you_mean
@@ -10,7 +11,6 @@ from any2all_operators.field_of_view import FieldOfView
 from any2all_operators.identity import Identity, Zero
 from any2all_operators.masks import equispaced_mask, partial_fourier, random_mask
 from any2all_operators.operator import Operator
-from any2all_operators.recipe import FileRecipe, Measured, Recipe
 from any2all_operators.sense import SenseFourier
 from any2all_operators.unknown_phase import UnknownPhase
 
@@ -22,12 +22,12 @@ __all__ = [
     "BlockDiagonal",
     "Data",
     "FieldOfView",
-    "FileRecipe",
+    "FileOperatorBuilder",
     "Identity",
     "Measured",
     "Measurement",
     "Operator",
-    "Recipe",
+    "OperatorBuilder",
     "SenseFourier",
     "UnknownPhase",
     "UserError",

@@ -47,18 +47,18 @@ class MCS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]. Raises UserError for a prior with one level for all."""
-        known = Conditioning(prior, measurement)
-        if not known.separate:
+        conditioning = Conditioning(prior, measurement)
+        if not conditioning.separate:
             raise UserError(
                 "mcs needs a prior with a noise level for each modality (train it with "
                 "levels=separate); use mmps"
             )
         prox = measurement.operator.prox_of(measurement.data)
-        solver = ReverseSDE(known, noise)
-        x_t = known.begin(noise())
-        for at, to in pairwise(known.path(self.steps, self.spacing, ahead=True)):
-            x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
-            weights = data_weights(prior, measurement, known.guided, at)
+        solver = ReverseSDE(conditioning, noise)
+        x_t = conditioning.begin(noise())
+        for at, to in pairwise(conditioning.path(self.steps, self.spacing, ahead=True)):
+            x0_hat = prior.denoise(x_t, conditioning.told(at)).clamp(-1, 1)
+            weights = data_weights(prior, measurement, conditioning.guided, at)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
             x_t = solver.step(x_t, x0_tilde, at, to)
             if progress:

@@ -88,17 +88,17 @@ class MDS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        known = Conditioning(prior, measurement)
-        path = known.path(self.steps, self.spacing, self.first_sigma(measurement))
+        conditioning = Conditioning(prior, measurement)
+        path = conditioning.path(self.steps, self.spacing, self.first_sigma(measurement))
         prox = measurement.operator.prox_of(measurement.data)
         fixed = None if self.weight == "noise" else self.weight
-        x_t = known.begin(noise())
+        x_t = conditioning.begin(noise())
         before: Tensor | None = None
         for at, to in pairwise(path):
-            x0_hat = prior.denoise(x_t, known.told(at)).clamp(-1, 1)
+            x0_hat = prior.denoise(x_t, conditioning.told(at)).clamp(-1, 1)
             weights = data_weights(prior, measurement, measurement.data, at, fixed=fixed)
             x0_tilde = 2 * prox((x0_hat + 1) / 2, weights) - 1
-            alpha_bar, alpha_bar_next = known.alpha_bars(at, to, x_t)
+            alpha_bar, alpha_bar_next = conditioning.alpha_bars(at, to, x_t)
             target = x0_tilde
             if before is not None:
                 is_close = ((1 - alpha_bar) / alpha_bar <= CLOSE**2) & (alpha_bar_next < 1)
@@ -113,7 +113,7 @@ class MDS:
                     min=1e-12
                 ).sqrt()
                 moved += spread * (1 - self.eta**2) ** 0.5 * eps_hat
-            x_t = known.hold(x_t, moved, at, to)
+            x_t = conditioning.hold(x_t, moved, at, to)
             if progress:
                 progress()
         return ((x_t + 1) / 2).clamp(0, 1)

@@ -39,19 +39,19 @@ class Mean:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]. Raises UserError for what one call can't answer."""
-        known = Conditioning(prior, measurement)
-        if not known.separate:
+        conditioning = Conditioning(prior, measurement)
+        if not conditioning.separate:
             raise UserError(
                 "mean needs a prior with a noise level for each modality (train it with "
                 "levels=separate); use the mean of several draws of mmps: --draws 8"
             )
-        if known.guided:
+        if conditioning.guided:
             raise UserError(
-                f"mean takes images, and {', '.join(known.guided)} was measured through an "
+                f"mean takes images, and {', '.join(conditioning.guided)} was measured through an "
                 "operator; use mds, or the mean of several draws of mcs: --draws 8"
             )
-        (at, _) = known.path(1)
-        x0_hat = prior.denoise(known.begin(noise()), known.told(at))
+        (at, _) = conditioning.path(1)
+        x0_hat = prior.denoise(conditioning.begin(noise()), conditioning.told(at))
         if progress:
             progress()
         return ((x0_hat + 1) / 2).clamp(0, 1)

@@ -74,16 +74,16 @@ class MMPS:
         progress: Step | None = None,
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
-        known = Conditioning(prior, measurement)
-        guiding = _of(known.guided, measurement)
-        solver = ReverseSDE(known, noise)
-        x_t = known.begin(noise())
-        for at, to in pairwise(known.path(self.steps, self.spacing)):
-            if self.is_guided(prior, known, at):
-                x0_tilde = self.expected(prior, guiding, known, x_t, at=at)
+        conditioning = Conditioning(prior, measurement)
+        guiding = _of(conditioning.guided, measurement)
+        solver = ReverseSDE(conditioning, noise)
+        x_t = conditioning.begin(noise())
+        for at, to in pairwise(conditioning.path(self.steps, self.spacing)):
+            if self.is_guided(prior, conditioning, at):
+                x0_tilde = self.expected(prior, guiding, conditioning, x_t, at=at)
             else:
                 with torch.no_grad():
-                    x0_tilde = prior.denoise(x_t, known.told(at))
+                    x0_tilde = prior.denoise(x_t, conditioning.told(at))
             x_t = solver.step(x_t, x0_tilde.clamp(-1, 1), at, to)
             if progress:
                 progress()
@@ -91,30 +91,30 @@ class MMPS:
 
     def passes(self, prior: Prior, measurement: Measurement) -> int:
         """One forward pass a step, and iterations + 1 backward where the data enters."""
-        known = Conditioning(prior, measurement)
-        path = known.path(self.steps, self.spacing)[:-1]
-        guided = sum(self.is_guided(prior, known, at) for at in path)
+        conditioning = Conditioning(prior, measurement)
+        path = conditioning.path(self.steps, self.spacing)[:-1]
+        guided = sum(self.is_guided(prior, conditioning, at) for at in path)
         return self.steps + guided * (self.iterations + 1)
 
     @staticmethod
-    def is_guided(prior: Prior, known: Conditioning, at: Sequence[int]) -> bool:
+    def is_guided(prior: Prior, conditioning: Conditioning, at: Sequence[int]) -> bool:
         """Whether the data enters at these times."""
-        return bool(known.guided) and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA
+        return bool(conditioning.guided) and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA
 
     def expected(
         self,
         prior: Prior,
         measurement: Measurement,
-        known: Conditioning,
+        conditioning: Conditioning,
         x_t: Tensor,
         *,
         at: Sequence[int],
     ) -> Tensor:
         """E[x_0 | x_t, y], (B, M, H, W): step 2."""
-        alpha_bar, _ = known.alpha_bars(at, at, x_t)
+        alpha_bar, _ = conditioning.alpha_bars(at, at, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
-            x0_hat = prior.denoise(x_t, known.told(at))
+            x0_hat = prior.denoise(x_t, conditioning.told(at))
 
         estimate = x0_hat.detach()
         operator = measurement.near((estimate + 1) / 2).operator

@@ -67,24 +67,24 @@ class MPS:
     ) -> Tensor:
         """(B, M, H, W) in [0, 1]."""
         zeta = self.zeta * prior.schedule.steps / self.steps
-        known = Conditioning(prior, measurement)
-        x_t = known.begin(noise())
-        for at, to in pairwise(known.path(self.steps, self.spacing)):
-            with torch.set_grad_enabled(bool(known.guided)):
-                x_t = x_t.detach().requires_grad_(bool(known.guided))
-                x0_hat = prior.denoise(x_t, known.told(at))
+        conditioning = Conditioning(prior, measurement)
+        x_t = conditioning.begin(noise())
+        for at, to in pairwise(conditioning.path(self.steps, self.spacing)):
+            with torch.set_grad_enabled(bool(conditioning.guided)):
+                x_t = x_t.detach().requires_grad_(bool(conditioning.guided))
+                x0_hat = prior.denoise(x_t, conditioning.told(at))
                 misfit = torch.zeros(())
-                if known.guided:
+                if conditioning.guided:
                     image = (x0_hat + 1) / 2
                     measurement = measurement.near(image.detach())
                     residuals = measurement.residual(image)
-                    misfit = torch.stack([residuals[name] for name in known.guided]).sum()
+                    misfit = torch.stack([residuals[name] for name in conditioning.guided]).sum()
             with torch.no_grad():
-                pull = torch.autograd.grad(misfit, x_t)[0] if known.guided else 0.0
-                alpha_bars = known.alpha_bars(at, to, x_t)
+                pull = torch.autograd.grad(misfit, x_t)[0] if conditioning.guided else 0.0
+                alpha_bars = conditioning.alpha_bars(at, to, x_t)
                 x_0 = x0_hat.clamp(-1, 1)
                 moved = ancestral_step(x_t, x_0, *alpha_bars, noise=noise) - zeta * pull
-                x_t = known.hold(x_t, moved, at, to)
+                x_t = conditioning.hold(x_t, moved, at, to)
             if progress:
                 progress()
         return ((x_t + 1) / 2).clamp(0, 1)

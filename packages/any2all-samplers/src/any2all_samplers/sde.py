@@ -21,13 +21,13 @@ class ReverseSDE:
     arXiv 2211.01095, SDE-DPM-Solver++(2M).
     """
 
-    def __init__(self, known: Conditioning, noise: Noise) -> None:
-        self.known, self.noise = known, noise
+    def __init__(self, conditioning: Conditioning, noise: Noise) -> None:
+        self.conditioning, self.noise = conditioning, noise
         self._before: tuple[Tensor, Tensor] | None = None
 
     def step(self, x_t: Tensor, x0_tilde: Tensor, at: Sequence[int], to: Sequence[int]) -> Tensor:
         """x_{t'}, (B, M, H, W); ``at``, ``to``: times as in ``Conditioning.path``."""
-        alpha_bar, alpha_bar_next = self.known.alpha_bars(at, to, x_t)
+        alpha_bar, alpha_bar_next = self.conditioning.alpha_bars(at, to, x_t)
         ends = alpha_bar_next == 1
         sigma, sigma_next = (((1 - a) / a).sqrt() for a in (alpha_bar, alpha_bar_next))
         # 0 where an image stays at its level, or comes to its end
@@ -45,4 +45,4 @@ class ReverseSDE:
             + alpha_bar_next.sqrt() * fresh * target
             + ((1 - alpha_bar_next) * fresh).sqrt() * self.noise()
         )
-        return self.known.hold(x_t, torch.where(ends, x0_tilde, moved), at, to)
+        return self.conditioning.hold(x_t, torch.where(ends, x0_tilde, moved), at, to)

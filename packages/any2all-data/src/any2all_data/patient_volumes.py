@@ -42,7 +42,7 @@ LISTED = 5
 
 
 @dataclass(frozen=True)
-class Patient:
+class PatientVolumes:
     """What is there of a patient, on one grid.
 
     volumes: {modality: volume}; missing: {modality: why it is not there} where more is known than
@@ -70,7 +70,7 @@ class _Wanted:
 
 def open_patient(
     path: str, format_: StackFormat, trust_axes: bool = False, resample: bool = False
-) -> Patient:
+) -> PatientVolumes:
     """Read those of a prior's modalities that a patient has.
 
     path: folder of NIfTI, named by modality or as data sets do (see :func:`find_images`);
@@ -113,21 +113,21 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     return f"{RESAMPLE}; or {other}" if alone and format_.grid is not None else other
 
 
-def _of_nifti(files: PatientFiles, wanted: _Wanted) -> Patient:
+def _of_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
     missing, format_ = {}, wanted.format
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
         said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
         missing = {m: said for m in format_.names if m not in files.images}
     if not files.images:
-        return Patient({}, missing)
+        return PatientVolumes({}, missing)
     if wanted.resample:
         chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
         patient, _ = _moved(chosen, wanted)
     else:
         paths = {m: one.path for m, one in files.images.items()}
         try:
-            patient = Patient(read_volumes(paths, format_, wanted.trust_axes))
+            patient = PatientVolumes(read_volumes(paths, format_, wanted.trust_axes))
         except OtherGrid as error:
             raise UserError(f"{error}; {how_to_resample(wanted.path, format_)}") from None
     volumes = {
@@ -149,7 +149,7 @@ class StoredImage(Source):
         return Scan(self.image)
 
 
-def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> Patient:
+def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVolumes:
     entry, url = store.entry(one.name), store.url
     if entry is None:
         raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
@@ -168,7 +168,7 @@ def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> Patient:
     return replace(patient, note=note)
 
 
-def _of_dicom(folder: Path, wanted: _Wanted) -> Patient:
+def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
     format_ = wanted.format
     if format_.grid is None:
         raise UserError(f"{folder}: DICOM, but {NO_GRID}")
@@ -195,7 +195,7 @@ def _reference(format_: StackFormat) -> str:
     return name if name in format_.names else format_.names[0]
 
 
-def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[Patient, Entry]:
+def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[PatientVolumes, Entry]:
     """The images registered to the reference, on the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
@@ -237,7 +237,9 @@ def _used(
     return last.series
 
 
-def _as_patient(wanted: _Wanted, images: Array, entry: Entry, channels: Sequence[str]) -> Patient:
+def _as_patient(
+    wanted: _Wanted, images: Array, entry: Entry, channels: Sequence[str]
+) -> PatientVolumes:
     """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
     volumes, format_ = {}, wanted.format
     for name in format_.names:
@@ -254,7 +256,7 @@ def _as_patient(wanted: _Wanted, images: Array, entry: Entry, channels: Sequence
         name: f"its registration is doubtful, quality {quality:.2f}"
         for name, quality in entry.aside.items()
     }
-    return Patient(volumes, entry.left_out | doubtful)
+    return PatientVolumes(volumes, entry.left_out | doubtful)
 
 
 def _holds_dicom(folder: Path) -> bool:

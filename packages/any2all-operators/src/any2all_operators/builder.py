@@ -12,7 +12,7 @@ from torch import Tensor
 from any2all_operators.operator import Operator
 
 
-class Recipe(Protocol):
+class OperatorBuilder(Protocol):
     """A dataclass whose fields are options, for operators that depend on the image's size.
 
     ``build(height, width)`` gives the operator for images (H, W), to simulate a measurement with.
@@ -21,8 +21,8 @@ class Recipe(Protocol):
     def build(self, height: int, width: int) -> Operator: ...
 
 
-class FileRecipe(Recipe, Protocol):
-    """A recipe that also reads measurements from files of its own kind.
+class FileOperatorBuilder(OperatorBuilder, Protocol):
+    """A builder that also reads measurements from files of its own kind.
 
     ``suffixes``: of the files it reads, as in <patient>/<modality>.h5, the first that exists.
     """

@@ -1,4 +1,4 @@
-"""Folders of patients read as training slices, and which slices show a head."""
+"""Folders of patients read as training slices."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import torch
 from any2all_operators import UserError
 from torch import Tensor
 
+from any2all_data.coverage import covered
 from any2all_data.one_grid import prepare_line
 from any2all_data.patient import OtherGrid, read_patient, to_stack
-
-SIGNAL = 0.1  # of full scale
-COVERAGE = 0.03  # of a slice's pixels
 
 
 def find_modalities(patients: Sequence[Path]) -> tuple[str, ...]:
@@ -24,16 +22,6 @@ def find_modalities(patients: Sequence[Path]) -> tuple[str, ...]:
     if not common:
         raise UserError(f"{patients[0].parent}: its patients share no modality")
     return tuple(sorted(common, key=lambda name: (name != "T1", name)))
-
-
-def covered(stack: Tensor) -> Tensor:
-    """Which slices (Z, M, H, W) show a head: in every modality 3 % of the pixels above 0.1.
-
-    A modality that the patient lacks, NaN throughout, is not asked; some modality has to be there.
-    """
-    absent = stack.isnan().all((2, 3))
-    shown = (stack > SIGNAL).float().mean((2, 3)) > COVERAGE
-    return (shown | absent).all(1) & ~absent.all(1)
 
 
 def read_slices(
