@@ -88,7 +88,11 @@ def scan(image: nib.Nifti1Image, modality: str, start: Start) -> nib.Nifti1Image
     middle += (CENTRE[0], CENTRE[1], (high + low) / 2)
     affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     array = np.mean(
-        [_sampled(image, start.matrix, affine, shape, z, air) for z in _layers(thickness)], 0
+        [
+            _sampled(image, start.matrix, affine, shape, height=z, air=air)
+            for z in _layers(thickness)
+        ],
+        0,
     )
     points = apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1)) - CENTRE
     radius = np.hypot(points[..., 0], points[..., 1])
@@ -114,6 +118,7 @@ def _sampled(
     matrix: np.ndarray,
     affine: np.ndarray,
     shape: Sequence[int],
+    *,
     height: float,
     air: float,
 ) -> np.ndarray:

@@ -49,7 +49,7 @@ SLICES = 1
 COLUMNS = {"virtual": "virtual people, simulated", "lgg": "real patients"}
 
 
-def evaluated(prior: str, run: str, people: Path, output: Path, processes: int) -> None:
+def evaluated(prior: str, run: str, people: Path, output: Path, *, processes: int) -> None:
     """``any2all evaluate``, begun or gone on with."""
     processes = 1 if run == "drawn" else min(processes, PEOPLE[prior])
     limits = () if run == "drawn" else ("--patients", PEOPLE[prior], "--slices", SLICES)
@@ -170,7 +170,7 @@ def main() -> None:
         for run in RUNS:
             folder = options.output / f"{prior}-{run}"
             folder.parent.mkdir(parents=True, exist_ok=True)
-            evaluated(prior, run, inputs[prior], folder, options.processes)
+            evaluated(prior, run, inputs[prior], folder, processes=options.processes)
     if options.only:
         return
     shutil.rmtree(DOCS / "evidence", ignore_errors=True)

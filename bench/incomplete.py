@@ -63,7 +63,9 @@ def thin_out(train: Path, patients: list[str]) -> dict[str, list[str]]:
     return left
 
 
-def cohort_of(data: Path, output: Path, size: int, left: dict[str, list[str]], name: str) -> Path:
+def cohort_of(
+    data: Path, output: Path, size: int, left: dict[str, list[str]], *, name: str
+) -> Path:
     """A cohort of links to the images; ``left``: of train, only these."""
     store = output / name
     source = store.with_suffix(".source")
@@ -134,8 +136,8 @@ def main() -> None:
     patients = spread(group, options.patients)
     left = thin_out(group, patients)
     nothing_gone = {p: [path.name for path in (group / p).glob("*.nii.gz")] for p in patients}
-    whole = cohort_of(options.data, options.output, options.size, nothing_gone, "everything")
-    thinned = cohort_of(options.data, options.output, options.size, left, "thinned")
+    whole = cohort_of(options.data, options.output, options.size, nothing_gone, name="everything")
+    thinned = cohort_of(options.data, options.output, options.size, left, name="thinned")
     counts = [sum(len(names) == n for names in left.values()) for n in (1, 2, 3)]
     print(f"{len(left)} training patients, with 1, 2, 3 modalities left: {counts}")
     levels = {"native": "separate", "filled": "shared"}[options.way]

@@ -157,7 +157,14 @@ def count_steps(size: int) -> None:
     for weight in (1.0, 10.0, 100.0, 400.0):
         b = weight * scan.adjoint(data)
 
-        def solve(steps: int, tolerance: float, conditioned: bool, w: float, b: Tensor) -> Tensor:
+        def solve(
+            steps: int,
+            tolerance: float,
+            conditioned: bool,
+            *,
+            w: float = weight,
+            b: Tensor = b,
+        ) -> Tensor:
             more = {"precondition": scan.preconditioner(w)} if conditioned else {}
             return conjugate_gradient(
                 lambda u: u + w * scan.normal(u),
@@ -168,13 +175,12 @@ def count_steps(size: int) -> None:
                 **more,
             )
 
-        exact = solve(2000, 1e-7, True, weight, b)
+        exact = solve(2000, 1e-7, True)
         counts = [
             next(
                 n
                 for n in itertools.count(1)
-                if float((solve(n, 0.0, way, weight, b) - exact).norm())
-                < 1e-3 * float(exact.norm())
+                if float((solve(n, 0.0, way) - exact).norm()) < 1e-3 * float(exact.norm())
             )
             for way in (False, True)
         ]

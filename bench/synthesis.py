@@ -64,6 +64,7 @@ def synthesised(
     slices: Tensor,
     given: tuple[str, ...],
     sampler: str = "mean",
+    *,
     draws: int = 1,
     seed: int = 0,
 ) -> Tensor:
@@ -80,7 +81,7 @@ class Enough(Exception):
 
 
 def train_regressor(
-    store: CohortStore, recipe: Recipe, given: tuple[str, ...], output: Path, check_every: int
+    store: CohortStore, recipe: Recipe, given: tuple[str, ...], output: Path, *, check_every: int
 ) -> None:
     """Leave the best network for one question in ``output``."""
     names = store.format.names
@@ -139,7 +140,7 @@ def line(own: Mapping[str, list[float]], copy: Mapping[str, list[float]]) -> str
 
 
 def table(
-    store: CohortStore, prior: DiffusionPrior, regressors: Path, group: Split, every: int
+    store: CohortStore, prior: DiffusionPrior, regressors: Path, *, group: Split, every: int
 ) -> None:
     names = prior.modalities
     of = {
@@ -153,8 +154,11 @@ def table(
     for given in QUESTIONS:
         places = tuple(names.index(name) for name in given)
         made = {
-            label: [synthesised(prior, x, given, *way, seed) for seed, x in enumerate(patients)]
-            for label, way in ways.items()
+            label: [
+                synthesised(prior, x, given, sampler, draws=draws, seed=seed)
+                for seed, x in enumerate(patients)
+            ]
+            for label, (sampler, draws) in ways.items()
         }
         folder = regressors / "+".join(given)
         if folder.is_dir():
@@ -186,14 +190,24 @@ def main() -> None:
     options = arguments.parse_args()
     store = CohortStore.open(options.data)
     if options.what == "table":
-        table(store, load_prior(options.prior), options.regressors, options.group, options.every)
+        table(
+            store,
+            load_prior(options.prior),
+            options.regressors,
+            group=options.group,
+            every=options.every,
+        )
         return
     changes = parse_options(Recipe, dict(s.split("=", 1) for s in options.set), "recipe")
     for given in QUESTIONS:
         output = options.output / "+".join(given)
         if not output.exists():
             train_regressor(
-                store, dataclasses.replace(Recipe(), **changes), given, output, options.check_every
+                store,
+                dataclasses.replace(Recipe(), **changes),
+                given,
+                output,
+                check_every=options.check_every,
             )
 
 
