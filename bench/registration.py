@@ -82,7 +82,9 @@ def main() -> None:
     if options.virtual is not None:
         people = [int(seed) for seed in options.people.split(",")]
         wrong = not options.no_quality
-        registration_grid.run(options.virtual, people, options.modalities.split(","), wrong)
+        registration_grid.register_from_grid(
+            options.virtual, people, options.modalities.split(","), wrong
+        )
     if options.raw is not None:
         against_shipped(options)
 

@@ -59,7 +59,9 @@ AWAY = (
 )
 
 
-def run(folder: Path, people: Sequence[int], modalities: Sequence[str], wrong: bool) -> None:
+def register_from_grid(
+    folder: Path, people: Sequence[int], modalities: Sequence[str], wrong: bool
+) -> None:
     """Do what is not done yet, and print the tables of all that is."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "poses.jsonl"

@@ -102,9 +102,9 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
             f"{cohort}: no patient of train has one of {', '.join(prior.modalities)} and lacks "
             "another; there is nothing to fill"
         )
-    known, fixed = prior.format.ranges, store.format.ranges
+    of_prior, of_cohort = prior.format.ranges, store.format.ranges
     both = [m for m in prior.modalities if m in store.format.names]
-    if other := [m for m in both if (m in known) != (m in fixed)]:
+    if other := [m for m in both if (m in of_prior) != (m in of_cohort)]:
         raise UserError(
             f"--prior {name}: its {', '.join(other)} is in other units than the cohort's; "
             "train one on this cohort"

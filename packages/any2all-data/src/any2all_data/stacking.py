@@ -54,7 +54,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class _Stacked:
+class _Stacking:
     """What a stack is made of and how, and what can't be used of it, found on the way."""
 
     sources: Candidates
@@ -113,12 +113,12 @@ def prepared(
     registers well, the best of them is set aside. The entry has no sources, and is of the training
     group. Raises UserError when none of the images can be used.
     """
-    work = _Stacked(sources, format_, preparation, {name: {} for name in format_.names})
+    work = _Stacking(sources, format_, preparation, {name: {} for name in format_.names})
     reference = _reference(work)
     stack = np.zeros((len(format_.names), *reference.grid.shape[::-1]), np.float32)
     used: dict[str, _Placed] = {}
     for channel, name in enumerate(format_.names):
-        placed = _first_placed(work, work.kind(name), reference)
+        placed = _first_placed(work, name, reference)
         if placed is not None:
             stack[channel], used[name] = placed.array, placed
     if not used:
@@ -127,7 +127,7 @@ def prepared(
     return np.ascontiguousarray(stack.transpose(1, 0, 2, 3)), entry
 
 
-def _entry(work: _Stacked, reference: _Reference, used: Mapping[str, _Placed]) -> Entry:
+def _entry(work: _Stacking, reference: _Reference, used: Mapping[str, _Placed]) -> Entry:
     sources, failed = work.sources, work.failed
     quality = {name: p.quality for name, p in used.items() if p.quality is not None}
     kinds = {name: work.kind(name) for name in used}
@@ -166,7 +166,7 @@ def _entry(work: _Stacked, reference: _Reference, used: Mapping[str, _Placed]) -
     )
 
 
-def _reference(work: _Stacked) -> _Reference:
+def _reference(work: _Stacking) -> _Reference:
     """The first image that can be read, of the cohort's reference or else of another modality."""
     first = work.format.known_grid.reference
     order = sorted(work.format.names, key=lambda name: name != first)
@@ -207,14 +207,14 @@ def _grid(image: Image, kind: ModalityKind, format_: StackFormat) -> Image:
     return reference_grid(image, spacing, (width, height, count), kind)
 
 
-def _first_placed(work: _Stacked, kind: ModalityKind, reference: _Reference) -> _Placed | None:
+def _first_placed(work: _Stacking, name: str, reference: _Reference) -> _Placed | None:
     """The first image that is sound, or the best of those whose registration is doubtful.
 
     What is wrong with those before it is added to ``work.failed``.
     """
+    kind, failed = work.kind(name), work.failed[name]
     pair, doubtful = (kind, reference.kind), list[_Placed]()
-    failed = work.failed[kind.name]
-    for index, source in enumerate(work.sources.get(kind.name, ())):
+    for index, source in enumerate(work.sources.get(name, ())):
         if index in failed or len(doubtful) == MOST_DOUBTFUL:
             continue
         try:
@@ -231,7 +231,7 @@ def _first_placed(work: _Stacked, kind: ModalityKind, reference: _Reference) -> 
     return max(doubtful, key=lambda placed: placed.quality or 0.0, default=None)
 
 
-def _place(work: _Stacked, read: _Read, reference: _Reference) -> _Placed:
+def _place(work: _Stacking, read: _Read, reference: _Reference) -> _Placed:
     """The image on the reference's grid. Raises UserError where nothing of it lies there."""
     from any2all_data.registration import register, resampled
 
