@@ -95,7 +95,7 @@ class TrainingRun:
     """Where a training run is kept, and how it is carried out.
 
     ``output``: its folder; ``resume``: go on from the checkpoint there; ``precision``: "auto",
-    "float32", "bfloat16" or "float16"; checkpoints and validation come every so many steps;
+    "float32" or "bfloat16"; checkpoints and validation come every so many steps;
     ``report`` is told of each step.
     """
 
@@ -119,13 +119,13 @@ class Stopped(Exception):
 class Loop(Generic[T]):
     """A run of training.
 
-    ``question``: the examples of a step, made ahead by threads; ``take``: a step on them, which is
-    given what tells whether a signal has asked for the end; ``judge``: the held-out figures, and
-    what has them; ``save``: a checkpoint at a step, with its figures. ``batch``: examples of a
-    step.
+    ``training_run``: where it is kept, and how often; ``question``: the examples of a step, made
+    ahead by threads; ``take``: a step on them, which is given what tells whether a signal has asked
+    for the end; ``judge``: the held-out figures, and what has them; ``save``: a checkpoint at a
+    step, with its figures. ``batch``: examples of a step.
     """
 
-    kept: TrainingRun
+    training_run: TrainingRun
     question: Callable[[int], T]
     take: Callable[[int, T, Callable[[], bool]], Taken]
     judge: Callable[[], tuple[dict[str, float], Any]]
@@ -139,6 +139,7 @@ class Loop(Generic[T]):
         """
         clock, seconds, rate = time.perf_counter(), 0.0, 0.0
         losses: list[float] = []
+        kept = self.training_run
         workers = GPU_AHEAD if device.type == "cuda" else 1
         with _terminated() as ending, closing(ahead(self.question, steps, workers)) as questions:
             for step, asked in zip(steps, questions, strict=True):
@@ -147,21 +148,21 @@ class Loop(Generic[T]):
                 if not math.isfinite(taken.loss + taken.gradient):
                     raise UserError(
                         f"step {step}: the loss is {taken.loss}, its gradient {taken.gradient}; "
-                        f"{self.kept.output} keeps the last checkpoint, if any; train again with a "
+                        f"{kept.output} keeps the last checkpoint, if any; train again with a "
                         "lower learning_rate"
                     )
                 seconds += time.perf_counter() - clock
                 rate = (step + 1 - steps.start) * self.batch / seconds
                 done, figures, judged = step + 1, None, None
                 last = done == steps.stop
-                if last or done % self.kept.validate_every == 0:
+                if last or done % kept.validate_every == 0:
                     figures, judged = self.judge()
-                if last or taken.stop or figures or done % self.kept.checkpoint_every == 0:
+                if last or taken.stop or figures or done % kept.checkpoint_every == 0:
                     self.save(done, figures or {}, Meter(tuple(losses), seconds, rate))
                     losses.clear()
                 if taken.stop:
                     raise Stopped(done, ending.signal)
-                self.kept.report(Progress(done, taken.loss, rate, figures, judged))
+                kept.report(Progress(done, taken.loss, rate, figures, judged))
                 clock = time.perf_counter()
 
 
