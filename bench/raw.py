@@ -34,8 +34,8 @@ def main() -> None:
     place = prior.modalities.index(options.modality)
     images = {}
     for phase in ("smooth", "rough"):
-        recipe = KSpace(turn=options.turn, phase=phase)
-        measured = recipe.read(options.scan, *prior.settings.image_size)
+        builder = KSpace(turn=options.turn, phase=phase)
+        measured = builder.read(options.scan, *prior.settings.image_size)
         scan = scan_of(measured.operator)
         assert scan is not None
         held_out = HeldOut.of(scan, measured.data)

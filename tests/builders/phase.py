@@ -20,7 +20,7 @@ def images() -> Tensor:
 
 
 def simulation(kind: Phase, noise: float = NOISE) -> tuple[SimulatedPhase, Tensor]:
-    recipe = KSpace(phase=kind, acceleration=3, acs_lines=14, coils=6, noise_std=noise)
-    operator = recipe.build(SIZE, SIZE)
+    builder = KSpace(phase=kind, acceleration=3, acs_lines=14, coils=6, noise_std=noise)
+    operator = builder.build(SIZE, SIZE)
     assert isinstance(operator, SimulatedPhase)
     return operator, operator.measure(images(), [torch.Generator().manual_seed(k) for k in (1, 2)])

@@ -211,7 +211,7 @@ def build_operator(
 ) -> Built:
     """The operator a spec names, for images (H, W).
 
-    A registered class is an operator itself, or a recipe whose ``build(height, width)`` gives one,
+    A registered class is an operator itself, or a builder whose ``build(height, width)`` gives one,
     or reads a measurement from the patient's file of one of its ``suffixes``.
     """
     made = make_plugin("any2all.operators", spec.operator, spec.options)
