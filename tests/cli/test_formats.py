@@ -263,7 +263,7 @@ def test_adc_from_files_to_a_completed_patient(
             folder.mkdir(parents=True, exist_ok=True)
             image = nib.Nifti1Image(factor * phantom(seed=k), affine)
             nib.save(image, folder / f"{name}.nii.gz")
-    small = ("--spacing", "native", "--size", 32, "--workers", 1)
+    small = ("--spacing", "native", "--size", 32, "--workers", 1, "--split", "train")
     done = any2all("prepare", "scans", "c", "--kinds", kinds_file, *small)
     assert done.returncode == 0, done.stderr
     assert "--kinds: no image of T1map, FDG was found" in done.stderr
