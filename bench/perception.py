@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from any2all_core.stack_format import Range
 from any2all_data.metrics import psnr
-from any2all_data.normalise import mr_scale
-from any2all_data.virtual import virtual_person
 from any2all_eval.documents import markdown_table
 from any2all_eval.frechet import frechet
 from any2all_eval.perception import COLUMNS, DISTANCE, FRECHET, KERNEL, load_perception
+from any2all_mri.intensity import mr_scale
+from any2all_virtual import virtual_person
 from scipy import ndimage
 from torch import Tensor
 

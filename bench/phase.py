@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from any2all_core import load_prior, reconstruct
 from any2all_core.noise import generator
+from any2all_eval.metrics import scores
+from any2all_eval.patients import Slices, find_people, read_patient
 from any2all_mri import KSpace, birdcage_maps
 from any2all_mri.held_out import LAMBDAS, l1_wavelet
 from any2all_mri.phase import SimulatedPhase, simulated_phase
-from any2all_eval.metrics import scores
-from any2all_eval.patients import Slices, find_people, read_patient
 from any2all_operators import BlockDiagonal, Operator, SenseFourier, equispaced_mask
 from torch import Tensor
 

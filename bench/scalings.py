@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from any2all_data.cohort import find_modalities
-from any2all_data.normalise import FOREGROUND, mr_scale
+from any2all_data.folder_slices import find_modalities
 from any2all_data.patient import read_patient
 from any2all_data.patients import Patients
 from any2all_eval.documents import markdown_table
+from any2all_mri.intensity import FOREGROUND, mr_scale
 
 Array = npt.NDArray[np.float64]
 CORE = 0.6

@@ -14,6 +14,7 @@ from any2all_app.measurement import Trained
 from any2all_data.coverage import covered
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import Volume, modality_path, oriented, to_stack
+from any2all_data.patient_volumes import how_to_resample, open_patient
 from any2all_data.patients import Patients
 from any2all_operators import UserError
 from numpy.typing import NDArray
