@@ -11,10 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / "packages"
-NOT_YET = {"any2all-eval"}
-"""Packages that are not held to it yet."""
-HELD = [folder for folder in sorted(PACKAGES.iterdir()) if folder.name not in NOT_YET]
-HELD += [ROOT / "bench", ROOT / "examples"]
+HELD = [*sorted(PACKAGES.iterdir()), ROOT / "bench", ROOT / "examples"]
 MOST_ARGUMENTS = 8
 MOST_BY_POSITION = 4
 MOST_LINES = 300
@@ -55,7 +52,7 @@ def too_many(function: Function, is_method: bool) -> str:
 def test_functions_take_few_arguments_and_files_are_short(folder: Path) -> None:
     allowed, wrong = commands(folder), list[str]()
     source = folder / "src" if (folder / "src").is_dir() else folder
-    files = [path for path in sorted(source.rglob("*.py")) if path.name not in NOT_YET]
+    files = sorted(source.rglob("*.py"))
     assert files
     for path in files:
         text, where = path.read_text(), path.relative_to(source)
