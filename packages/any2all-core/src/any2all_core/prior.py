@@ -189,9 +189,19 @@ class DiffusionPrior(nn.Module):
     ) -> DiffusionPrior:
         """Read a folder written by :meth:`save`.
 
-        ``precision``: "float32", "bfloat16", or "auto" (bfloat16 where the hardware has it);
-        ``device``: as torch names it, or "auto" (a GPU that CUDA or ROCm knows, else the CPU).
-        Raises UserError, naming the file, when one is missing or damaged.
+        Parameters
+        ----------
+        folder
+            With ``prior.json``, ``config.json`` and the weights.
+        precision
+            "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it.
+        device
+            As torch names it, or "auto": a GPU that CUDA or ROCm knows, else the CPU.
+
+        Raises
+        ------
+        UserError
+            Names the file that is missing or damaged.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -65,7 +65,23 @@ class DrawOptions(TypedDict, total=False):
 
 
 def load_prior(name: str | Path, precision: str = "auto", device: str = "auto") -> DiffusionPrior:
-    """A prior from a folder, the Hugging Face Hub, or an installed plugin's name."""
+    """Load a prior.
+
+    Parameters
+    ----------
+    name
+        A folder written by training, ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face Hub, or the
+        name of an installed prior.
+    precision
+        "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it.
+    device
+        As torch names it, or "auto": a GPU where there is one.
+
+    Raises
+    ------
+    UserError
+        Where there is no such prior, or its files are damaged.
+    """
     return DiffusionPrior.load(prior_folder(name), precision, device)
 
 
@@ -117,7 +133,23 @@ def bundled_prior(name: str) -> BundledPrior:
 def make_sampler(
     name: str, options: Mapping[str, str] | None = None, preset: str | None = None
 ) -> Sampler:
-    """The sampler of a name; its options: the defaults, or a preset of its, then these texts."""
+    """Make a sampler of its name.
+
+    Parameters
+    ----------
+    name
+        Of an installed sampler, as "mds".
+    options
+        {option: value as text}, as on the command line.
+    preset
+        A named setting of the sampler that replaces its defaults, as "paper"; ``options`` win over
+        it.
+
+    Raises
+    ------
+    UserError
+        For an unknown name, option or value.
+    """
     sampler: Sampler = make_plugin("any2all.samplers", name, options or {}, preset)
     return sampler
 
@@ -222,9 +254,25 @@ def simulate(
     seed: int = 0,
     slice_ids: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """y = A x + n for known images (B, M, H, W): {modality: data}.
+    """Measure known images virtually: y = A x + n.
 
     The noise of a slice depends on (seed, slice id, modality) alone.
+
+    Parameters
+    ----------
+    operator
+        A.
+    stack
+        x, (B, M, H, W) in [0, 1], of the operator's modalities in their order.
+    seed
+        Seed of the noise.
+    slice_ids
+        Numbers of the slices; 0 ... B−1 if not given.
+
+    Returns
+    -------
+    dict
+        {modality: y_m (B, ...)}.
     """
     ids = range(len(stack)) if slice_ids is None else slice_ids
     data: dict[str, Tensor] = {}

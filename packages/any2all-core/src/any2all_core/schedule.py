@@ -52,11 +52,21 @@ class Schedule:
     ) -> list[int]:
         """Exactly n distinct times, falling, from T−1 to 0.
 
-        ``uniform``: evenly spaced in t, as in DDIM. ``sigma``: T−1, then evenly spaced in
-        σ^(1/7) below σ = ``start`` (after Karras 2022, eq. 5), where the image forms; between 20
-        and ``start`` only by factors of e.
+        Parameters
+        ----------
+        n
+            How many; 1 to T.
+        spacing
+            "uniform": evenly in t, as in DDIM. "sigma": T−1, then evenly in σ^(1/7) below σ =
+            ``start`` (after Karras 2022, eq. 5), where the image forms; between 20 and ``start``
+            only by factors of e.
+        start
+            σ below which the times of "sigma" lie close.
 
-        Raises UserError if n is not within 1 ... T.
+        Raises
+        ------
+        UserError
+            If n is not within 1 ... T.
         """
         if not 1 <= n <= self.steps:
             raise UserError(f"{n} steps asked for: the schedule has 1 to {self.steps}")

@@ -59,13 +59,17 @@ def phantom(size: int = 32, depth: int = 4, seed: int = 0) -> np.ndarray:
 
     Parameters
     ----------
-    size : number of voxels along x and along y.
-    depth : number of slices.
-    seed : another seed gives another contrast in the same outline.
+    size
+        Number of voxels along x and along y.
+    depth
+        Number of slices.
+    seed
+        Another seed gives another contrast in the same outline.
 
     Returns
     -------
-    array (x, y, z), float32: 0 outside an ellipse, 105 to 195 inside, in arbitrary units.
+    array
+        (x, y, z), float32: 0 outside an ellipse, 105 to 195 inside, in arbitrary units.
     """
     rng = np.random.default_rng(seed)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (size, size, depth)), indexing="ij")
@@ -81,8 +85,9 @@ def patient_volumes(
 
     Returns
     -------
-    {modality: array (x, y, z)} as :func:`phantom` makes them. Saved with :data:`AFFINE` as
-    ``<modality>.nii.gz``, they are the folder of a patient.
+    dict
+        {modality: array (x, y, z)} as :func:`phantom` makes them. Saved with :data:`AFFINE` as
+        ``<modality>.nii.gz``, they are the folder of a patient.
     """
     return {name: phantom(size, depth, seed) for seed, name in enumerate(modalities)}
 
@@ -92,8 +97,9 @@ def patient_stack(modalities: Sequence[str] = MODALITIES, size: int = 32, depth:
 
     Returns
     -------
-    tensor (B, M, H, W), float32, in [0, 1]: B = ``depth`` slices, M = the modalities in their
-    order, H = W = ``size``.
+    Tensor
+        (B, M, H, W), float32, in [0, 1]: B = ``depth`` slices, M = the modalities in their order,
+        H = W = ``size``.
     """
     volumes = patient_volumes(modalities, size, depth).values()
     stack = torch.stack([torch.from_numpy(volume / BRIGHTEST) for volume in volumes])
@@ -113,10 +119,14 @@ def tiny_prior(
 
     Parameters
     ----------
-    modalities : names, in the order of the channels.
-    image_size : (H, W), multiples of 4.
-    seed : of the weights.
-    settings : other fields of :class:`any2all_core.PriorSettings`, such as ``levels``.
+    modalities
+        Names, in the order of the channels.
+    image_size
+        (H, W), multiples of 4.
+    seed
+        Seed of the weights.
+    settings
+        Other fields of :class:`any2all_core.PriorSettings`, such as ``levels``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

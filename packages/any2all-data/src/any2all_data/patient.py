@@ -100,12 +100,32 @@ def read_patient(
     format_: StackFormat | None = None,
     trust_axes: bool = False,
 ) -> dict[str, Volume]:
-    """The given modalities of a patient, which must share one grid.
+    """Read modalities of a patient, which must share one grid.
 
-    format_: what a prior knows of them; None takes the kinds of their names, and each image's own
-    range. trust_axes: see :func:`load_nifti`.
-    Raises UserError when a file is missing, or when two differ in shape or affine, naming both
-    files and both shapes.
+    Parameters
+    ----------
+    folder
+        With a file ``<modality>.nii.gz`` or ``<modality>.nii`` for each.
+    modalities
+        Which are read, in this order.
+    format_
+        What a prior knows of its images: ``prior.format``. Images in HU or SUV need it to be scaled
+        as those that the prior was trained on. None takes the kinds of the modalities' names, and
+        each image's own range.
+    trust_axes
+        Whether a file that doesn't say how its axes lie is read with x to the right, y to the front
+        and z up; it is refused otherwise.
+
+    Returns
+    -------
+    dict
+        {modality: Volume}.
+
+    Raises
+    ------
+    UserError
+        When a file is missing, or when two differ in shape or affine, naming both files and both
+        shapes.
     """
     patient, paths = Path(folder), dict[str, Path]()
     for modality in modalities:

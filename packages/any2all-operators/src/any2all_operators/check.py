@@ -19,9 +19,9 @@ LOOSENING = 100.0
 def check_operator(
     operator: Operator, shape: tuple[int, int], seed: int = 0, tolerance: float = TOLERANCE
 ) -> dict[str, float]:
-    """Test an operator on random images (2, H, W); return the relative errors, all ≤ tolerance.
+    """Test an operator on two random images.
 
-    The images are complex where the operator's are (``complex_image``).
+    The images are complex where the operator's are (``complex_image``). What is tested:
 
     - ``adjoint``: Re⟨A x, y⟩ = Re⟨x, A* y⟩ for a random y
     - ``linearity``: A(2x − 3z) = 2 A x − 3 A z
@@ -34,7 +34,26 @@ def check_operator(
     Of an :class:`UnknownPhase` this is tested of its scan. Of itself adjoint, linearity, normal and
     batch are, and that no step of its prox raises the objective.
 
-    Raises AssertionError that names what fails and by how much.
+    Parameters
+    ----------
+    operator
+        What is tested.
+    shape
+        (H, W) of the images.
+    seed
+        Seed of the images.
+    tolerance
+        The largest relative error that is let pass.
+
+    Returns
+    -------
+    dict
+        {what is tested: its relative error}.
+
+    Raises
+    ------
+    AssertionError
+        Names what fails, and by how much.
     """
     errors = _errors(operator, shape, seed)
     failed = {name: error for name, error in errors.items() if not error <= tolerance}

@@ -18,13 +18,34 @@ def conjugate_gradient(
     max_steps: int = 500,
     precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
 ) -> Tensor:
-    """Solve system(u) = b for each entry of a batch by itself; real or complex (B, ...).
+    """Solve system(u) = b for each entry of a batch by itself.
 
-    ``start``: zero if not given. Step lengths are per entry, so a result never depends on its
-    neighbours in the batch. Stops when every residual is at most tolerance · ‖b‖; an entry whose
-    system turns out not to be positive keeps what it has by then. ``precondition``: an
-    approximate inverse of ``system``, symmetric or Hermitian. Source: Hestenes & Stiefel 1952;
-    Saad 2003, alg. 9.1.
+    Step lengths are per entry, so a result never depends on its neighbours in the batch. An entry
+    whose system turns out not to be positive keeps what it has by then.
+
+    Parameters
+    ----------
+    system
+        A symmetric or Hermitian, positive definite map of (B, ...).
+    right_hand_side
+        b, real or complex (B, ...).
+    start
+        The first u; zero if not given.
+    tolerance
+        It stops when every residual is at most tolerance · ‖b‖.
+    max_steps
+        It also stops after so many steps.
+    precondition
+        An approximate inverse of ``system``, symmetric or Hermitian.
+
+    Returns
+    -------
+    Tensor
+        u, (B, ...).
+
+    References
+    ----------
+    Hestenes & Stiefel 1952; Saad 2003, alg. 9.1.
     """
     u = torch.zeros_like(right_hand_side) if start is None else start
     residual = right_hand_side if start is None else right_hand_side - system(start)

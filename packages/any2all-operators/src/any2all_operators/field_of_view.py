@@ -17,9 +17,15 @@ from any2all_operators.operator import Operator, Prox
 class FieldOfView(Around):
     """y = B C x + n: the scan B sees the window C around the centre of the image.
 
-    scan: an operator on images (h, w), pixels as large as those of the image. ``scan_size`` (h, w)
-    may be smaller than ``image_size`` (H, W), where the rest of the image was not seen, or larger,
-    where the image is taken to be 0 outside.
+    Parameters
+    ----------
+    scan
+        B, an operator on images (h, w), whose pixels are as large as those of the image.
+    scan_size
+        (h, w). Where it is smaller than that of the image, the rest of the image was not seen;
+        where it is larger, the image is taken to be 0 outside.
+    image_size
+        (H, W).
     """
 
     scan: Operator

@@ -11,9 +11,28 @@ from any2all_operators.errors import UserError
 
 
 def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: int = 0) -> Tensor:
-    """Every R-th line counted from the centre, and ``acs_lines`` around it; (W,), 1 where taken.
+    """Take every R-th line, counted from the centre, and all lines around the centre.
 
-    ``offset``: by how many lines the comb is moved, so that slices or modalities may differ.
+    Parameters
+    ----------
+    width
+        Number of lines W.
+    acceleration
+        R; 1 to W.
+    acs_lines
+        Lines in the centre that are all taken.
+    offset
+        By how many lines the others are moved, so that slices or modalities may differ.
+
+    Returns
+    -------
+    Tensor
+        (W,), 1 where a line is taken and 0 elsewhere.
+
+    Raises
+    ------
+    UserError
+        For numbers that don't fit the width.
     """
     _expect(width, acceleration, acs_lines)
     line = torch.arange(width) - width // 2 - offset
@@ -21,9 +40,30 @@ def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: i
 
 
 def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0) -> Tensor:
-    """``acs_lines`` in the centre and others drawn uniformly, W/R in all; (W,), 1 where taken.
+    """Take the lines in the centre, and others that are drawn uniformly, W/R in all.
 
-    Never fewer than the centre, so many calibration lines lower the acceleration.
+    Never fewer than those in the centre, so many calibration lines lower the acceleration.
+
+    Parameters
+    ----------
+    width
+        Number of lines W.
+    acceleration
+        R; 1 to W.
+    acs_lines
+        Lines in the centre that are all taken.
+    seed
+        Seed of the lines that are drawn.
+
+    Returns
+    -------
+    Tensor
+        (W,), 1 where a line is taken and 0 elsewhere.
+
+    Raises
+    ------
+    UserError
+        For numbers that don't fit the width.
     """
     _expect(width, acceleration, acs_lines)
     mask = _centre(width, acs_lines).float()

@@ -23,11 +23,17 @@ Prox = Callable[[Tensor, float], Tensor]
 class Operator(ABC):
     """A linear forward model y = A x + n of one modality.
 
-    image: real (B, H, W) in [0, 1]; data: (B, ...), real or complex. ``noise_std`` is the standard
-    deviation of one real component of n on the image scale. A subclass gives ``forward`` and
-    ``adjoint``; ``prox`` then works by conjugate gradients, and is overridden where there is a
-    closed form. :func:`any2all_operators.check_operator` tests all three. With ``complex_image``
-    the image is complex, as in MRI; in a stack it then stands as an :class:`UnknownPhase`.
+    An image is real, (B, H, W) in [0, 1]; data is (B, ...), real or complex. A subclass gives
+    ``forward`` and ``adjoint``; ``prox`` then works by conjugate gradients, and is overridden where
+    there is a closed form. :func:`check_operator` tests all three.
+
+    Attributes
+    ----------
+    noise_std
+        Standard deviation of one real component of n, on the image scale.
+    complex_image
+        Whether the image is complex, as in MRI. In a stack such an operator stands as an
+        :class:`UnknownPhase`.
     """
 
     noise_std: float = 0.0
@@ -55,8 +61,22 @@ class Operator(ABC):
     def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
         """argmin_u weight/2 ‖A u − y‖² + 1/2 ‖u − anchor‖², for each image by itself.
 
-        weight may be infinite: the image nearest to ``anchor`` among those that fit the data best.
-        Here: by conjugate gradients, see :func:`solve_prox`.
+        Here it is found by conjugate gradients.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...).
+        anchor
+            (B, H, W).
+        weight
+            At least 0. It may be infinite: the image nearest to ``anchor`` among those that fit the
+            data best.
+
+        Returns
+        -------
+        Tensor
+            u, (B, H, W).
         """
         return solve_prox(self.normal, self.adjoint(data), anchor, weight)
 

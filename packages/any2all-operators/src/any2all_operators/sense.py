@@ -30,14 +30,31 @@ CHUNK_BYTES = 8 * 2**20
 class SenseFourier(Operator):
     r"""SENSE: y_c = M F (s_c · x) + n, with F the centred, orthonormal 2D Fourier transform.
 
-    coil_maps: complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every
-    slice has its own. mask: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
-    every slice has its own; 1 where sampled. Both may be NumPy arrays.
     Data is complex (B, C, H, W), zero where not sampled. The image is real, so the adjoint is
-    x = Re Σ_c s̄_c · Fᴴ M y_c. With ``complex_image`` it is complex, and the adjoint is not cut to
-    its real part: what :class:`UnknownPhase` takes.
+    x = Re Σ_c s̄_c · Fᴴ M y_c.
 
-    Source: Pruessmann 1999, *SENSE: sensitivity encoding for fast MRI*.
+    Parameters
+    ----------
+    coil_maps
+        s, complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every slice
+        has its own; a tensor or a NumPy array.
+    mask
+        M, 1 where sampled: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
+        every slice has its own; a tensor or a NumPy array.
+    noise_std
+        Standard deviation of one real component of n, on the [0, 1] image scale.
+    complex_image
+        Whether images are complex. The adjoint is then not cut to its real part, which is what
+        :class:`UnknownPhase` takes.
+
+    Raises
+    ------
+    UserError
+        For coil maps and a mask that don't fit each other, or hold no samples.
+
+    References
+    ----------
+    Pruessmann 1999, *SENSE: sensitivity encoding for fast MRI*.
     """
 
     coil_maps: Tensor

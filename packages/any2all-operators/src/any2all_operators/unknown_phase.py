@@ -25,9 +25,7 @@ NEAR_STEPS = 5
 class UnknownPhase(Around):
     r"""y = B (x e^{iφ}) + n: the prior speaks of the magnitude x alone, and φ is not known.
 
-    scan: B, an operator with ``complex_image``; a smooth estimate of the phase is folded into its
-    coil maps. phase: what is thought of the rest φ, in radians, (B, H, W) or (H, W); 0 if not
-    given. For a given φ, A = B diag(e^{iφ}) is linear, with A* y = Re(e^{−iφ} · B* y).
+    For a given φ, A = B diag(e^{iφ}) is linear, with A* y = Re(e^{−iφ} · B* y).
 
     The phase is free at every pixel, but expected to be within ``SPREAD`` of 0. ``prox`` minimises
 
@@ -40,6 +38,19 @@ class UnknownPhase(Around):
     argmin weight/2 ‖B z − y‖² + 1/2 ‖z − ((1−a) e^{iφ} + a) anchor‖², which never raises the
     objective. ``prox_of`` takes one such step a call, from the phase of the call before: a sampler
     refines it on its way.
+
+    Parameters
+    ----------
+    scan
+        B, an operator with ``complex_image``. A smooth estimate of the phase, where there is one,
+        is folded into its coil maps.
+    phase
+        What is thought of the rest φ, in radians, (B, H, W) or (H, W); 0 if not given.
+
+    Raises
+    ------
+    UserError
+        For a scan of real images.
     """
 
     scan: Operator
