@@ -83,6 +83,10 @@ def test_all_are_trained_sampled_and_evaluated(
         assert (output / "T1Gd.nii.gz").exists() != guided
         report = json.loads((output / "report.json").read_text())
         assert report["sampler"] == {"name": f"any2all-baselines:{name}", "dc": guided}
+        if not guided:  # after two steps
+            said = report["modalities"]["T1Gd"]["held_out_says"]
+            assert "a copy of T1 came nearer to it" in said
+            assert "than the answer of this method" in said
     study = tmp_path / "little.toml"
     study.write_text(STUDY)
     named = [text for folder in folders.values() for text in ("--method", folder)]

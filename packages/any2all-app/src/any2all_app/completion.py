@@ -16,7 +16,7 @@ from any2all_data.modality_names import known_name
 from any2all_operators import BlockDiagonal, Measurement, UserError
 from torch import Tensor
 
-from any2all_app.copies import copy_is_nearer
+from any2all_app.copies import METHOD, PRIOR, copy_is_nearer
 from any2all_app.grammar import ModalitySpec
 from any2all_app.kept import KeptBatches, fingerprint
 from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
@@ -196,10 +196,11 @@ class Completer:
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence
-        beside = prior.settings.nearness
+        beside, who = prior.settings.nearness, METHOD if isinstance(prior, Answers) else PRIOR
         for m, source in measurement.source.items():
-            said = copy_is_nearer(beside, m, measurement.built) if source == "missing" else None
-            if said:
+            if source != "missing":
+                continue
+            if said := copy_is_nearer(beside, m, measurement.built, who):
                 report["modalities"][m]["held_out_says"] = said
         return Completion(results, measurement, report)
 

@@ -1,11 +1,12 @@
-"""Whether a prior draws a missing image better than a copy of a given one would be."""
+"""Whether a missing image is made better than a copy of a given one would be."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
+from any2all_core.fitted import FittedMethod
 from any2all_core.objective import validation_slices
 from any2all_core.prior import Prior
 from any2all_core.reconstruct import make_sampler, reconstruct
@@ -15,43 +16,70 @@ from torch import Tensor
 
 SLICES = 8
 SAMPLER = "mds"
+PRIOR, METHOD = f"one draw of this prior by {SAMPLER}", "the answer of this method"
 
 
 class Nearness(NamedTuple):
-    """PSNR in dB of a missing image: of one draw by MDS, and of a copy of the given image."""
+    """PSNR in dB of a missing image: of a prior's draw by MDS, or of a method's answer; of a copy.
+
+    The copy is of the given image.
+    """
 
     draw: float
     copy: float
 
 
 def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]]:
-    """{given: {missing: Nearness}} on slices that the prior was not trained on.
+    """{given: {missing: Nearness}} of draws on slices that the prior was not trained on.
 
     slices: (N, M, H, W) in [0, 1], of which 8 are taken, evenly spread. Means over slices, each at
     its best scale, as a missing image's brightness is not known (see
     :func:`any2all_data.metrics.at_best_scale`).
     """
+
+    def drawn(given: str, truth: Tensor) -> Tensor:
+        data = {given: truth[:, prior.modalities.index(given)]}
+        operator = BlockDiagonal({given: Identity()})
+        return reconstruct(prior, operator, data, make_sampler(SAMPLER))[0]
+
+    return _nearness(drawn, prior.modalities, slices)
+
+
+def answers_beside_copies(fitted: FittedMethod, slices: Tensor) -> dict[str, dict[str, Nearness]]:
+    """The same of the answers of a method that synthesises."""
+
+    def answered(given: str, truth: Tensor) -> Tensor:
+        return fitted.complete(truth, [given]).cpu()
+
+    return _nearness(answered, fitted.modalities, slices)
+
+
+def _nearness(
+    made: Callable[[str, Tensor], Tensor], modalities: Sequence[str], slices: Tensor
+) -> dict[str, dict[str, Nearness]]:
+    """``made``: the stacks (N, M, H, W) of a given image, by its name, and the true stacks."""
     truth = validation_slices(slices, SLICES)
     found: dict[str, dict[str, Nearness]] = {}
-    for g, given in enumerate(prior.modalities):
-        image = truth[:, g]
-        operator = BlockDiagonal({given: Identity()})
-        drawn = reconstruct(prior, operator, {given: image}, make_sampler(SAMPLER))[0]
+    for g, given in enumerate(modalities):
+        stacks, image = made(given, truth), truth[:, g]
         found[given] = {
-            m: Nearness(_psnr(drawn[:, k], truth[:, k]), _psnr(image, truth[:, k]))
-            for k, m in enumerate(prior.modalities)
+            m: Nearness(_psnr(stacks[:, k], truth[:, k]), _psnr(image, truth[:, k]))
+            for k, m in enumerate(modalities)
             if k != g
         }
     return found
 
 
 def copy_is_nearer(
-    found: Mapping[str, Mapping[str, tuple[float, float]]], missing: str, given: Collection[str]
+    found: Mapping[str, Mapping[str, tuple[float, float]]],
+    missing: str,
+    given: Collection[str],
+    who: str = PRIOR,
 ) -> str | None:
     """What to tell a user whose missing image a copy of a given one would come nearer to.
 
-    ``found``: as of :func:`beside_copies`. None where a draw from one of the given images is nearer
-    than all copies, or nothing is known of it.
+    ``found``: as of :func:`beside_copies`; ``who``: PRIOR or METHOD, whose it is. None where an
+    image made from one of the given images is nearer than all copies, or nothing is known of it.
     """
     of = {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
     if not of:
@@ -62,8 +90,7 @@ def copy_is_nearer(
         return None
     return (
         f"on held-out people a copy of {best} came nearer to it ({of[best].copy:.1f} dB at the "
-        f"best scale) than one draw of this prior by {SAMPLER} ({draw:.1f} dB). Do not trust its "
-        "contrast or its detail"
+        f"best scale) than {who} ({draw:.1f} dB). Do not trust its contrast or its detail"
     )
 
 

@@ -18,6 +18,7 @@ from any2all_core.registry import find_plugin
 from any2all_operators import UserError
 
 from any2all_app.grammar import name_and_options, name_values
+from any2all_app.judging import judge_method
 from any2all_app.observer import SILENT, Observer
 from any2all_app.shared_run import share
 from any2all_app.training import Training, training_slices
@@ -82,6 +83,7 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
     report = functools.partial(tell_step, observer, method.steps)
     run = TrainingRun(output, fitting.resume, fitting.precision, report=report)
     fit_on(method, found.data, settings, run, name=name)
+    judge_method(output, found.data.validation, observer)
     return output
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from any2all_core.checkpoint import BEST, begun, prepare_output
+from any2all_core.checkpoint import begun, prepare_output
 from any2all_core.loop import Progress, TrainingRun
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
-from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
+from any2all_core.prior_settings import read_settings
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
 from any2all_core.training import train as train_on
@@ -21,10 +21,8 @@ from any2all_core.weights import engine
 from any2all_data.patients import Patients
 from any2all_operators import BlockDiagonal, UserError
 from PIL.Image import Image
-from torch import Tensor
 
-from any2all_app.copies import beside_copies, copy_is_nearer
-from any2all_app.error_floor import fit_error_floor
+from any2all_app.judging import judge_prior
 from any2all_app.observer import SILENT, Observer
 from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
@@ -36,7 +34,6 @@ HOURS = "hours"
 """What a prior that was trained for some hours says of its training."""
 LONGEST = 10_000
 """Hours."""
-JUDGING = "held-out slices: the prior's own error, and copies beside its draws"
 Write = Callable[[int, dict[str, float], Image | None], None]
 
 
@@ -183,13 +180,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     shown = Shown(observer, output, recipe.steps, write)
     train_by(recipe, replace(run, report=shown))
     if first:
-        observer.progress(JUDGING, 0, 1)
-        missing = _judge(output, held_out)
-        observer.progress(JUDGING, 1, 1)
-        for name in settings.modalities:
-            given = [m for m in settings.modalities if m != name]
-            if said := copy_is_nearer(missing, name, given):
-                observer.say(f"{name}: {said}")
+        judge_prior(output, held_out, observer)
     return output
 
 
@@ -236,28 +227,6 @@ def training_slices(training: Training, native: bool, observer: Observer) -> Tra
             patients.cohort, wanted, observer, incomplete=training.incomplete, native=native
         )
     return of_folders(patients, training.validation, wanted, observer)
-
-
-def _judge(output: Path, check: Tensor) -> Mapping[str, Mapping[str, tuple[float, float]]]:
-    """Keep in the prior, and its best, what held-out slices (N, M, H, W) say of it.
-
-    That is its error floor, and how near its draws, and copies, come to what is missing.
-    """
-    last = DiffusionPrior.load(output)
-    settings = judged = _judged(last, check)
-    write_settings(judged, output)
-    if read_settings(output / BEST).steps != last.settings.steps:
-        settings = _judged(DiffusionPrior.load(output / BEST), check)
-    write_settings(settings, output / BEST)
-    return judged.nearness
-
-
-def _judged(prior: DiffusionPrior, check: Tensor) -> PriorSettings:
-    floor = fit_error_floor(prior, check)
-    prior.settings = replace(prior.settings, error_floor=floor)
-    found = beside_copies(prior, check) if len(prior.modalities) > 1 else {}
-    training = {**prior.settings.training, "missing": found}
-    return replace(prior.settings, training=training)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:
