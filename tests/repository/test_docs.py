@@ -23,9 +23,11 @@ ELSEWHERE = {
     "any2all": ("any2all_core", "any2all_operators", "any2all_data"),
     "any2all_core": (),
     "any2all_core.testing": (),
-    "any2all_data": (),
+    "any2all_data": ("any2all_mri",),
+    "any2all_mri": (),
     "any2all_operators": (),
     "any2all_samplers": (),
+    "any2all_virtual": (),
 }
 """{package: those whose pages have the names that it repeats}."""
 
