@@ -1,6 +1,6 @@
-"""Evidence: which inputs give which images how well, with references, statistics and a report.
+"""Evaluation of priors, samplers and methods, with references, statistics and a report.
 
-``any2all_eval.evaluation`` has ``evaluate``; nothing heavy is imported here, so that any2all --help
+``any2all_eval.evaluation`` has ``evaluate``. Nothing heavy is imported here, so that any2all --help
 answers at once.
 """
 

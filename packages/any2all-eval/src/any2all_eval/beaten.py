@@ -1,4 +1,4 @@
-"""Samplers beside simple references: no result that one of them beats goes out unsaid."""
+"""Comparison of samplers with simple references: each result that a reference beats is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPARED = ("psnr", "ssim", "psnr_scaled", "ssim_scaled")
 
 @dataclass(frozen=True)
 class Below:
-    """A sampler's mean, and the reference with the best mean above it."""
+    """A metric in which a reference beats a sampler: both means."""
 
     metric: str
     mean: float
@@ -25,7 +25,7 @@ class Below:
 
 @dataclass(frozen=True)
 class Compared:
-    """A sampler's result of one row and image; below: a metric each in which it is beaten."""
+    """One sampler's result for a row and image, and the metrics in which a reference beats it."""
 
     key: Key
     references: int
@@ -33,7 +33,7 @@ class Compared:
 
     @property
     def sentence(self) -> str:
-        """Which row, method, references and figures."""
+        """A sentence with the row, the method, the references and the figures."""
         study, row, method, image = self.key
         beaten = [
             f"{METRICS[b.metric][0]} ({figure(b.metric, b.mean)}, "
@@ -45,7 +45,7 @@ class Compared:
 
 
 def compare(studies: Sequence[Study], lines: Sequence[Line]) -> list[Compared]:
-    """Every result of a study's samplers, by its means, beside the references of its row."""
+    """Compare every sampler result of a study with the references of its row, by the means."""
     samplers = {study.name: study.samplers for study in studies}
     groups: dict[tuple[str, str, str], dict[str, Line]] = {}
     for line in lines:
@@ -61,7 +61,7 @@ def compare(studies: Sequence[Study], lines: Sequence[Line]) -> list[Compared]:
 
 
 def _below(line: Line, simple: Mapping[str, Line]) -> Iterator[Below]:
-    """The metrics in which a reference is better; any is better than what is not finite."""
+    """The metrics in which a reference is better; a finite mean beats one that is not finite."""
     for metric in COMPARED:
         if metric not in line.means:
             continue
@@ -74,7 +74,7 @@ def _below(line: Line, simple: Mapping[str, Line]) -> Iterator[Below]:
 
 
 def told(compared: Sequence[Compared]) -> tuple[str, list[str]]:
-    """How many results are beaten, and a sentence for each of them."""
+    """The number of beaten results, and a sentence for each of them."""
     beside = [c for c in compared if c.references]
     sentences = [c.sentence for c in compared if c.below]
     if not beside:

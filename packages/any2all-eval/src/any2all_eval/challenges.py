@@ -31,8 +31,8 @@ brasyn_ssim_tumour, brasyn_ssim_rest
     edges), population covariance, and as data range the larger range of the two; the mean in the
     region.
 
-Source: github.com/hongweilibran/BraSyn, ssim.py (4d9af6d), by what its comments say, as the file
-itself takes the pair (score, map) for a map and stops there. The challenge's other score, Dice of
+Source: github.com/hongweilibran/BraSyn, ssim.py (4d9af6d), by its comments, because the file
+itself takes the pair (score, map) for a map and fails there. The challenge's other score, Dice of
 a segmentation of the completed images, needs its segmentation network and is not computed.
 """
 
@@ -54,23 +54,25 @@ LOW, HIGH = -1024.0, 3000.0
 """HU."""
 K1, K2 = 0.01, 0.03
 WINDOW, BORDER = 7, 3
-"""Voxels of SynthRAD's uniform window, and of what is left out at each end of the volume."""
+"""Voxels of SynthRAD's uniform window, and voxels left out at each end of the volume."""
 UNBIASED = WINDOW**3 / (WINDOW**3 - 1)
-"""Of a sample's variance over its window's."""
+"""Factor from the variance of a window to the sample variance."""
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 LEAST = 97
 """Voxels along each axis, to which a volume is padded for five scales."""
 SIGMA, REACH = 1.5, 5
-"""Of BraSyn's Gaussian window: voxels, and voxels to either side."""
+"""BraSyn's Gaussian window: σ in voxels, and voxels to either side."""
 PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True)
 class Challenge:
-    """score: (result, truth, mask), each (Z, H, W), to {metric: value}.
+    """The metrics of one challenge.
 
-    unit: of the images it judges, as ``results.csv`` names it; judged: what these are, in words;
-    masks: kinds of masks of which it takes the first that a patient has; region: what that marks.
+    ``score`` maps (result, truth, mask), each (Z, H, W), to {metric: value}. ``unit`` is the unit
+    of the images that it judges, as in ``results.csv``, and ``judged`` names these images.
+    ``masks`` lists kinds of masks; the first kind that a patient has is used. ``region`` says what
+    the mask marks.
     """
 
     name: str
@@ -84,8 +86,8 @@ class Challenge:
 def synthrad(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
     """{metric: value} of CT (Z, H, W) in HU.
 
-    Without SSIM where no voxel of the mask is left without the volume's outer ones, and without
-    MS-SSIM where none is left on a coarser scale.
+    SSIM is left out if no voxel of the mask lies inside the outer voxels of the volume. MS-SSIM is
+    left out if none does on a coarser scale.
     """
     width = HIGH - LOW
     found = {"synthrad_mae": float(np.abs(image - truth)[mask].mean())}
@@ -104,7 +106,7 @@ def synthrad(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
 
 
 def ms_ssim(u: Array, x: Array, mask: Mask, width: float) -> float | None:
-    """SynthRAD2025's, of images from 0 up; None where no voxel of the mask is left on a scale."""
+    """MS-SSIM of SynthRAD2025 for images from 0 up; None if a scale has no voxel of the mask."""
     short = [max(LEAST - n, 0) for n in u.shape]
     pad = [(n // 2, n - n // 2) for n in short]
     u, x = (np.pad(v, pad, mode="edge") for v in (u, x))
@@ -120,7 +122,7 @@ def ms_ssim(u: Array, x: Array, mask: Mask, width: float) -> float | None:
 
 
 def brasyn(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
-    """{metric: value} of MR (Z, H, W); none of a region that has no voxel, or of under 6 slices."""
+    """{metric: value} of MR (Z, H, W); a region without voxels, or under 6 slices, has no value."""
     u, x = (between_percentiles(v) for v in (image, truth))
     found = {}
     for name, region in (("tumour", mask), ("rest", ~mask)):
@@ -135,7 +137,8 @@ def brasyn(image: Array, truth: Array, mask: Mask) -> dict[str, float]:
 def ssim_map(u: Array, x: Array, *, width: float, smooth: Smoothing, norm: float) -> Array:
     """SSIM at each voxel of (Z, H, W); Wang 2004, eq. 13.
 
-    smooth: the mean within the window; norm: factor of variances and covariance; width: data range.
+    ``smooth`` computes the mean within the window, ``norm`` is the factor of variances and
+    covariance, and ``width`` is the data range.
     """
     c1, c2 = (K1 * width) ** 2, (K2 * width) ** 2
     mu_u, mu_x = smooth(u), smooth(x)

@@ -1,10 +1,10 @@
-"""The paper's claims, each decided by patients: does it hold here?
+"""The paper's claims, each decided by a test over patients.
 
-A claim is one or more differences that should be above 0, each a paired one over patients. It
-holds where every one is above 0 with Wilcoxon's p below 0.05; it does not hold where one is below 0
-with p below 0.05 over their number (Bonferroni); otherwise, as always with fewer than six patients,
-so many cannot decide it. Perceptual quality is the first of PERCEPTUAL that was measured; without
-any of them that claim is not measured.
+A claim consists of one or more paired differences over patients that should be above 0. It holds if
+all of them are above 0 with Wilcoxon's p below 0.05. It does not hold if one of them is below 0
+with p below 0.05 divided by their number (Bonferroni). Otherwise, and always with fewer than six
+patients, it is not decidable. Perceptual quality is judged by the first measure of PERCEPTUAL that
+was computed; without any of them, that claim is not measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from any2all_eval.study import CLEAN, Row, Study
 
 SIGNIFICANT = 0.05
 PERCEPTUAL = ("lpips", KERNEL, DISTANCE)
-"""Measures of perceptual quality, less is better: of several the first decides."""
+"""Perceptual measures, lower is better. The first one that was computed decides."""
 Cell = tuple[str, str]
 """(row, method)"""
 Pair = tuple[Cell, Cell]
@@ -30,7 +30,7 @@ Verdict = Literal["holds", "does not hold", "not decidable"]
 
 @dataclass(frozen=True)
 class Step:
-    """One difference that a claim says is above 0."""
+    """One difference that should be above 0 according to a claim."""
 
     what: str
     metric: str
@@ -39,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Claim:
-    """``steps``: none where nothing was measured that could decide it."""
+    """A claim and its differences; ``steps`` is empty if nothing was measured that decides it."""
 
     text: str
     steps: tuple[Step, ...]
@@ -55,7 +55,7 @@ class Claim:
 
 
 class Results:
-    """What each row and method of the studies got, by patient."""
+    """The results of each row and method of the studies, by patient."""
 
     def __init__(self, studies: Sequence[Study], records: Records) -> None:
         self.studies = studies
@@ -75,7 +75,7 @@ class Results:
         return [Step(what, metric, difference(a, b))]
 
     def growing(self) -> Iterator[tuple[Study, str, list[Row]]]:
-        """(study, target, its rows with one more clean image each), measured alike."""
+        """(study, target, rows with one more clean image each), measured in the same way."""
         for study in self.studies:
             chains: dict[tuple[str, frozenset[str]], list[Row]] = {}
             for row in study.rows:
@@ -89,7 +89,7 @@ class Results:
 
 
 def label(cell: Cell, other: Cell) -> str:
-    """What of a (row, method) tells it from another, and in brackets the rest."""
+    """The part of a (row, method) that differs from another, and the rest in brackets."""
     row, method = cell
     return f"{method} ({row})" if row == other[0] else f"{row} ({method})"
 
@@ -103,7 +103,7 @@ def quality_grows(results: Results) -> Iterator[Step]:
 
 
 def first_gains_most(results: Results) -> Iterator[Step]:
-    """Of rows that begin with no clean image: the gain of the first against that of each other."""
+    """Compare the gain by the first clean image with that by each further one."""
     found = results.metrics["psnr"]
     for study, target, rows in results.growing():
         for sampler in study.samplers:
@@ -122,7 +122,11 @@ def first_gains_most(results: Results) -> Iterator[Step]:
 def samplers_compared(
     better: str, worse: str, *, metric: str, measured: bool | None, sign: float = 1.0
 ) -> Callable[[Results], Iterator[Step]]:
-    """Row by row; measured: rows whose judged image was measured, was not, or (None) all."""
+    """Compare two samplers row by row.
+
+    ``measured`` restricts this to rows whose judged image was measured (True) or missing (False);
+    None takes all rows.
+    """
 
     def steps(results: Results) -> Iterator[Step]:
         for study in results.studies:
@@ -142,13 +146,13 @@ def samplers_compared(
 
 
 def mps_looks_better(results: Results) -> Iterator[Step]:
-    """By the first of PERCEPTUAL that was measured."""
+    """Compare MPS with MDS by the first measure of PERCEPTUAL that was computed."""
     metric = next((m for m in PERCEPTUAL if results.metrics[m]), PERCEPTUAL[0])
     yield from samplers_compared("mps", "mds", metric=metric, measured=None, sign=-1.0)(results)
 
 
 def measurements_gain(results: Results) -> Iterator[Step]:
-    """All of k-space: a row against each that has one measurement less."""
+    """Among rows of k-space only, compare each row with those that have one measurement less."""
     for study, row, fewer in _pairs(results):
         between = (r for r in study.rows if fewer.inputs < r.inputs < row.inputs)
         if not row.clean and fewer.inputs < row.inputs and not any(between):
@@ -156,7 +160,7 @@ def measurements_gain(results: Results) -> Iterator[Step]:
 
 
 def more_than_cleaner(results: Results) -> Iterator[Step]:
-    """More modalities, all of them k-space, against fewer of which one is clean, at the same R."""
+    """Compare k-space of more modalities with fewer of which one is clean, at the same R."""
     for study, row, cleaner in _pairs(results):
         clean = {f"{modality}={CLEAN}" for modality in cleaner.clean}
         shared = cleaner.inputs - clean
@@ -180,7 +184,7 @@ def _each(results: Results, study: Study, better: Row, worse: Row) -> Iterator[S
 
 
 def beside_methods(measured: bool) -> Callable[[Results], Iterator[Step]]:
-    """The first sampler of a study against each method trained for its task, row by row."""
+    """Compare the first sampler of a study with each trained method, row by row."""
 
     def steps(results: Results) -> Iterator[Step]:
         for study in results.studies:
@@ -212,7 +216,7 @@ CLAIMS: Mapping[str, Callable[[Results], Iterator[Step]]] = {
 
 
 def decide(results: Results) -> list[Claim]:
-    """Every claim on what was measured."""
+    """Decide every claim by the results."""
     return [Claim(text, tuple(steps(results))) for text, steps in CLAIMS.items()]
 
 

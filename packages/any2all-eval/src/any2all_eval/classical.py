@@ -1,4 +1,4 @@
-"""Classical reconstruction: CG-SENSE, L1-wavelet and total variation by SigPy, and Tikhonov's."""
+"""Classical reconstruction: SigPy's CG-SENSE, L1-wavelet and total variation, and Tikhonov."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 WEIGHTS = (0.0005, 0.001, 0.002, 0.004, 0.008)
 FARTHEST = 1000.0
-"""Times the ends of WEIGHTS, at most, that a best weight is looked for."""
+"""A weight is searched up to this factor beyond the ends of WEIGHTS."""
 ITERATIONS = 100
 QUIET = {"show_pbar": False}
 
@@ -23,14 +23,14 @@ Recon = Callable[[Tensor], Tensor]
 
 
 def cg_sense(scan: SenseFourier, weight: float = 0.01) -> Recon:
-    """SigPy's CG-SENSE of each slice."""
+    """CG-SENSE of SigPy for each slice."""
     from sigpy.mri.app import SenseRecon
 
     return _each(scan, lambda k, maps: SenseRecon(k, maps, weight, max_iter=30, **QUIET))
 
 
 def l1_wavelet(scan: SenseFourier, weight: float) -> Recon:
-    """SigPy's L1-wavelet reconstruction of each slice."""
+    """L1-wavelet reconstruction of SigPy for each slice."""
     from sigpy.mri.app import L1WaveletRecon
 
     return _each(
@@ -39,9 +39,9 @@ def l1_wavelet(scan: SenseFourier, weight: float) -> Recon:
 
 
 def total_variation(scan: SenseFourier, weight: float) -> Recon:
-    """SigPy's total-variation reconstruction of each slice, by ADMM.
+    """Total-variation reconstruction of SigPy for each slice, by ADMM.
 
-    Its default, the primal-dual hybrid gradient, is 3 dB from there after 1000 iterations.
+    SigPy's default, the primal-dual hybrid gradient, is still 3 dB worse after 1000 iterations.
     """
     from sigpy.mri.app import TotalVariationRecon
 
@@ -50,9 +50,9 @@ def total_variation(scan: SenseFourier, weight: float) -> Recon:
 
 
 def tikhonov(operator: Operator, weight: float) -> Recon:
-    """argmin_u 1/2 ‖A u − y‖² + weight/2 ‖u‖² of each slice, by the operator's own prox.
+    """argmin_u 1/2 ‖A u − y‖² + weight/2 ‖u‖² for each slice, by the operator's own prox.
 
-    For a blur that is Wiener's filter with a constant ratio of noise to signal.
+    For a blur, this is Wiener's filter with a constant noise-to-signal ratio.
     """
 
     def solve(y: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ TUNED: dict[str, Callable[[SenseFourier, float], Recon]] = {
 def tuned(
     method: Callable[[float], Recon], data: Sequence[Tensor], truths: Sequence[Tensor]
 ) -> float:
-    """The weight with the best mean PSNR over (val) patients: of WEIGHTS, or beyond if better."""
+    """The weight with the best mean PSNR over patients of val, from WEIGHTS or beyond its ends."""
 
     def quality(weight: float) -> float:
         solve = method(weight)
@@ -88,18 +88,18 @@ def tuned(
 
 
 def image_of(scan: SenseFourier, found: Tensor) -> Tensor:
-    """The image (B, H, W) of what was found: a magnitude where the scan's images have a phase."""
+    """The image (B, H, W) of a reconstruction: its magnitude if the scan's images have a phase."""
     return (found.abs() if scan.complex_image else found.real).float()
 
 
 def scan_of(operator: Operator) -> SenseFourier | None:
-    """What a reference is told of a scan: its coil maps and mask, and no phase."""
+    """The scan as a reference knows it: with its coil maps and mask, and without a phase."""
     scan = operator.scan if isinstance(operator, SimulatedPhase) else operator
     return scan if isinstance(scan, SenseFourier) else None
 
 
 def _each(scan: SenseFourier, app: Callable[..., object]) -> Recon:
-    """Slice by slice; the real part of what ``app`` finds, or the magnitude if it has a phase."""
+    """Reconstruct slice by slice; keep the real part, or the magnitude if there is a phase."""
     maps = scan.coil_maps.numpy()
 
     def solve(y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-WHAT, WHOM, MEASURED, RUNNING = "What is evaluated", "On whom", "What is measured", "Running"
+WHAT, WHOM, MEASURED, RUNNING = "What is evaluated", "Patients", "Metrics", "Running"
 """Titles of the groups of options."""
 
 
@@ -16,7 +16,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="STUDY...",
-            help="readme, reconstruction, synthesis, mixed, generation, or TOML files like theirs",
+            help="readme, reconstruction, synthesis, mixed, generation, or your own TOML files",
         ),
     ],
     input_: Annotated[
@@ -37,14 +37,14 @@ def evaluate(
         typer.Option(
             help="Folder written by train, an installed prior's name, or hf:OWNER/NAME",
             metavar="PRIOR",
-            show_default="lgg; none beside --method",
+            show_default="lgg; none with --method",
             rich_help_panel=WHAT,
         ),
     ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also a folder written by train --method; may be repeated",
+            help="Also evaluate this folder written by train --method; may be repeated",
             metavar="FOLDER",
             rich_help_panel=WHAT,
         ),
@@ -52,7 +52,7 @@ def evaluate(
     sampler: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME[:OPTION=VALUE,...] instead of the studies' own samplers; may be repeated",
+            help="NAME[:OPTION=VALUE,...] in place of the studies' samplers; may be repeated",
             metavar="SAMPLER",
             rich_help_panel=WHAT,
         ),
@@ -61,8 +61,8 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Mean of so many",
-            show_default="the studies' own",
+            help="Evaluate the mean of this many draws",
+            show_default="as the studies say",
             metavar="N",
             rich_help_panel=WHAT,
         ),
@@ -71,13 +71,14 @@ def evaluate(
         str, typer.Option(help="test, or val to tune on", metavar="NAME", rich_help_panel=WHOM)
     ] = "test",
     patients: Annotated[
-        int | None, typer.Option(min=1, help="The first so many", metavar="N", rich_help_panel=WHOM)
+        int | None,
+        typer.Option(min=1, help="Take the first N patients", metavar="N", rich_help_panel=WHOM),
     ] = None,
     slices: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Of each patient, evenly spread",
+            help="Take N evenly spread slices of each patient",
             show_default="all",
             metavar="N",
             rich_help_panel=WHOM,
@@ -86,32 +87,33 @@ def evaluate(
     every: Annotated[
         int,
         typer.Option(
-            min=1, help="Every N-th slice of each patient", metavar="N", rich_help_panel=WHOM
+            min=1, help="Take every N-th slice of each patient", metavar="N", rich_help_panel=WHOM
         ),
     ] = 1,
     adjacent: Annotated[
         bool,
         typer.Option(
             "--adjacent",
-            help="The slices of --slices are next to each other, in the middle",
+            help="Take the slices of --slices from the middle, next to each other",
             rich_help_panel=WHOM,
         ),
     ] = False,
     references: Annotated[
-        bool, typer.Option(help="Also what does without the prior", rich_help_panel=MEASURED)
+        bool,
+        typer.Option(help="Also evaluate references without a prior", rich_help_panel=MEASURED),
     ] = True,
     lpips: Annotated[
         bool,
         typer.Option(
             "--lpips",
-            help="Also LPIPS, whose network torchvision fetches",
+            help="Also compute LPIPS; torchvision downloads its network",
             rich_help_panel=MEASURED,
         ),
     ] = False,
     inception: Annotated[
         Path | None,
         typer.Option(
-            help="Also FID of generation, by this file of torch-fidelity's Inception weights",
+            help="Also compute FID of draws, with this file of torch-fidelity's Inception weights",
             metavar="FILE",
             rich_help_panel=MEASURED,
         ),
@@ -119,8 +121,8 @@ def evaluate(
     metrics: Annotated[
         list[str] | None,
         typer.Option(
-            help="Also the metrics of a challenge, of whole volumes: synthrad (CT in the mask of "
-            "the body) or brasyn (MR in the tumour and the rest); may be repeated",
+            help="Also compute a challenge's metrics of whole volumes: synthrad (CT inside the "
+            "body mask) or brasyn (MR inside and outside the tumour); may be repeated",
             metavar="NAME",
             rich_help_panel=MEASURED,
         ),
@@ -129,7 +131,7 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Patients whose images are in report.html, unnamed",
+            help="Show the images of N patients in report.html, without names",
             metavar="N",
             rich_help_panel=MEASURED,
         ),
@@ -138,13 +140,13 @@ def evaluate(
         bool,
         typer.Option(
             "--quick",
-            help="A report within two minutes: two slices of three patients, cheap methods first. "
-            "The same command with --resume in its place goes on to the whole study",
+            help="Report on two slices of three patients within two minutes, cheap methods first. "
+            "The same command with --resume in place of --quick then does the whole study",
             rich_help_panel=RUNNING,
         ),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in OUTPUT", rich_help_panel=RUNNING)
+        bool, typer.Option("--resume", help="Continue the run in OUTPUT", rich_help_panel=RUNNING)
     ] = False,
     batch_size: Annotated[
         int,
@@ -162,9 +164,10 @@ def evaluate(
         ),
     ] = "auto",
 ) -> None:
-    """Measure what a prior and samplers do, with references, statistics and a report.
+    """Evaluate a prior and its samplers on held-out patients, and write a report.
 
-    Patients are shared among the processes of torchrun -m any2all_cli evaluate ...
+    The report compares them with references and has statistics over patients. The processes of
+    torchrun -m any2all_cli evaluate ... share the patients.
     """
     from any2all_app.terminal import observed
     from rich.console import Console

@@ -1,10 +1,10 @@
 """deepinv's DPS and DiffPIR with our prior, as samplers: ``deepinv-dps``, ``deepinv-diffpir``.
 
-deepinv is given the prior as a denoiser of [0, 1] images, our prox (its own by conjugate gradients
-would be slower), and one noise level, since one is all it takes: the largest of the measurement's,
-or 0.01 where all of it is clean. Its random numbers are drawn by the batch, so a slice's result
-depends on what is computed beside it. It needs torch and torchvision that fit each other:
-``pip install "any2all-eval[deepinv]"``.
+deepinv gets the prior as a denoiser of [0, 1] images, and our prox, because its own by conjugate
+gradients is slower. It takes only one noise level: the largest of the measurement, or 0.01 if all
+of it is clean. It draws its random numbers by the batch, so the result of a slice depends on the
+other slices of the batch. It needs versions of torch and torchvision that fit each other: ``pip
+install "any2all-eval[deepinv]"``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLEAN_NOISE_STD = 0.01
 
 @dataclass(frozen=True)
 class DeepinvDiffPIR:
-    """DiffPIR (Zhu 2023, arXiv 2305.08995); its answer keeps the noise of its last step, 0.005."""
+    """DiffPIR (Zhu 2023, arXiv 2305.08995); its result keeps the noise of its last step, 0.005."""
 
     steps: int = 50
     lambda_: float = 3.0
@@ -83,7 +83,7 @@ class DeepinvDPS:
 
 
 def imported() -> Any:
-    """The package. Raises UserError where it is not there."""
+    """Import deepinv. Raises UserError if it is not installed."""
     try:
         import deepinv
     except Exception as error:  # of torchvision, too
@@ -95,12 +95,12 @@ def imported() -> Any:
 
 
 def seed_by(noise: Noise) -> None:
-    """torch's own generator, by the next numbers of ``noise``."""
+    """Seed torch's global generator with the next numbers of ``noise``."""
     torch.manual_seed(int(noise().double().sum().abs() * 1e6))
 
 
 def as_denoiser(prior: Prior) -> Any:
-    """E[x_0 | x_0 + sigma z] of [0, 1] images by the prior, at its nearest time."""
+    """The prior at its nearest time as a denoiser, E[x_0 | x_0 + sigma z] of [0, 1] images."""
     deepinv = imported()
 
     class Denoiser(deepinv.models.Denoiser):  # type: ignore[misc, name-defined]
@@ -115,7 +115,7 @@ def as_denoiser(prior: Prior) -> Any:
 
 
 def as_physics(measurement: Measurement) -> tuple[float, Tensor, Any]:
-    """The noise level, all data as one real vector a slice, (B, N), and deepinv's forward model."""
+    """The noise level, the data as one real vector per slice (B, N), and deepinv's operator."""
     deepinv = imported()
     blocks = measurement.operator.operators
     level = max([b.noise_std for b in blocks.values() if b.noise_std] or [CLEAN_NOISE_STD])

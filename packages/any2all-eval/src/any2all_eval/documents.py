@@ -1,4 +1,4 @@
-"""tables.md: the tables of a run, and the words around them."""
+"""tables.md: the tables of a run, with their captions and explanations."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ RESIDUAL = (
 
 
 def markdown(found: Findings) -> str:
-    """Every table of the report; last the times, which no two runs share."""
+    """Every table of the report. The times come last, because they differ between runs."""
     lines, safety = found.lines, found.safety
     parts = []
     if lines:
@@ -83,7 +83,7 @@ def counts(entry: Safety) -> list[str]:
 
 
 def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
-    """Distances of draws beside those of real slices."""
+    """Distances of the draws, compared with those of real slices."""
     near = [
         " / ".join(f"{q:.4f}" for q in quantiles)
         for quantiles in (found.nearest_draws, found.nearest_held_out)
@@ -104,7 +104,7 @@ def generation_lines(found: Generation) -> tuple[list[str], list[list[str]]]:
 
 
 def claim_lines(claims: Sequence[Claim]) -> list[str]:
-    """A paragraph a claim, with its figures."""
+    """A paragraph for each claim, with its figures."""
     found = []
     for claim in claims:
         found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")

@@ -1,4 +1,4 @@
-"""The evaluation of a prior and of samplers on held-out patients: studies to report."""
+"""The evaluation of a prior and of samplers on held-out patients, from studies to a report."""
 
 from __future__ import annotations
 
@@ -41,41 +41,41 @@ class Evaluation:
     Parameters
     ----------
     studies
-        readme, reconstruction, synthesis, mixed, generation, or TOML files like theirs.
+        readme, reconstruction, synthesis, mixed, generation, or your own TOML files.
     input
         A cohort, or a folder with the folders train, val and test of patients.
     prior
-        A folder, an installed prior's name, or hf:OWNER/NAME; None is ``lgg``, or nothing beside
-        methods.
+        A folder, an installed prior's name, or hf:OWNER/NAME. None takes ``lgg``, or no prior if
+        there are methods.
     methods
-        Folders of trained methods, beside the samplers; without a prior, instead of them.
+        Folders of trained methods, which are compared with the samplers of the prior.
     samplers
-        NAME[:OPTION=VALUE...] instead of the studies' own.
+        NAME[:OPTION=VALUE...] in place of the studies' samplers.
     draws
-        The mean of so many is judged; None leaves it to the studies.
+        The mean of this many draws is judged. None takes the number of the studies.
     group
         "test", or "val" to tune on.
     patients
-        The first so many patients; None takes all.
+        Take the first N patients. None takes all.
     slices, every, adjacent
         Which slices of each patient: see ``Slices``. By default all that show a head.
     references
-        Whether what does without the prior is judged, too.
+        Whether references without a prior are judged, too.
     lpips
-        Whether LPIPS is measured, whose network torchvision fetches.
+        Whether LPIPS is computed; torchvision downloads its network.
     inception
         File of the weights that FID needs.
     metrics
-        Challenges whose metrics of whole volumes are measured: synthrad, brasyn.
+        Challenges whose metrics of whole volumes are computed: synthrad, brasyn.
     shown
-        Patients whose images are in report.html.
+        Number of patients whose images are in report.html.
     batch_size
-        Slices of one network call.
+        Slices per network call.
     precision, device
         As of ``DiffusionPrior.load``.
     quick
-        Whether a report of a few slices of a few patients is enough, cheap methods first. The same
-        evaluation without it, and with ``resume``, goes on from there.
+        Whether to report on a few slices of a few patients only, cheap methods first. The same
+        evaluation without ``quick`` and with ``resume`` continues from there.
     """
 
     studies: Sequence[str]
@@ -106,26 +106,26 @@ class Evaluation:
 
     @property
     def which(self) -> Slices:
-        """Which slices of each patient are judged."""
+        """The slices of each patient that are judged."""
         return Slices(self.slices, self.every, self.adjacent)
 
 
 def evaluate(
     asked: Evaluation, output: str | Path, observer: Observer = SILENT, *, resume: bool = False
 ) -> bool:
-    """Do every part that is not there, and write what all of them say.
+    """Compute every part that is missing, and write the report of all of them.
 
     Parameters
     ----------
     asked
         What is evaluated.
     output
-        A new folder, or that of the run to go on with: report.html, report.json, results.csv and
-        tables.
+        A new folder, or the folder of the run to continue. It gets report.html, report.json,
+        results.csv and tables.
     observer
-        Is told of each part, of each result that a simple reference beats, and of each claim.
+        Gets each finished part, each result that a simple reference beats, and each claim.
     resume
-        Whether to go on with the run in ``output``.
+        Whether to continue the run in ``output``.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def evaluate(
     Raises
     ------
     UserError
-        Where a study, the patients or the folder can't be used; in one line.
+        If a study, the patients or the folder can't be used.
     """
     began = time.monotonic()
     output, group, slices = Path(output), asked.group, asked.which
@@ -238,7 +238,7 @@ def evaluate(
 
 
 def _look(evaluator: Evaluator, named: Mapping[str, str], writer: Writer, began: float) -> None:
-    """A quick look at the first patients that can be judged, and what it left to the whole."""
+    """Take a quick look at the first patients that can be judged, and say what it left out."""
     observer = evaluator.observer
     patients: dict[str, Patient] = {}
     for name, path in named.items():
@@ -255,7 +255,7 @@ def _look(evaluator: Evaluator, named: Mapping[str, str], writer: Writer, began:
 
 
 def _tell(written: Written, output: Path, observer: Observer) -> None:
-    """The claims, what is beaten, and where the report is."""
+    """Report the claims, the beaten results, and where the report is."""
     for claim in written.claims:
         if claim.steps:
             observer.say(f"{claim.text}: {claim.verdict}")
@@ -266,7 +266,7 @@ def _tell(written: Written, output: Path, observer: Observer) -> None:
 
 
 def _changed(study: Study, samplers: Sequence[str], draws: int | None) -> Study:
-    """With the command line's samplers and draws; those of stacks from nothing are another's."""
+    """The study with the command line's samplers and draws; unconditional draws keep their own."""
     if not all(row.known for row in study.rows):
         return study
     if samplers:

@@ -1,4 +1,4 @@
-"""What one process does of studies: the parts of its patients."""
+"""The work of one process on the studies: all parts of its patients."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ from any2all_eval.uncertainty import uncertainty
 from any2all_eval.work import Work
 
 COST = {"Tikhonov": 1, "CG-SENSE": 1, "L1-wavelet": 50, "total variation": 50}
-"""Passes of the network that are worth the tuning of a reference; others are tuned for nothing."""
+"""Cost of tuning a reference, in passes of the network; other references need no tuning."""
 
 
 @dataclass(frozen=True)
 class Solved:
-    """What a method made of a row: {modality: (B, H, W)} in [0, 1].
+    """The result of a method for a row: {modality: (B, H, W)} in [0, 1].
 
-    std: of several draws; residual: {modality: RMS of y − A x over the noise's, one a slice}.
+    ``std`` is the standard deviation of several draws. ``residual`` is {modality: RMS of y − A x
+    over the noise's, one per slice}.
     """
 
     mean: dict[str, Tensor]
@@ -58,7 +59,7 @@ class Solved:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator:
-    """What one process does of studies."""
+    """The work of one process on the studies."""
 
     studies: Sequence[Study]
     solvers: Solvers
@@ -72,13 +73,13 @@ class Evaluator:
 
     @property
     def prior(self) -> Trained:
-        """What says which images there are, and how they are scaled."""
+        """The object that defines the modalities and their scaling."""
         return self.solvers.frame
 
     def run(self, patients: Mapping[str, str], rewrite: Callable[[], None] | None = None) -> bool:
-        """Every part of these patients, {name: path}, that is not there yet, cheap ones first.
+        """Compute every missing part of these patients, {name: path}, cheap ones first.
 
-        ``rewrite`` is called as parts finish. False when somebody was refused.
+        ``rewrite`` is called as parts finish. Returns False if a patient was refused.
         """
         whole, parts = True, sorted(self.parts(), key=self.cost)
         folders = {name: self.output / PARTS / name for name in patients}
@@ -102,11 +103,11 @@ class Evaluator:
         return whole
 
     def weight(self, part: Part) -> int:
-        """What a part counts in the progress: its passes of the network, and 1 at least."""
+        """The weight of a part in the progress: its passes of the network, and at least 1."""
         return max(self.cost(part), 1)
 
     def read(self, name: str, path: str) -> tuple[Patient | None, bool]:
-        """A patient with everything that is judged, or None; and whether the files were refused."""
+        """Read a patient, or None; and say whether the files were refused."""
         try:
             patient = read_patient(path, self.prior, name, self.slices)
             patient = patient and self.measures.with_masks(patient, path)
@@ -119,7 +120,7 @@ class Evaluator:
         return patient, False
 
     def cost(self, part: Part) -> int:
-        """Passes of the network a slice; of references 0, or as many as their tuning is worth."""
+        """Passes of the network per slice; a reference has its COST, or 0 without tuning."""
         if not part.sampled:
             return COST.get(part.method, 0)
         blocks = self.operator(part.row).operators
@@ -132,7 +133,7 @@ class Evaluator:
         return draws * passes_of(solver, asked)
 
     def parts(self) -> list[Part]:
-        """Of each patient: the rows in which something is known, by samplers and references."""
+        """The parts of a patient: rows with a measurement, by samplers and references."""
         found = []
         for study in self.studies:
             for row in study.rows:
@@ -149,7 +150,7 @@ class Evaluator:
         return found
 
     def operator(self, row: Row) -> BlockDiagonal:
-        """What a row measures, with every modality of the prior."""
+        """The operator of a row, for every modality of the prior."""
         if row.inputs not in self._operators:
             size = self.prior.format.size
             blocks = {s.modality: build_operator(s, *size).operator for s in row.known}
@@ -157,10 +158,10 @@ class Evaluator:
         return self._operators[row.inputs]
 
     def do(self, part: Part, patient: Patient, folder: Path, few: bool = False) -> None:
-        """What a part makes of a patient's slices: images and records, each file whole.
+        """Compute a part for a patient, and write its images and records, each file whole.
 
-        few: these are a few of the slices, and the part has yet to be done. Slices of which that
-        was done before are taken from there.
+        ``few`` says that these are only a few of the slices. If some slices were computed before,
+        they are reused.
         """
         solved, seconds = self._of_few(part, patient, folder) or self._solved(part, patient)
         kind = np.float32 if few else np.float16
@@ -178,7 +179,7 @@ class Evaluator:
                 left.unlink(missing_ok=True)
 
     def _of_few(self, part: Part, patient: Patient, folder: Path) -> tuple[Solved, float] | None:
-        """What was made of a few slices before, and is made of the others now; None without it."""
+        """Join the results of a few slices from before with those of the other slices."""
         path = part.path(folder, few=True).with_suffix(".npz")
         if not path.exists():
             return None
@@ -211,7 +212,7 @@ class Evaluator:
         return Solved(mean, std, residual), seconds
 
     def _solved(self, part: Part, patient: Patient) -> tuple[Solved, float]:
-        """What a part makes of a patient, and the seconds a slice."""
+        """The result of a part for a patient, and the seconds per slice."""
         row, operator = part.row, self.operator(part.row)
         data = simulate(operator, patient.stack, patient.seed, patient.places)
         operator = operator.estimated(data)

@@ -1,4 +1,4 @@
-"""Figures as the paper's: images beside the truth, curves, distortion against perception."""
+"""Figures as in the paper: images beside the truth, curves, distortion against perception."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from any2all_eval.study import Study
 from any2all_eval.tables import METRICS, Line
 
 LEAST_SPAN = {"PSNR (dB)": 3.0, "SSIM": 0.05, "LPIPS": 0.05, COLUMNS[DISTANCE][0]: 0.05}
-"""An axis shows at least so much, so that a difference of no importance does not look steep."""
+"""The least span of an axis, so that a negligible difference does not look steep."""
 LETTERS = 22
-"""Of a title, above one column of images."""
+"""Letters per line of a title above one column of images."""
 MARKS, LINES = "os^Dv*PX", ("-", "--", ":", "-.")
 Groups = dict[tuple[str, str], list[tuple[float, float]]]
 """{(image, method): points}"""
 
 
 def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> Figure | None:
-    """One image of one patient's middle slice: a column an input, two lines a sampler.
+    """One image of one patient's middle slice: a column per input, two lines per sampler.
 
-    Below each result its error. None where nothing was made of it.
+    Below each result is its error. Returns None if there is no result of the image.
     """
     study = parts[0].study
     made: dict[tuple[str, str], Any] = {}
@@ -75,7 +75,7 @@ def image_figure(parts: Sequence[Part], folder: Path, image: str, who: str) -> F
 
 
 def folded(name: str, width: int = 18) -> str:
-    """A row's name in lines of about so many letters."""
+    """The name of a row, in lines of about this many letters."""
     lines = [""]
     for part in re.split(r"(?<=[&+,])", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
@@ -85,7 +85,7 @@ def folded(name: str, width: int = 18) -> str:
 
 
 def curves_figure(results: Results, study: Study) -> Figure | None:
-    """PSNR against the number of clean images, a line a target and sampler."""
+    """PSNR against the number of clean images, one curve per target and sampler."""
     groups: Groups = {}
     for of_study, target, rows in results.growing():
         if of_study is not study:
@@ -105,9 +105,9 @@ def curves_figure(results: Results, study: Study) -> Figure | None:
 
 
 def time_figure(study: Study, lines: Sequence[Line]) -> Figure | None:
-    """PSNR against the time of a slice, a line for each sampler that ran with several options.
+    """PSNR against the time per slice, a curve for each sampler that ran with several options.
 
-    None where no sampler did, as one point says nothing of what more time would give.
+    Returns None if no sampler did, because one point does not show what more time would give.
     """
     groups: Groups = {}
     for line in lines:
@@ -127,7 +127,7 @@ def time_figure(study: Study, lines: Sequence[Line]) -> Figure | None:
 
 
 def scatter_figure(lines: Sequence[Line]) -> Figure | None:
-    """Distortion against perception, a point a line of the table."""
+    """Distortion against perception, one point per line of the table."""
     measured = (m for m in ("lpips", DISTANCE) if any(m in line.means for line in lines))
     perception = next(measured, "ssim")
     groups: Groups = {}
@@ -139,7 +139,7 @@ def scatter_figure(lines: Sequence[Line]) -> Figure | None:
 
 
 def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
-    """A colour an image, a mark and kind of line a method; the legend beside."""
+    """Plot with one colour per image and one marker and line style per method; legend beside it."""
     if not groups:
         return None
     images, methods = (list(dict.fromkeys(key[n] for key in groups)) for n in (0, 1))
@@ -162,7 +162,7 @@ def plot(groups: Groups, x: str, y: str, lines: bool) -> Figure | None:
 
 
 def at_least(span: float, low: float, high: float) -> tuple[float, float]:
-    """The ends of an axis, moved apart to ``span`` around their middle where they are nearer."""
+    """The limits of an axis, widened to ``span`` around their middle if they are closer."""
     more = max(span - (high - low), 0.0) / 2
     return low - more, high + more
 
@@ -175,7 +175,7 @@ def write_figures(
     patient: str,
     who: str,
 ) -> None:
-    """PNG in OUTPUT/figures: these, and the images of one patient."""
+    """Write these figures, and the images of one patient, as PNG in OUTPUT/figures."""
     folder = output / "figures"
     folder.mkdir(exist_ok=True)
     made = dict(figures)

@@ -1,4 +1,4 @@
-"""What a run found, as every table and the report take it."""
+"""The findings of a run, in the form that every table and the report take."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a run found.
+    """The findings of a run.
 
     Parameters
     ----------
     studies, lines, claims, safety
-        What was asked, a line for each result, and what was decided by them.
+        The studies, a line for each result, and the decisions that follow from them.
     made
-        Of stacks from nothing.
+        Figures of unconditional draws.
     beaten
-        How many results a simple reference beats, and a sentence for each of them.
+        The number of results that a simple reference beats, and a sentence for each.
     figures
-        By name; None where there is nothing to plot.
+        {name: figure}; None if there is nothing to plot.
     """
 
     studies: Sequence[Study]

@@ -1,4 +1,4 @@
-"""Results as CSV, a line a slice, and as tables of LaTeX."""
+"""Results as CSV, one line per slice, and as LaTeX tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LATEX = {mark: f"\\{mark}" for mark in "&%_#${}"} | {
 
 
 def as_csv(records: Records) -> str:
-    """A line a slice, image and method; lists joined by spaces."""
+    """One line per slice, image and method; lists are joined by spaces."""
     names = list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -37,7 +37,7 @@ def as_csv(records: Records) -> str:
 
 
 def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
-    """A booktabs table a study."""
+    """One booktabs table per study."""
     parts = []
     for study in studies:
         own = [line for line in lines if line.key[0] == study.name]
@@ -57,5 +57,5 @@ def latex(studies: Sequence[Study], lines: Sequence[Line]) -> str:
 
 
 def escaped(text: str) -> str:
-    """For LaTeX."""
+    """Text escaped for LaTeX."""
     return "".join(LATEX.get(mark, mark) for mark in text)

@@ -1,11 +1,11 @@
-"""How far a set of images is from another, by features that need no weights: hence not FID.
+"""Fréchet distance between sets of images on features that need no weights, so this is not FID.
 
-‖μ − μ'‖² + tr(Σ + Σ' − 2 (ΣΣ')^½) between Gaussians fitted to features. A stack's features are, for
-each modality, the mean on a 4 x 4 grid of its intensity and of the magnitude of four octave bands
-(differences of Gaussians), and for each pair of modalities the correlation of their bands; on the
-leading 32 principal axes of the real slices, each scaled to unit variance. Comparable only between
-sets of the same size, against the same real slices. Source of the distance: Heusel 2017,
-arXiv 1706.08500, on other features.
+The distance between Gaussians fitted to the features is ‖μ − μ'‖² + tr(Σ + Σ' − 2 (ΣΣ')^½). For
+each modality of a stack, the features are the mean on a 4 x 4 grid of the intensity and of the
+magnitude of four octave bands (differences of Gaussians). For each pair of modalities, they are the
+correlations of their bands. They are projected on the leading 32 principal axes of the real slices,
+each scaled to unit variance. Compare the distance only between sets of the same size, against the
+same real slices. Source of the distance: Heusel 2017, arXiv 1706.08500, there with other features.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def blurred(x: Tensor, sigma: float) -> Tensor:
 
 
 class Axes:
-    """The principal axes of features of real slices (N, features), on which others are placed."""
+    """The principal axes of features of real slices (N, features), for projecting others."""
 
     def __init__(self, real: Features) -> None:
         self._mean, self._scale = real.mean(0), real.std(0) + 1e-9
@@ -62,7 +62,7 @@ class Axes:
 
 
 def frechet(a: Features, b: Features) -> float:
-    """Between Gaussians fitted to features (N, d) and (M, d)."""
+    """Fréchet distance between Gaussians fitted to features (N, d) and (M, d)."""
     gap = a.mean(0) - b.mean(0)
     # with Σ = RᵀR, tr (ΣΣ')^½ is the sum of the singular values of R R'ᵀ
     r, other = (np.linalg.qr((x - x.mean(0)) / (len(x) - 1) ** 0.5).R for x in (a, b))

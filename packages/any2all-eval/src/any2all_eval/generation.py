@@ -1,10 +1,11 @@
-"""Whole stacks from nothing: do they look like real ones, and are they copies?
+"""Unconditional draws of whole stacks: do they look like real ones, and are they copies?
 
-Fréchet distance on features without weights (``frechet``), between sets of as many slices: draws,
-or people held out, to one half of the training people, beside the other half. Nearest neighbour:
-the least root mean square difference of a stack to any training slice, or its mirror image, in
-[0, 1]; copies would lie nearer to the training slices than other people's do. Distances by a
-network, where its weights are at hand: of each modality by itself, between sets of as many slices.
+The Fréchet distance on features without weights (``frechet``) compares sets of equal size. Draws,
+held-out people, and the other half of the training people are each compared with one half of the
+training people. The nearest neighbour is the least root mean square difference in [0, 1] of a stack
+to any training slice or its mirror image. Copies would be nearer to the training slices than
+held-out people are. If the weights of a network are at hand, its distances are computed for each
+modality, also between sets of equal size.
 """
 
 from __future__ import annotations
@@ -34,18 +35,19 @@ from any2all_eval.study import Study
 
 DRAWS = "draws"
 ROUNDS = 10
-"""Sets of so many slices are drawn at random this often; means are told."""
+"""Number of random sets of slices over which the distances are averaged."""
 BATCH, LEAST = 16, 4
-"""Draws in a file; fewer than LEAST have no covariance worth the name."""
+"""Draws per file. With fewer than LEAST draws, the covariance is too uncertain."""
 NETWORK_SLICES = 4
-"""Of each training person, for distances by a network."""
+"""Slices of each training person, for distances by a network."""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """Of draws; the distances are means, ``nearest_*``: (least, 5 %, median).
+    """Figures of the draws; distances are means, and ``nearest_*`` is (least, 5 %, median).
 
-    by_network: {"FID, T1": of (the other half, people held out, draws)}, to one half.
+    ``by_network`` is {"FID, T1": distances of (the other half, held-out people, draws)} to one
+    half.
     """
 
     draws: int
@@ -68,7 +70,7 @@ def check(
     held_out: Mapping[str, str],
     slices: Slices,
 ) -> None:
-    """Raises UserError where a study of nothing known can't be done."""
+    """Raise UserError if a study of unconditional draws can't be done."""
     for study in studies:
         unknown = [not row.known for row in study.rows]
         if not any(unknown):
@@ -107,10 +109,10 @@ def generate(
     distances: Sequence[SetDistance] = (),
     observer: Observer = SILENT,
 ) -> dict[str, Generation]:
-    """{row: figures} of the rows in which nothing is known, beside everybody in train.
+    """{row: figures} of the rows without any input, compared with all people of train.
 
-    held_out: {name: path} of others, of whom ``slices`` are looked at. Draws are kept
-    in OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a sheet of the first.
+    ``held_out`` is {name: path} of other people, of whom ``slices`` are used. The draws are kept in
+    OUTPUT/draws/<study>/<sampler>, BATCH in a file, with a contact sheet of the first.
     """
     found = {}
     prior = solvers.frame
@@ -136,7 +138,7 @@ def generate(
 def drawn(
     solver: Solver, prior: Trained, count: int, *, folder: Path, observer: Observer
 ) -> Tensor:
-    """(count, M, H, W) from nothing."""
+    """Unconditional draws (count, M, H, W)."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = (1, *prior.settings.image_size)
     paths = {first: folder / f"{first:05d}.npz" for first in range(0, count, BATCH)}
@@ -171,7 +173,7 @@ def judge(
     modalities: Sequence[str] = (),
     distances: Sequence[SetDistance] = (),
 ) -> Generation:
-    """Draws (N, M, H, W) beside the slices of each training person, and of people held out."""
+    """Compare draws (N, M, H, W) with the slices of each training person and of held-out people."""
     others = torch.cat([torch.zeros(0, *draws.shape[1:]), *held_out])
     wanted = torch.cat([draws, others])
     best = torch.full((len(wanted),), torch.inf)

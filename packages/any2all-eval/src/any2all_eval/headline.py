@@ -1,4 +1,4 @@
-"""The first screen of the report: one sentence of result, one strip of images, how good it is."""
+"""The first screen of the report: one sentence of result, a strip of images, and the gain."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from any2all_eval.study import Study
 from any2all_eval.tables import Line, figure, pair_of
 
 ERROR = 0.2
-"""Where the colour of an error ends, of the image's range: one scale for all."""
+"""Error at the end of the colour scale, relative to the image's range; the same for all images."""
 
 PAIR = ("psnr", "ssim")
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A sampler's result on one row and image, and that of the simple reference with most PSNR."""
+    """A sampler's result for a row and image, with the simple reference of the highest PSNR."""
 
     line: Line
     reference: Line | None
@@ -33,7 +33,7 @@ class Gain:
 
     @property
     def name(self) -> str:
-        """Of the row, and of the image where the row does not say it."""
+        """The name of the row, and of the image if the row does not contain it."""
         _, row, _, image = self.key
         return row if image in row else f"{row}: {image}"
 
@@ -43,13 +43,13 @@ class Gain:
 
     @property
     def over_reference(self) -> float:
-        """In dB; not a number where there is no reference."""
+        """The gain in dB; not a number if there is no reference."""
         return np.nan if self.reference is None else self.psnr - psnr_of(self.reference)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of the strip as a data URL, and what it is."""
+    """One picture of the strip as a data URL, with its caption."""
 
     said: str
     url: str
@@ -60,7 +60,7 @@ def psnr_of(line: Line) -> float:
 
 
 def gains_of(studies: Sequence[Study], lines: Sequence[Line]) -> list[Gain]:
-    """One for each row and image of each study, of the first sampler that can answer it."""
+    """One gain for each row and image of each study, of the first sampler that can answer it."""
     samplers = {study.name: study.samplers for study in studies}
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in lines:
@@ -79,7 +79,7 @@ def gains_of(studies: Sequence[Study], lines: Sequence[Line]) -> list[Gain]:
 def result_sentence(
     gains: Sequence[Gain], made: Mapping[str, Generation], people: int, who: str
 ) -> str:
-    """What was found, in one sentence; the worst beside the best."""
+    """The result in one sentence, with the worst case beside the best."""
     judged = f"in {people} {who}"
     if not gains:
         for name, found in made.items():
@@ -116,7 +116,7 @@ def said_gain(gain: Gain) -> str:
 
 
 def gain_table(gains: Sequence[Gain]) -> tuple[list[str], list[list[str]]]:
-    """How good each result is, beside the best simple reference."""
+    """Every result, compared with the best simple reference."""
     cells = []
     for gain in gains:
         simple = gain.reference
@@ -130,7 +130,7 @@ def gain_table(gains: Sequence[Gain]) -> tuple[list[str], list[list[str]]]:
 
 
 def strip_of(pictured: Pictured, gain: Gain) -> list[Cell]:
-    """A middle slice of the first patient: the truth, and of both methods result and error."""
+    """A middle slice of the first patient: the truth, and the result and error of both methods."""
     study, row, method, image = gain.key
     folder = pictured.output / PARTS / pictured.patients[0]
     methods = [method] + ([gain.reference.key[2]] if gain.reference else [])

@@ -1,14 +1,15 @@
 """Lesions that a result lost, and bright spots that it invented.
 
 τ is the level halfway between the median of the truth in the marked lesion and in the rest of the
-head. Of one slice, what is at least AREA mm² and connected counts as one spot:
+head. In a slice, a connected region of at least AREA mm² counts as one spot:
 
-- a **lesion** is a spot of the mask at least half of which is above τ in the truth; it is *lost*
-  where less than a fifth of it is above τ in the result;
-- an **invented** spot is one of the result above τ, inside the head, of which no pixel lies within
-  NEAR pixels of one that is above τ in the truth, or of the mask.
+- a **lesion** is a spot of the mask of which at least half is above τ in the truth; it is *lost* if
+  less than a fifth of it is above τ in the result;
+- an **invented** spot is a spot above τ in the result, inside the head, none of whose pixels lies
+  within NEAR pixels of the mask or of a pixel above τ in the truth.
 
-A rule to compare results by, on FLAIR or whatever image shows lesions bright; no reading of one.
+This rule compares results on images that show lesions bright, such as FLAIR. It does not read an
+image as a radiologist would.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SHOWS_LESIONS = "FLAIR"
 
 @dataclass(frozen=True)
 class Spots:
-    """Of one slice: their areas in mm²."""
+    """The spots of one slice: their areas in mm²."""
 
     lesions: list[float]
     lost: list[float]
@@ -38,7 +39,7 @@ class Spots:
 def spots(
     image: Tensor, truth: Tensor, lesion: Tensor, head: Tensor, *, pixel: float
 ) -> list[Spots] | None:
-    """Of each slice of (B, H, W); lesion, head: bool. None where none is marked: τ is not known."""
+    """The spots of each slice (B, H, W); lesion, head: bool. None without a mask: τ is unknown."""
     lesion = lesion & head
     rest = head & ~lesion
     if not lesion.any() or not rest.any():

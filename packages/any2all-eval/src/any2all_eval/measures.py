@@ -1,4 +1,4 @@
-"""What is measured beside what always is, and what could not be."""
+"""The optional metrics of a run, and the reasons why some were left out."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from any2all_eval.patients import ALL, Patient, Slices, marked, units
 from any2all_eval.perception import NETWORK, load_perception
 
 WITHOUT_UNIT = "of [0, 1]"
-"""What the unit of an image is called that has none."""
+"""Name for the unit of an image that has none."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """pairs: of slices and their truth; sets: of draws from nothing; names: of the networks used.
+    """The optional metrics of a run.
 
-    challenges: whose metrics of whole volumes are measured. left_out: why others are not measured
-    and how to have them, a sentence each.
+    ``pairs`` are metrics of slices and their truth, ``sets`` are metrics of unconditional draws,
+    and ``names`` are the networks used. ``challenges`` are those whose metrics of whole volumes are
+    computed. ``left_out`` has a sentence for each metric that was left out: the reason, and how to
+    get it.
     """
 
     pairs: Sequence[Perceptual] = ()
@@ -39,7 +41,7 @@ class Measures:
     left_out: Sequence[str] = ()
 
     def with_masks(self, patient: Patient, path: str) -> Patient:
-        """The patient with the masks that the challenges ask for, where it has them."""
+        """The patient with those masks of the challenges that it has."""
         if not self.challenges or not patient.volumes:
             return patient
         volume = next(iter(patient.volumes.values()))
@@ -51,8 +53,8 @@ class Measures:
     ) -> dict[str, float]:
         """{metric: value} of a modality's judged slices (B, H, W) in [0, 1], with their unit.
 
-        A slice that shows no head is not judged: the truth stands in its place, and SynthRAD's
-        mask ends there.
+        A slice that shows no head is not judged. It is replaced by the truth, and SynthRAD's mask
+        ends there.
         """
         found: dict[str, float] = {}
         for challenge in self.challenges:
@@ -73,9 +75,9 @@ class Measures:
 def load_measures(
     with_lpips: bool, inception: Path | None, metrics: Sequence[str] = ()
 ) -> Measures:
-    """EfficientNet's distances where they are installed; what else is asked for.
+    """EfficientNet's distances if they are installed, and the other metrics that were requested.
 
-    Raises UserError where ``inception`` cannot be used, or one of ``metrics`` is no challenge's.
+    Raises UserError if ``inception`` can't be used, or if one of ``metrics`` is no challenge.
     """
     if unknown := [name for name in metrics if name not in CHALLENGES]:
         raise UserError(f"--metrics {unknown[0]}: expected {' or '.join(CHALLENGES)}")
@@ -105,10 +107,10 @@ def check_challenges(
     people: Mapping[str, str],
     slices: Slices,
 ) -> list[str]:
-    """Who of {name: path} has no mask for a challenge, a sentence each.
+    """A sentence for each patient of {name: path} who has no mask for a challenge.
 
-    Raises UserError where a challenge can judge nothing: slices instead of whole volumes, no image
-    of its unit, or nobody with a mask.
+    Raises UserError if a challenge can judge nothing: with slices instead of whole volumes, without
+    an image of its unit, or if nobody has a mask.
     """
     said = []
     physical = units(prior)
@@ -144,7 +146,7 @@ def has_mask(path: str, challenge: Challenge) -> bool:
 
 
 def read_mask(path: str, challenge: Challenge, volume: Volume) -> Mask | None:
-    """(Z, H, W), bool, of the first kind that the patient has, on the grid of ``volume``."""
+    """The first kind of mask that the patient has, (Z, H, W) bool, on the grid of ``volume``."""
     patients = Patients.at(path)
     if patients.cohort is not None:
         labels = (patients.cohort.mask(patients.name, kind) for kind in challenge.masks)
@@ -154,7 +156,7 @@ def read_mask(path: str, challenge: Challenge, volume: Volume) -> Mask | None:
 
 
 def mask_file(folder: Path, challenge: Challenge) -> Path | None:
-    """A patient's NIfTI file of the first kind of mask that it has. Raises UserError for two."""
+    """The patient's NIfTI file of the first kind of mask. Raises UserError if there are two."""
     named = [(mask_of(path.name), path) for path in nifti_of(folder)]
     for kind in challenge.masks:
         files = [path for of, path in named if of == kind]

@@ -1,4 +1,4 @@
-"""How near an image is to the truth: one number a slice."""
+"""Metrics of an image against the truth: one number per slice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from any2all_operators import BlockDiagonal, Data, Measurement, UserError
 from torch import Tensor
 
 Perceptual = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Slices (B, H, W) in [0, 1] and their truth to {metric: one value a slice}."""
+"""Maps slices (B, H, W) in [0, 1] and their truth to {metric: one value per slice}."""
 SetDistance = Callable[[Tensor, Tensor], dict[str, float]]
-"""Images (N, H, W) in [0, 1] and others to {name: distance}."""
+"""Maps two sets of images (N, H, W) in [0, 1] to {name: distance}."""
 INCEPTION = "6726825d"
-"""How the SHA-256 of the standard weights begins: pt_inception-2015-12-05-6726825d.pth."""
+"""First digits of the SHA-256 of the standard weights, pt_inception-2015-12-05-6726825d.pth."""
 
 
 def scores(
@@ -29,13 +29,14 @@ def scores(
     width: float | None = None,
     perceptual: Sequence[Perceptual] = (),
 ) -> dict[str, list[float]]:
-    """{metric: one value a slice} of one volume's slices (B, H, W) in [0, 1], clipped to it.
+    """{metric: one value per slice} of a volume's slices (B, H, W), which are clipped to [0, 1].
 
-    psnr (dB), ssim: data range 1. psnr_max: against the largest value of the slice's truth.
-    psnr_scaled, ssim_scaled: after the volume's best scale (any2all_data.metrics.best_scale), where
-    ``width`` is None, as MR has no unit. nmse: ‖u − x‖²/‖x‖². mae: of [0, 1], or in physical units
-    where [0, 1] is ``width`` of them; inside the head. psnr_head, psnr_lesion: of the mean square
-    error inside one; NaN where there is none. Beside them what each of ``perceptual`` gives.
+    psnr (in dB) and ssim have data range 1. psnr_max is relative to the largest value of the true
+    slice. psnr_scaled and ssim_scaled are computed at the volume's best scale
+    (any2all_data.metrics.best_scale), if ``width`` is None, because MR has no unit. nmse is ‖u −
+    x‖²/‖x‖². mae is computed inside the head, in [0, 1], or in physical units if [0, 1] is
+    ``width`` of them. psnr_head and psnr_lesion use the mean square error inside the head or the
+    lesion; they are NaN without one. The values of each of ``perceptual`` are added.
     """
     scaled = at_best_scale(image, truth)
     image = image.clamp(0, 1)
@@ -60,11 +61,11 @@ def scores(
 def through_plane(
     image: Tensor, truth: Tensor, head: Tensor, places: Sequence[int]
 ) -> dict[int, float]:
-    """{slice: how far the step to the next slice is from the truth's}, for neighbours.
+    """{slice: error of the step to the next slice, over the true step}, for adjacent slices.
 
     Σ |(u_{k+1} − u_k) − (x_{k+1} − x_k)| / Σ |x_{k+1} − x_k| over the head of (B, H, W), whose
-    slices lie at ``places`` in the volume. An image that does not change through the slices has 1;
-    more is flicker.
+    slices lie at ``places`` in the volume. An image that does not change from slice to slice has 1.
+    A higher value is flicker.
     """
     found = {}
     for b in range(len(places) - 1):
@@ -77,7 +78,7 @@ def through_plane(
 
 
 def agreement(operator: BlockDiagonal, data: Data, stack: Tensor) -> dict[str, list[float]]:
-    """{modality: RMS of y − A x over the noise's, one a slice}, of noisy data."""
+    """{modality: RMS of y − A x over that of the noise, one per slice}, for noisy data."""
     residuals = Measurement(operator, data).near(stack).residual(stack)
     found = {}
     for m, norm in residuals.items():
@@ -101,7 +102,7 @@ def decibels(mse: Tensor) -> Tensor:
 def lpips() -> Perceptual:
     """LPIPS with AlexNet (Zhang 2018) of grey images, by torchmetrics.
 
-    Raises UserError where its network's weights, or what reads them, are not at hand.
+    Raises UserError if the weights of its network, or the packages that read them, are missing.
     """
     try:
         with warnings.catch_warnings():
@@ -126,10 +127,10 @@ def lpips() -> Perceptual:
 
 
 def fid(weights: Path) -> SetDistance:
-    """The Fréchet Inception distance (Heusel 2017) of grey images (N, H, W) in [0, 1] to others.
+    """Fréchet Inception distance (Heusel 2017) between sets of grey images (N, H, W) in [0, 1].
 
-    weights: those of the TensorFlow network, as torch-fidelity publishes them. By torchmetrics.
-    Raises UserError where the file is another, or what reads it is not at hand.
+    ``weights`` are those of the TensorFlow network, as torch-fidelity publishes them. Computed by
+    torchmetrics. Raises UserError if the file is a different one, or if a package is missing.
     """
     try:
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()

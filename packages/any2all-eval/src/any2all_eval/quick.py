@@ -1,7 +1,7 @@
-"""A quick look: a few slices of a few patients, the cheap methods first, within a time.
+"""A quick look: a few slices of a few patients, cheap methods first, within a time limit.
 
-What it does is kept beside the whole parts, in full precision: the whole study takes it over and
-does the other slices only.
+Its results are kept beside the complete parts, in full precision. The whole study reuses them and
+computes only the other slices.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from any2all_eval.patients import Patient, evenly
 from any2all_eval.work import Work
 
 FEW, PATIENTS = 2, 3
-"""Slices of a patient, and patients, that a quick look takes."""
+"""Slices per patient, and patients, of a quick look."""
 WITHIN = 70.0
-"""Seconds from the beginning in which parts are begun that will, as expected, be done in time."""
+"""Time limit in seconds. A part is started only if it is expected to end before."""
 TUNING = 12.0
-"""Seconds that a reference is expected to take which has to be tuned, before one of it is done."""
+"""Expected seconds of a reference that has to be tuned, until one was measured."""
 
 
 @dataclass
 class Pace:
-    """Seconds that a pass of the network of a slice takes, and each reference that was done."""
+    """Seconds per pass of the network and slice, and per reference that was computed."""
 
     a_pass: float
     references: dict[str, float] = field(default_factory=dict)
 
     def expected(self, part: Part, passes: int) -> float:
-        """Seconds that a part of FEW slices will take."""
+        """Expected seconds for a part of FEW slices."""
         if part.sampled:
             return FEW * passes * self.a_pass
         return self.references.get(part.method, TUNING if part.method in COST else 0.0)
@@ -47,9 +47,10 @@ def quick_look(
     began: float,
     rewrite: Callable[[], None],
 ) -> tuple[int, int]:
-    """Do parts of a few slices as long as there is time; how many are done, of how many.
+    """Compute parts of a few slices as long as there is time; returns (done, total).
 
-    began: ``time.monotonic()`` of the run's beginning; rewrite: is called as parts finish.
+    ``began`` is ``time.monotonic()`` at the start of the run. ``rewrite`` is called as parts
+    finish.
     """
     chosen = {n: of_slices(p, evenly(len(p.places), FEW)) for n, p in patients.items()}
     for name, patient in chosen.items():
@@ -79,8 +80,8 @@ def quick_look(
 def in_order(evaluator: Evaluator) -> list[Part]:
     """The parts: cheap ones of the first and last row of a study, of its other rows, dear ones.
 
-    Cheap is what costs no more than the cheapest sampler of the same row, so that a sampler soon
-    stands beside its references. The rest comes last, by its cost.
+    A part is cheap if it costs no more than the cheapest sampler of the same row, so that a sampler
+    is soon compared with its references. The other parts come last, ordered by cost.
     """
     parts = evaluator.parts()
     costs = [evaluator.cost(part) for part in parts]
@@ -99,7 +100,7 @@ def in_order(evaluator: Evaluator) -> list[Part]:
 
 
 def seconds_a_pass(prior: Trained, patient: Patient) -> float:
-    """Of the network for one slice, measured; 0 of methods, which take a call or a few."""
+    """Measured seconds of a network pass per slice; 0 for methods, which need only few calls."""
     if not isinstance(prior, DiffusionPrior):
         return 0.0
     x_t = torch.zeros(patient.stack.shape).to(prior.device)

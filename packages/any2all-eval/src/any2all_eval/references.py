@@ -1,11 +1,11 @@
-"""What can be done without the prior, on the same data.
+"""References that reconstruct or synthesise without the prior, from the same data.
 
-Reconstruction: zero-filled, CG-SENSE, L1-wavelet and total variation (SigPy), their weights tuned
-on val; where the k-space has a phase they reconstruct a complex image and its magnitude is judged.
-Other measurements, such as a blur: least squares with Tikhonov's penalty, its weight tuned on val.
-Synthesis: the mean training image, a per-pixel regression, the nearest training slice; of MR from
-MR also the copy: a given image, unchanged, is taken as the missing one, of several the one that
-does best on val.
+Reconstruction: zero-filled, CG-SENSE, L1-wavelet and total variation of SigPy, with weights tuned
+on val. If the k-space has a phase, they reconstruct a complex image and its magnitude is judged.
+Other measurements, such as a blur: least squares with a Tikhonov penalty, with a weight tuned on
+val. Synthesis: the mean training image, a per-pixel regression and the nearest training slice. For
+MR from MR there is also the copy: a given image, unchanged, is taken as the missing one. If several
+are given, the best one on val is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from any2all_eval.patients import Patient, People, Slices, read_patient, trainin
 from any2all_eval.study import Row
 
 TRAINING_SLICES, TUNING_SLICES, TUNING_PATIENTS = 6, 2, 6
-"""Of each patient: for what is learnt, and tuned on; of so many patients of val."""
+"""Slices per patient for fitting, slices per patient for tuning, and patients of val."""
 
 
 ZERO_FILLED = "zero-filled"
@@ -42,7 +42,7 @@ RECONSTRUCTION = (ZERO_FILLED, *TUNED)
 
 
 def polynomial(inputs: Tensor) -> Tensor:
-    """Cubic monomials of K intensities: (K, N) to (F, N)."""
+    """Cubic monomials of K intensities, (K, N) to (F, N)."""
     ones = torch.ones_like(inputs[:1])
     terms = [ones, *inputs[:, None]]
     count = len(inputs)
@@ -54,9 +54,9 @@ def polynomial(inputs: Tensor) -> Tensor:
 
 
 def regression(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[Tensor], Tensor]:
-    """Least-squares cubic map from the intensities of a pixel to its intensity in ``target``.
+    """Least-squares cubic map from the given intensities of a pixel to its intensity in ``target``.
 
-    train: (N, M, H, W). The map takes stacks (B, M, H, W) to images (B, H, W).
+    train: (N, M, H, W). The returned function maps stacks (B, M, H, W) to images (B, H, W).
     """
     chosen = list(inputs)
     gram: Tensor | float = 0.0
@@ -78,7 +78,7 @@ def regression(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[T
 
 
 def nearest(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[Tensor], Tensor]:
-    """``target`` of the training slice whose images ``inputs`` are nearest in the mean square."""
+    """``target`` of the training slice whose ``inputs`` have the least mean square difference."""
     chosen = list(inputs)
 
     def look_up(stack: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def nearest(train: Tensor, inputs: Sequence[int], target: int) -> Callable[[Tens
 def synthesis(
     train: Tensor, inputs: Sequence[int], target: int
 ) -> Mapping[str, Callable[[Tensor], Tensor]]:
-    """{method: stacks (B, M, H, W), looked at in ``inputs`` only, to images (B, H, W)}."""
+    """{method: function from stacks (B, M, H, W), of which it reads ``inputs``, to (B, H, W)}."""
     mean = train[:, target].mean(0)
     return {
         "mean image": lambda stack: mean.expand(len(stack), -1, -1),
@@ -101,7 +101,7 @@ def synthesis(
 
 
 def best_copy(stacks: Sequence[Tensor], inputs: Sequence[int], target: int) -> int:
-    """Which of ``inputs`` has, as it is, the best mean PSNR as ``target`` over (val) patients.
+    """The one of ``inputs`` that, unchanged, has the best mean PSNR as ``target`` on val patients.
 
     stacks: (B, M, H, W) of each patient.
     """
@@ -113,9 +113,9 @@ def best_copy(stacks: Sequence[Tensor], inputs: Sequence[int], target: int) -> i
 
 
 class References:
-    """All of them for one prior's images, learnt and tuned when they are first needed.
+    """All references for the images of one prior, fitted and tuned when they are first needed.
 
-    kept: the file of what was tuned, {method and its images: weight, or the image to copy}.
+    ``kept`` is the file of tuned values, {method and its images: weight, or the image to copy}.
     """
 
     def __init__(self, prior: Trained, people: People, kept: Path) -> None:
@@ -124,9 +124,10 @@ class References:
         self._mr = [m for m in prior.modalities if m not in units(prior)]
 
     def methods(self, row: Row, operator: BlockDiagonal) -> tuple[str, ...]:
-        """Those that a row has: of measurements alone, or of clean images alone; else none.
+        """The references of a row with measurements alone or with clean images alone; others have
+        none.
 
-        K-space has those of RECONSTRUCTION, any other measurement TIKHONOV.
+        K-space has those of RECONSTRUCTION, and any other measurement has TIKHONOV.
         """
         if set(row.scored) == {s.modality for s in row.known}:
             scans = [scan_of(operator.operators[m]) for m in row.scored]
@@ -144,7 +145,7 @@ class References:
     def solve(
         self, method: str, patient: Patient, row: Row, measurement: Measurement
     ) -> dict[str, Tensor]:
-        """{modality: (B, H, W)} of those that are judged."""
+        """{modality: (B, H, W)} of the judged images."""
         if method in LEARNT:
             return {m: self._learnt(row.clean, m)[method](patient.stack) for m in row.scored}
         if method == COPY:
@@ -155,7 +156,7 @@ class References:
         return {m: self._recon(method, row, m, operators[m])(data[m]) for m in row.scored}
 
     def _recon(self, method: str, row: Row, modality: str, operator: Operator) -> Recon:
-        """What a method makes of a modality's data, its weight tuned."""
+        """The reconstruction of a modality's data by a method with its tuned weight."""
         scan = scan_of(operator)
         if scan is not None and method == ZERO_FILLED:
             return lambda y: image_of(scan, scan.adjoint(y))
@@ -167,11 +168,11 @@ class References:
         return solver(weight)
 
     def _copied(self, row: Row) -> tuple[list[str], list[str]]:
-        """The MR that is given, and the MR that it can be copied to: what has no unit."""
+        """The given MR, and the MR to which it can be copied: modalities without a unit."""
         return [m for m in row.clean if m in self._mr], [m for m in row.scored if m in self._mr]
 
     def _source(self, row: Row, target: str) -> str:
-        """The given image that is copied: of several the best one on val."""
+        """The given image that is copied: the best one on val."""
         given, _ = self._copied(row)
         if len(given) == 1:
             return given[0]
@@ -185,7 +186,7 @@ class References:
         return str(self._tuned(f"{COPY}: {target} from {'&'.join(given)}", best))
 
     def _tuned(self, key: str, tune: Callable[[], float | str]) -> Any:
-        """What was tuned before, or is now."""
+        """The tuned value from before, or a new one."""
         if key not in self.tuned_so_far():
             found = {key: tune()} | self.tuned_so_far()  # another process may have been quicker
             write_text(self.kept, json.dumps(found, indent=2) + "\n")
@@ -197,7 +198,7 @@ class References:
         return found
 
     def prepare(self, method: str, row: Row, operator: BlockDiagonal) -> None:
-        """Learn or tune what the method needs, once for all patients."""
+        """Fit or tune what the method needs, once for all patients."""
         if method == COPY:
             for m in self._copied(row)[1]:
                 self._source(row, m)
@@ -210,7 +211,7 @@ class References:
             self._recon(method, row, m, operator.operators[m])
 
     def _measured(self, modality: str, scan: Operator) -> tuple[list[Tensor], list[Tensor]]:
-        """Data and truths of val."""
+        """The data and truths of val."""
         m = self.prior.modalities.index(modality)
         truths = [patient.stack[:, m] for patient in self._val]
         operator = BlockDiagonal({modality: scan})

@@ -1,4 +1,4 @@
-"""report.html: everything in one file, to be opened anywhere."""
+"""report.html: the whole report in one file that opens anywhere."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def first_screen(
     facts: Mapping[str, Any],
     pictured: Pictured,
 ) -> str:
-    """One sentence of result, one strip of images, and how good it is."""
+    """One sentence of result, a strip of images, and the comparison with references."""
     people, group = facts["input"]["patients"], facts["input"]["group"]
     sentence = result_sentence(gains, made, people, facts["who"].split(",")[0])
     found = [f"<h1>{text(sentence)}</h1>"]
@@ -122,18 +122,18 @@ def first_screen(
 
 
 def folded(summary: str, content: str) -> str:
-    """What a reader has to open."""
+    """A part of the page that a reader has to open."""
     return f"<details><summary>{text(summary)}</summary>{content}</details>"
 
 
 def beaten_list(count: str, sentences: Sequence[str]) -> str:
-    """What simple references do better."""
+    """The rows in which a simple reference is better."""
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
     return f"<h2>{BEATEN}</h2><p>{text(count)}</p>" + (f"<ul>{items}</ul>" if items else "")
 
 
 def agreement_table(lines: Sequence[Line]) -> str:
-    """How far each reconstruction is from its own measurement."""
+    """The residual of each reconstruction against its own measurement."""
     residuals = [line.residual for line in lines if line.residual is not None]
     if not residuals:
         return "<p>No result here has a noisy measurement of its own image to agree with.</p>"
@@ -143,14 +143,14 @@ def agreement_table(lines: Sequence[Line]) -> str:
 
 
 def verdict(residual: float) -> str:
-    """1 is what the truth itself has."""
+    """A residual in words; 1 is that of the truth itself."""
     if residual > 1.5:
         return "does not explain its data"
     return "fits the noise, too" if residual < 0.7 else "agrees"
 
 
 def safety_table(safety: Sequence[Safety]) -> str:
-    """Lesions lost, spots invented."""
+    """Lesions lost and spots invented."""
     if not safety:
         return (
             f"<p>No lesion masks, or no {SHOWS_LESIONS} judged: whether lesions are lost or "
@@ -177,7 +177,7 @@ def sizes(areas: Sequence[float]) -> str:
 
 
 def claims_list(claims: Sequence[Claim]) -> str:
-    """A line a claim that was measured; those that were not are folded into one."""
+    """A line for each measured claim; the others are folded into one."""
     items = []
     for claim in claims:
         steps = "".join(
@@ -197,7 +197,7 @@ def claims_list(claims: Sequence[Claim]) -> str:
 
 
 def as_svg(figure: Figure | None) -> str:
-    """A matplotlib figure inside the page."""
+    """A matplotlib figure as SVG inside the page."""
     if figure is None:
         return ""
     picture = io.StringIO()
@@ -208,7 +208,7 @@ def as_svg(figure: Figure | None) -> str:
 
 
 def table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table; each cell knows its column, as a phone shows a row as a list."""
+    """A table. Each cell knows its column, because a phone shows a row as a list."""
     head = "".join(f"<th>{text(name)}</th>" for name in header)
     rows = (
         "".join(
@@ -229,5 +229,5 @@ def resource(name: str) -> str:
 
 
 def text(words: str) -> str:
-    """Escaped for HTML."""
+    """Text escaped for HTML."""
     return html.escape(words)

@@ -1,4 +1,4 @@
-"""What is evaluated: a prior's samplers by their texts, and trained methods by their names."""
+"""What is evaluated: samplers of a prior by their specification, and trained methods by name."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from any2all_operators import BlockDiagonal, UserError
 from any2all_eval.study import Row, Study
 
 AGREEING = " +DC"
-"""After a method's name: its reconstruction agrees with the scan by one exact step."""
+"""Suffix of a method's name: one exact data-consistency step follows its reconstruction."""
 
 
 @dataclass(frozen=True)
 class Solvers:
-    """``prior``: None where only methods are evaluated; ``methods``: {name: its answers}.
+    """The samplers of a prior, and trained methods.
 
-    ``folders``: {name: where the method lies}.
+    ``prior`` is None if only methods are evaluated. ``methods`` is {name: its answers}, and
+    ``folders`` is {name: folder of the method}.
     """
 
     prior: DiffusionPrior | None
@@ -34,9 +35,9 @@ class Solvers:
 
     @staticmethod
     def load(prior: DiffusionPrior | None, folders: Sequence[str], device: str) -> Solvers:
-        """With the methods in these folders, which have to be of the images that the prior knows.
+        """Add the methods in these folders, which must have the same images as the prior.
 
-        One that reconstructs is there twice, as it is and with AGREEING.
+        A reconstruction method is added twice: as it is, and with AGREEING.
         """
         found, places = {}, {}
         frame: Trained | None = prior
@@ -58,11 +59,11 @@ class Solvers:
 
     @property
     def frame(self) -> Trained:
-        """What says which images there are, and how they are scaled."""
+        """The object that defines the modalities and their scaling."""
         return self.prior or next(iter(self.methods.values()))
 
     def of(self, study: Study) -> Study:
-        """The study with the methods beside its samplers, which only a prior has."""
+        """The study with the methods added to its samplers, which only a prior has."""
         samplers = study.samplers if self.prior is not None else ()
         if twice := set(samplers) & set(self.methods):
             raise UserError(f"--method: {', '.join(twice)} is a sampler's name; rename the folder")
@@ -70,14 +71,14 @@ class Solvers:
         return replace(study, samplers=(*samplers, *methods), methods=methods)
 
     def __call__(self, text: str) -> Solver:
-        """The solver of a sampler's text, or of a method's name."""
+        """The solver for the specification of a sampler, or the name of a method."""
         if text in self.methods:
             return self.methods[text]
         assert self.prior is not None
         return Sampled(self.prior, sampler_of(text))
 
     def can(self, text: str, row: Row, operator: BlockDiagonal) -> bool:
-        """Whether it has an answer for a row; a sampler has one for all."""
+        """Whether it can answer a row; a sampler can answer every row."""
         if text not in self.methods:
             return True
         answers = self.methods[text]
@@ -86,7 +87,7 @@ class Solvers:
         return answers.can(row.clean, {m: operator.operators[m] for m in row.measured}, row.scored)
 
     def said(self, text: str) -> dict[str, Any]:
-        """What the report says of it: the options of a sampler, or how a method was trained."""
+        """Its entry in the report: the options of a sampler, or the training of a method."""
         if text not in self.methods:
             return vars(sampler_of(text))
         answers = self.methods[text]
@@ -101,7 +102,7 @@ class Solvers:
 
 
 def _expect_alike(text: str, fitted: FittedMethod, frame: Trained) -> None:
-    """Raise UserError unless a method sees the same numbers as the frame."""
+    """Raise UserError unless a method has the same images and scaling as the frame."""
     settings, wanted = fitted.settings, frame.settings
     missing = [m for m in frame.modalities if m not in fitted.modalities]
     if missing or settings.image_size != wanted.image_size:

@@ -1,4 +1,4 @@
-"""From one number a slice to what can be said of patients."""
+"""Statistics over patients, from one number per slice."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def key_of(record: Mapping[str, Any]) -> Key:
 def by_patient(records: Records, metric: str) -> dict[Key, dict[str, float]]:
     """{key: {patient: mean over slices}}.
 
-    Slices without a head or a lesion don't count in what is measured inside one; a result that is
-    not finite makes the mean not a number.
+    Slices without a head or lesion are left out of metrics inside one. A result that is not finite
+    makes the mean NaN.
     """
     inside = metric.startswith("mae") or metric.endswith(("_head", "_lesion"))
     values: dict[Key, dict[str, list[float]]] = {}
@@ -51,7 +51,7 @@ def by_patient(records: Records, metric: str) -> dict[Key, dict[str, float]]:
 
 
 def mean_of(values: Iterable[float]) -> Mean:
-    """Of one number a patient; the interval by resampling patients."""
+    """The mean of one number per patient, with a bootstrap interval over patients."""
     found = np.array(list(values))
     if len(found) < 2:
         value = float(found.mean()) if len(found) else math.nan
@@ -62,13 +62,13 @@ def mean_of(values: Iterable[float]) -> Mean:
 
 
 def resamples(count: int) -> NDArray[np.intp]:
-    """(RESAMPLES, count): places drawn with replacement, the same ones every time."""
+    """Indices drawn with replacement, (RESAMPLES, count), the same ones every time."""
     return np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a over b in patients who have both: their mean difference, and Wilcoxon's p."""
+    """The mean paired difference a − b over patients who have both, and Wilcoxon's p."""
 
     mean: Mean
     p: float

@@ -1,10 +1,10 @@
-"""What is asked: rows of inputs, the images they are judged by, and the samplers.
+"""The studies: rows of inputs, the images that are judged, and the samplers.
 
 A study is a TOML file::
 
     title = "FLAIR from its k-space, with more and more clean images"
     samplers = ["mds", "mps:steps=100"]     # NAME[:OPTION=VALUE...]
-    draws = 1                               # the mean of so many is judged
+    draws = 1                               # the mean of this many draws is judged
 
     [[rows]]
     name = "T1+y(FLAIR), R = {R}"
@@ -15,12 +15,12 @@ A study is a TOML file::
     samplers = ["mds"]                      # for this row alone
     through = 10                            # correlation length of the noise across slices, in mm
 
-    [[growing]]                             # rows in which one more clean image is known each
+    [[growing]]                             # rows with one more clean image each
     target = "FLAIR"                        # *: each modality in turn
-    measured = "kspace"                     # how the target itself is known; left out: it is not
+    measured = "kspace"                     # how the target is measured; left out: it is missing
 
-Written-out rows come first. Those that name a modality which the prior does not know are left out,
-and said.
+Rows that are written out come first. A row that names a modality which the prior lacks is left out,
+and the report says so.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ CLEAN, MISSING = "clean", "missing"
 
 @dataclass(frozen=True)
 class Row:
-    """One input: what is known and how, in the prior's order, and which images are judged.
+    """One row: the measured modalities, in the prior's order, and the images that are judged.
 
     Parameters
     ----------
     name
-        What the tables call it.
+        Its name in the tables.
     known, scored
-        What is known, and which images are judged.
+        The measured modalities, and the images that are judged.
     samplers
-        The samplers that answer it; none stands for all of the study.
+        The samplers that answer it. Empty means all samplers of the study.
     through
         Correlation length of the noise across slices, in mm. 0 draws each slice independently.
     """
@@ -89,9 +89,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Study:
-    """``left_out``: {row: the modalities that the prior lacks for it}.
+    """A study for the images of one prior.
 
-    ``methods``: those of the samplers that are methods trained for their task.
+    ``left_out`` is {row: the modalities that the prior lacks for it}. ``methods`` are those of the
+    samplers that are methods trained for one task.
     """
 
     name: str
@@ -103,13 +104,13 @@ class Study:
     methods: tuple[str, ...] = ()
 
     def samplers_of(self, row: Row) -> tuple[str, ...]:
-        """Those of the samplers that answer a row; every method is asked."""
+        """The samplers that answer a row; every method is asked."""
         asked = (*(row.samplers or self.samplers), *self.methods)
         return tuple(text for text in self.samplers if text in asked)
 
 
 def read_study(name: str, format_: StackFormat) -> Study:
-    """A shipped study, or a TOML file, for a prior of these images. Raises UserError."""
+    """Read a shipped study or a TOML file, for a prior of these images. Raises UserError."""
     asked = _asked(name)
     samplers = _samplers(name, asked.get("samplers", ["mds"]))
     draws = asked.get("draws", 1)
@@ -141,7 +142,7 @@ def read_study(name: str, format_: StackFormat) -> Study:
 
 
 def _asked(name: str) -> dict[str, Any]:
-    """What the TOML of a study says, with keys and kinds of values as they have to be."""
+    """The TOML of a study, after a check of its keys and the types of its values."""
     if name in SHIPPED:
         text = files("any2all_eval").joinpath(f"studies/{name}.toml").read_text()
     else:
@@ -173,7 +174,7 @@ def _samplers(where: str, value: Any) -> tuple[str, ...]:
 def _scored(
     where: str, specs: Sequence[ModalitySpec], target: Sequence[str], modalities: Sequence[str]
 ) -> tuple[str, ...]:
-    """The images that are judged: those named, or all that are not clean if none is."""
+    """The images that are judged: those named, or else all that are not clean."""
     clean = [s.modality for s in specs if is_clean(s)]
     if fixed := [m for m in target if m in clean]:
         raise UserError(
@@ -188,7 +189,7 @@ def _scored(
 
 @dataclass(frozen=True)
 class Entry:
-    """A row as a study says it, before a prior's images are known."""
+    """A row as the study file has it, before the images of a prior are known."""
 
     name: str
     known: str
@@ -198,7 +199,7 @@ class Entry:
 
 
 def _entries(study: str, asked: dict[str, Any], modalities: Sequence[str]) -> Iterator[Entry]:
-    """The rows written out, and those of each growing one."""
+    """The rows that are written out, and those of each growing entry."""
     for row in asked.get("rows", []):
         yield from _written_out(study, row)
     for grow in asked.get("growing", []):
@@ -209,7 +210,7 @@ def _entries(study: str, asked: dict[str, Any], modalities: Sequence[str]) -> It
 
 
 def _written_out(study: str, row: dict[str, Any]) -> Iterator[Entry]:
-    """A row, or one for each value of its list."""
+    """One row, or one for each value of its list."""
     said = {k: v for k, v in row.items() if k not in ("samplers", "through")}
     texts = {"scored": "*"} | {k: v for k, v in said.items() if isinstance(v, str)}
     lists = {k: v for k, v in row.items() if isinstance(v, list) and k != "samplers"}
@@ -230,7 +231,7 @@ def _written_out(study: str, row: dict[str, Any]) -> Iterator[Entry]:
 
 
 def _growing(target: str, measured: str | None, modalities: Sequence[str]) -> Iterator[Entry]:
-    """Rows in which one more clean image is known each."""
+    """Rows with one more clean image each."""
     others = [m for m in modalities if m != target]
     for count in range(0 if measured else 1, len(others) + 1):
         given = "&".join(others[:count])
@@ -244,7 +245,7 @@ def _growing(target: str, measured: str | None, modalities: Sequence[str]) -> It
 
 
 def _specs(known: str, format_: StackFormat) -> list[ModalitySpec]:
-    """Of ``known``, ``*`` and ``MR`` written out, nothing said of what is missing; in order."""
+    """``known`` with ``*`` and ``MR`` expanded, without missing modalities, in order."""
     if not known:
         return []
     named = {s.modality: s for s in modality_specs(known)}
@@ -260,5 +261,5 @@ def _specs(known: str, format_: StackFormat) -> list[ModalitySpec]:
 
 
 def is_clean(spec: ModalitySpec) -> bool:
-    """An image as it is, without noise."""
+    """Whether a modality is given as a clean image, without noise."""
     return spec.operator == CLEAN and not spec.options

@@ -51,8 +51,8 @@ OVERVIEWS = {
 class Line:
     """One row, method and image.
 
-    seconds: of a slice, the median over patients, as the first one pays for what is computed once;
-    p: of its PSNR against the first method's of the same row.
+    ``seconds`` per slice is the median over patients, because the first patient includes one-time
+    work. ``p`` compares its PSNR with that of the first method of the same row.
     """
 
     key: Key
@@ -65,7 +65,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Safety:
-    """Lesions of one row, method and image: how many, and of what area in mm²."""
+    """Lesions of one row, method and image: their number, and their area in mm²."""
 
     key: Key
     lesions: list[float]
@@ -75,7 +75,7 @@ class Safety:
 
 
 def lines_of(records: Records) -> list[Line]:
-    """In the order of the records."""
+    """The lines, in the order of the records."""
     groups: dict[Key, list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault(key_of(record), []).append(record)
@@ -103,7 +103,7 @@ def lines_of(records: Records) -> list[Line]:
 
 
 def safety_of(records: Records) -> list[Safety]:
-    """Of what was judged against marked lesions."""
+    """The lines of images that were judged against marked lesions."""
     groups: dict[Key, list[Mapping[str, Any]]] = {}
     for record in records:
         if "lesions" in record:
@@ -115,12 +115,12 @@ def safety_of(records: Records) -> list[Safety]:
 
 
 def areas(records: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """Of all slices."""
+    """The areas over all slices."""
     return [area for record in records for area in record[name]]
 
 
 def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Of the metrics in SHOWN that were measured."""
+    """Header and cells of those metrics in SHOWN that were computed."""
     metrics = [m for m in SHOWN if any(m in line.means for line in lines)]
     header = ["input", "image", "method", *(METRICS[m][0] for m in metrics), "p", "residual"]
     cells = []
@@ -134,7 +134,7 @@ def header_and_cells(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]
 
 
 def overviews(lines: Sequence[Line]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """(caption, header, cells) of PSNR / SSIM as they are, and of MR at the best scale."""
+    """(caption, header, cells) of PSNR / SSIM, plain and for MR at the best scale."""
     for caption, metrics in OVERVIEWS.items():
         own = [line for line in lines if all(m in line.means for m in metrics)]
         if own:
@@ -147,12 +147,12 @@ def pair_of(line: Line, metrics: Sequence[str]) -> str:
 
 
 def agreement(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Residuals of what was measured with noise."""
+    """Residuals of noisy measurements."""
     return pivot([n for n in lines if n.residual is not None], lambda line: f"{line.residual:.2f}")
 
 
 def pivot(lines: Sequence[Line], cell: Callable[[Line], str]) -> tuple[list[str], list[list[str]]]:
-    """A line an input (and image, where several are judged), a column a method."""
+    """One line per input (and image, if several are judged), one column per method."""
     methods = list(dict.fromkeys(line.key[2] for line in lines))
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for line in lines:
@@ -167,7 +167,7 @@ def pivot(lines: Sequence[Line], cell: Callable[[Line], str]) -> tuple[list[str]
 
 
 def times(lines: Sequence[Line]) -> tuple[list[str], list[list[str]]]:
-    """Of each method: seconds a slice and image, the mean over the rows."""
+    """Seconds per slice and image of each method, as the mean over the rows."""
     found: dict[str, list[float]] = {}
     for line in lines:
         found.setdefault(line.key[2], []).append(line.seconds)

@@ -1,4 +1,4 @@
-"""Whether draws know what they do not know: their spread beside their error."""
+"""Calibration of the draws: their spread compared with their error."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor
 from any2all_eval.metrics import inside
 
 LEVEL = 0.9
-"""Of the interval whose coverage is told."""
+"""Nominal coverage of the interval."""
 LEAST = 1e-9
-"""Half widths of an interval below this count as this, in [0, 1]."""
+"""Least half width of an interval, in [0, 1]."""
 
 
 def uncertainty(
     mean: Tensor, std: Tensor, truth: Tensor, head: Tensor, *, draws: int
 ) -> dict[str, list[float]]:
-    """{metric: one value a slice} of the mean and standard deviation (B, H, W) of K draws.
+    """{metric: one value per slice} of the mean and standard deviation (B, H, W) of K draws.
 
-    coverage: the share of the head's pixels in which the truth lies within the 90 % interval of the
-    next draw, were the draws normal: mean ± t √(1 + 1/K) std, with t of Student's distribution of
-    K − 1 degrees of freedom. Of draws from the posterior it is 0.9.
+    coverage is the share of the head's pixels in which the truth lies within the 90 % interval of
+    the next draw. For normal draws this interval is mean ± t √(1 + 1/K) std, with t of Student's
+    distribution with K − 1 degrees of freedom. It is 0.9 for draws of the posterior.
 
-    interval_factor: by how much the interval has to be widened to hold 90 % of those pixels, which
-    is the 90 % quantile of the error over the interval's half width. Of draws from the posterior it
-    is 1, of draws that are too sure it is more.
+    interval_factor is the factor by which the interval has to be widened to hold 90 % of those
+    pixels. It is the 90 % quantile of the error over the interval's half width. It is 1 for draws
+    of the posterior and above 1 for overconfident draws.
 
-    spread: √((1 + 1/K) mean of std²) over the root mean square error of the mean, inside the head.
-    Of draws from the posterior it is 1; less says that they are too sure.
+    spread is √((1 + 1/K) mean of std²) over the root mean square error of the mean, inside the
+    head. It is 1 for draws of the posterior and below 1 for overconfident draws.
     """
     next_draw = math.sqrt(1 + 1 / draws)
     width = float(student.ppf((1 + LEVEL) / 2, draws - 1)) * next_draw * std

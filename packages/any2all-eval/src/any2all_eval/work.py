@@ -1,4 +1,4 @@
-"""How much of an evaluation is done, in what it costs."""
+"""The progress of an evaluation, measured by its cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVALUATING = "evaluating, network passes"
 
 
 class Work:
-    """Tells an observer how much is done of the work on all patients, {name: how much}."""
+    """Tells an observer the progress of the work on all patients, {name: cost}."""
 
     def __init__(self, observer: Observer, left: Mapping[str, int]) -> None:
         self.observer, self.left, self.total = observer, dict(left), sum(left.values())
@@ -18,11 +18,11 @@ class Work:
         self.done(0)
 
     def done(self, count: int) -> None:
-        """So much more is done."""
+        """This much more is done."""
         self.sum += count
         if self.total:
             self.observer.progress(EVALUATING, self.sum, self.total)
 
     def without(self, name: str) -> None:
-        """Nothing of a patient's work can be done."""
+        """The work of a patient who was left out is dropped."""
         self.done(self.left.get(name, 0))

@@ -1,4 +1,4 @@
-"""The report and the tables of a run, written again as its parts finish."""
+"""The report and the tables of a run, which are rewritten as its parts finish."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from any2all_eval.study import Study
 from any2all_eval.tables import Line, lines_of, safety_of
 
 EVERY, SHARE = 20.0, 10.0
-"""A report is written again after so many seconds, and so many times as long as writing takes."""
+"""Least time between two reports: in seconds, and as a multiple of the writing time."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a report says first: the claims, and how many results a simple reference beats."""
+    """The head of a report: the claims, and the number of beaten results."""
 
     lines: Sequence[Line]
     claims: Sequence[Claim]
@@ -41,10 +41,10 @@ class Written:
 
 @dataclass
 class Writer:
-    """Writes what there is of a run into its folder.
+    """Writes the present results of a run into its folder.
 
-    facts: what report.json says beside the results; people: the names of all who are judged;
-    shown: of how many of them the report has images.
+    ``facts`` are the other contents of report.json. ``people`` are the names of all judged
+    patients, and ``shown`` is the number of those with images in the report.
     """
 
     studies: Sequence[Study]
@@ -57,7 +57,7 @@ class Writer:
     _next: float = field(default_factory=lambda: time.monotonic() + EVERY)
 
     def rewrite(self) -> None:
-        """Write all of it, unless that was done a short while ago."""
+        """Write everything, unless it was written a short while ago."""
         now = time.monotonic()
         if now >= self._next:
             self.write({}, finished=False)
@@ -67,7 +67,8 @@ class Writer:
     def write(self, made: Mapping[str, Generation], finished: bool = True) -> Written:
         """Write report.html, report.json, results.csv, the tables and the figures.
 
-        finished: whether everything that could be done is; the report says it where it isn't.
+        ``finished`` says whether everything is done that can be done; if it isn't, the report says
+        so.
         """
         output, studies, parts = self.output, self.studies, self.parts
         records = records_in(output, parts, self.people)
@@ -108,7 +109,7 @@ class Writer:
         return Written(lines, claims, beaten)
 
     def _unfinished(self) -> str:
-        """How much of a study is there that is not finished, in a sentence."""
+        """A sentence with the finished share of an unfinished study."""
         folders = [self.output / PARTS / name for name in self.people]
         pairs = [(part, folder) for part in self.parts for folder in folders]
         total = len(pairs)
@@ -122,7 +123,7 @@ class Writer:
 
 
 def finite(value: Any) -> Any:
-    """With None for what is not a number, which JSON has no word for."""
+    """The value with None for each NaN, which JSON lacks."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
