@@ -1,19 +1,21 @@
-"""docs/baselines.md: a prior and every installed method, trained with one budget and compared.
+"""docs/baselines.md: train a prior and every installed method with one budget, and compare them.
 
     python bench/baselines.py --data DATA (--images N | --minutes N) [--rates 1e-4,3e-4,1e-3]
         [--seeds 0,1] [--methods regressor,mmgan] [--recipe small] [--output runs/baselines]
 
-DATA is a cohort, or a folder with the folders train, val and test of patients. With ``--images``
-all see as many examples, the prior among them; with ``--minutes`` each sees as many as it takes in
-that time, at the speed of its first steps. Both are stated of each.
+DATA is a cohort, or a folder with the folders train, val and test of patients. With ``--images``,
+the prior and every method are trained on the same number of examples. With ``--minutes``, each is
+trained on as many as fit into that time at the speed of its first steps. The table gives both
+numbers for each.
 
-The rate of each method is the one of ``--rates`` with which a tenth of the budget ends with the
-best figure on ``val``, or the next lower one where the whole budget loses with it what a part had
-learnt. The prior, and the regressor that is trained as it is, keep their recipe's.
+The learning rate of each method is the one of ``--rates`` that is best on ``val`` after a tenth of
+the budget. If the whole budget with this rate ends worse than a part of it, the next lower rate is
+taken. The prior keeps the rate of its recipe, and so does the regressor, which is trained in the
+same way.
 
 Then ``any2all evaluate reconstruction synthesis generation`` judges all of them on ``test``, and
-what it says goes between the marks of the document. Interrupted, it goes on where it was. Every
-step of it is a command that can be typed; each is printed.
+its results are written between the marks of the document. After an interruption, the same command
+continues. Every step is a command, which is printed and can be typed.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ LOST = 1.25
 
 @dataclass(frozen=True)
 class Budget:
-    """So many examples, or as many as fit into so many minutes."""
+    """A number of examples, or as many as fit into a number of minutes."""
 
     images: int | None
     minutes: float | None
@@ -57,7 +59,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where all of it lies."""
+    """The folders and settings of the comparison."""
 
     data: str
     output: Path
@@ -65,7 +67,7 @@ class Bench:
     budget: Budget
 
     def train(self, name: str, folder: Path, changes: dict[str, Any]) -> dict[str, Any]:
-        """Train the prior or a method, or go on with it; what its folder says of the training."""
+        """Train the prior or a method, or resume it; returns the facts about its training."""
         what = (
             ("--recipe", self.recipe)
             if name == PRIOR
@@ -86,7 +88,7 @@ class Bench:
         return ("--data", f"{self.data}/train", "--validation", f"{self.data}/val")
 
     def speed(self, name: str, batch: int) -> float:
-        """Images a second of its first steps; asked only where the budget is one of time."""
+        """Images per second in its first steps; needed only if the budget is a time."""
         if self.budget.images:
             return 0.0
         folder = self.output / "speed" / name
@@ -94,7 +96,7 @@ class Bench:
         return batch * SPEED_STEPS / max(float(made["seconds"]), 1e-6)
 
     def rates(self, name: str, rates: list[str], steps: int) -> list[str | None]:
-        """The one that ends best on val after a share of the steps, and those below it."""
+        """The rate that is best on val after a share of the steps, and those below it."""
         if not rates or keeps_its_rate(name):
             return [None]
         found = {}
@@ -110,7 +112,7 @@ class Bench:
     def trained(
         self, name: str, seed: str, steps: int, rates: list[str | None]
     ) -> tuple[Path, str | None]:
-        """The run with the first of the rates that keeps what it learns, and that rate."""
+        """The run with the first of the rates that does not lose what it learnt, and that rate."""
         for rate in rates:
             folder = self.output / (f"{name}-{seed}" if rate is None else f"{name}-{seed}-{rate}")
             changes: dict[str, Any] = {"steps": steps, "seed": seed}
@@ -122,21 +124,21 @@ class Bench:
 
 
 def any2all(*words: object) -> None:
-    """Run a command of any2all, which is printed."""
+    """Print and run a command of any2all."""
     command = ["-m", "any2all_cli", *map(str, words)]
     print("any2all", shlex.join(command[2:]), flush=True)
     subprocess.run([sys.executable, *command], check=True)
 
 
 def said_of(folder: Path) -> dict[str, Any]:
-    """What a prior or a method keeps of its training."""
+    """The facts that a prior or a method keeps about its training."""
     path = next(p for n in ("prior.json", "method.json") if (p := folder / n).exists())
     training: dict[str, Any] = json.loads(path.read_text())["training"]
     return training
 
 
 def batch_of(name: str, recipe: str) -> int:
-    """Examples of a step."""
+    """The number of examples per step."""
     if name == PRIOR:
         return read_recipe(recipe).batch_size
     cls = find_plugin("any2all.methods", name).load()
@@ -144,12 +146,12 @@ def batch_of(name: str, recipe: str) -> int:
 
 
 def keeps_its_rate(name: str) -> bool:
-    """Whether it is trained with the rates of its recipe: the prior, and what Muon steps."""
+    """Whether it is trained with the rates of its recipe: the prior, and methods that use Muon."""
     return name == PRIOR or hasattr(find_plugin("any2all.methods", name).load(), "matrix_rate")
 
 
 def budgets(made: dict[str, dict[str, Any]], rates: dict[str, str | None]) -> str:
-    """What each was given, and how far it came on val, as a Markdown table."""
+    """The budget of each, and its result on val, as a Markdown table."""
     rows = []
     for folder, training in made.items():
         figure = next((k for k in ("psnr_missing", "psnr_target") if k in training), "")

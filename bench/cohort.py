@@ -1,10 +1,11 @@
-"""Seconds a patient from one patient to sixteen, and how fast a cohort is read for training.
+"""Seconds per patient of prepare, for one patient to sixteen, and the reading rate of a cohort.
 
     python bench/cohort.py --data LGG/train [--workers 2]
 
-Patients are folders of NIfTI on one grid, prepared at their own spacing into a new store in a
-temporary folder. The reading rate is slices a second, normalised and with all modalities, from the
-store to memory; beside it the training step's, of the shipped recipe on this machine.
+The patients are folders of NIfTI on one grid. They are prepared at their own spacing into a new
+store in a temporary folder. The reading rate is in slices per second from the store to memory,
+normalised and with all modalities. It is compared with the rate of a training step of the shipped
+recipe on this machine.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def plans(data: Path, count: int) -> list[FoundPlan]:
 
 
 def training_rate() -> float:
-    """Images a second of forward and backward, batch as in the recipe."""
+    """Images per second of forward and backward, with the batch of the recipe."""
     recipe = Recipe()
     prior = build_prior(recipe, PriorSettings(StackFormat.of_names(MODALITIES, (128, 128))))
     x = torch.randn(recipe.batch_size, 3, 128, 128)

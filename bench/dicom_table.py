@@ -1,10 +1,10 @@
-"""What every DICOM folder of a tree gives: a volume, or the reason why not; as a Markdown table.
+"""The result of reading every DICOM folder of a tree: a volume or a reason, as a Markdown table.
 
     python bench/dicom_table.py ../shared/data/dicom
 
-Each folder is read by itself. A file without a series of its own is told of where it is damaged.
-The mean is of the whole volume, in its unit. With --syntaxes instead: every transfer syntax of the
-tree, and how many of its images decode; a single image needs no geometry for that.
+Each folder is read by itself. A damaged file that belongs to no series has its own line. The mean
+is that of the whole volume, in its unit. With --syntaxes, the table has every transfer syntax of
+the tree instead, and how many of its images are decoded; a single image needs no geometry for that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydicom.errors import InvalidDicomError
 
 
 def folders(root: Path) -> list[Path]:
-    """Those that hold files and no other folder."""
+    """The folders that hold files and no other folder."""
     parents = {path.parent for path in root.rglob("*") if path.is_file()}
     return sorted(p for p in parents if not any(child.is_dir() for child in p.iterdir()))
 

@@ -1,8 +1,8 @@
-"""CT and PET of virtual people who lie elsewhere in the scanner than they did for their T1.
+"""CT and PET of virtual people whose pose in the scanner differs from that of their T1.
 
-A scan is made of a start: how far the head is shifted and turned, in which direction, and what
-the scanner left out or added (VARIANTS). The truth is known: a point of the T1 in mm is at
-``matrix`` of it in the scan.
+A scan is simulated from a start: the shift and the rotation of the head, their direction, and what
+the scanner left out or added (VARIANTS). The truth is known: ``matrix`` maps a point of the T1 in
+mm to the point in the scan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ONLY_CT = ("tilted", "table")
 
 @dataclass(frozen=True)
 class Start:
-    """``mm``, ``degrees``: of the move, in a direction of its own; ``variant``: see above."""
+    """``mm`` and ``degrees`` of the move, in its own direction; ``variant``: see above."""
 
     variant: str
     mm: float
@@ -62,7 +62,7 @@ def starts(modality: str) -> list[Start]:
 
 
 def person(seed: int, cache: Path) -> dict[str, nib.Nifti1Image]:
-    """T1 on voxels of 2 mm; CT and PET on others, with other noise and the neck. Kept on disk."""
+    """T1 on voxels of 2 mm; CT and PET on others, with other noise and the neck. Cached on disk."""
     folder = cache / f"person{seed}"
     if not (folder / "PET.nii").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def scan(image: nib.Nifti1Image, modality: str, start: Start) -> nib.Nifti1Image
 
 
 def _layers(thickness: float) -> Sequence[float]:
-    """Heights within a slice, in slices, of which it is the mean."""
+    """Heights within a slice, in slices, over which the slice is averaged."""
     return (0.0,) if thickness == VOXEL else (-1 / 3, 0.0, 1 / 3)
 
 

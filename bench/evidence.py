@@ -1,17 +1,17 @@
-"""docs/evidence.md: what the shipped priors do, on virtual people and on real patients.
+"""docs/evidence.md: the results of the shipped priors on virtual people and on real patients.
 
     python bench/evidence.py --lgg LGG [--people COHORT] [--output runs/evidence] [--processes N]
 
-LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz; COHORT is the one that `virtual`
-was trained on, which is drawn anew if it is not given:
+LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. COHORT is the cohort that
+`virtual` was trained on. If it is not given, it is drawn again:
 
     any2all prepare --virtual 225 --size 112,96 --spacing 2,2,3 COHORT
 
-In both, people of ``test`` are judged, whom the prior has never seen; references are tuned on
-``val``. Interrupted, it goes on where it was. Every process computes on one thread in float32, and
-each patient by itself, so that any number of processes gives the same digits on the same kind of
-processor. What stands in the document outside its two marks is left as it is; of real patients no
-picture is kept.
+In both data sets, people of ``test`` are judged, whom the prior has never seen. References are
+tuned on ``val``. After an interruption, the same command continues. Every process computes on one
+thread in float32, and each patient separately, so any number of processes gives the same digits on
+the same kind of processor. Text outside the two marks of the document is kept. No picture of a real
+patient is kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COLUMNS = {"virtual": "virtual people, simulated", "lgg": "real patients"}
 
 
 def evaluated(prior: str, run: str, people: Path, output: Path, *, processes: int) -> None:
-    """``any2all evaluate``, begun or gone on with."""
+    """Run ``any2all evaluate``, or resume it."""
     processes = 1 if run == "drawn" else min(processes, PEOPLE[prior])
     limits = () if run == "drawn" else ("--patients", PEOPLE[prior], "--slices", SLICES)
     command = [
@@ -65,13 +65,13 @@ def evaluated(prior: str, run: str, people: Path, output: Path, *, processes: in
 
 
 def sections(output: Path) -> dict[str, str]:
-    """{heading: text} of a run's tables."""
+    """{heading: text} of the tables of a run."""
     parts = (output / "tables.md").read_text().split("## ")[1:]
     return {part.partition("\n")[0]: part.partition("\n")[2].strip() for part in parts}
 
 
 def of_prior(prior: str, output: Path) -> list[str]:
-    """Its part of the document; pictures go to docs/evidence."""
+    """The part of the document about a prior; pictures go to docs/evidence."""
     facts = report_of(output, prior, "given")
     text = [
         f"## `{prior}`: {facts['who']}\n",
@@ -101,7 +101,7 @@ def of_prior(prior: str, output: Path) -> list[str]:
 
 
 def claims(output: Path, priors: Sequence[str]) -> list[str]:
-    """A line a claim: its verdict on each prior's people, over all runs."""
+    """A line for each claim: its verdict on the people of each prior, over all runs."""
     lines: dict[str, list[str]] = {}
     for prior in priors:
         steps: dict[str, list[Step]] = {}
@@ -123,7 +123,7 @@ def step_of(kept: dict[str, Any]) -> Step:
 
 
 def number(kept: float | None) -> float:
-    """JSON has no word for what is not one."""
+    """The value, or NaN for what JSON keeps as null."""
     return math.nan if kept is None else kept
 
 

@@ -1,12 +1,13 @@
-"""SENSE beside deepinv's MultiCoilMRI, SigPy's Sense and the bare FFTs, in one run, float32.
+"""SENSE of any2all, deepinv (MultiCoilMRI) and SigPy, and the bare FFTs, in one run, float32.
 
     pip install deepinv sigpy
     python bench/operators.py [--quick] [--complex]
 
-8 birdcage coils, R = 4 equispaced with 8 calibration lines, and a Poisson disc of R = 8. A, A* and
-the prox (5 CG steps for all, and ours as it is where it is exact), the best of several rounds, with
-the methods taking turns. "bare FFTs" is the transforms alone of what a naive A
-(A*) does. deepinv and SigPy work on complex images, twice what a real image needs.
+There are 8 birdcage coils, with R = 4 equispaced and 8 calibration lines, or a Poisson disc of R =
+8. A, A* and the prox are timed. The prox takes 5 CG steps with each library; where ours is exact,
+the exact one is timed as well. The time is the best of several rounds in which the methods take
+turns. "bare FFTs" are only the transforms of a naive A (A*). deepinv and SigPy work on complex
+images, which is twice the work of a real image.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ COILS, WEIGHT, CG_STEPS = 8, 10.0, 5
 
 
 def best_of(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each, the least of all calls; a turn of three calls each in every round."""
+    """Least seconds of each over all calls; in every round each method has three calls in turn."""
     seconds = dict.fromkeys(ways, math.inf)
     for way in ways.values():
         way()
@@ -128,7 +129,7 @@ def compare(size: int, batch: int, two_d: bool, rounds: int) -> None:
 
 
 def compare_complex(size: int, batch: int, rounds: int) -> None:
-    """The exact prox of complex images beside five steps, and beside that of real images."""
+    """The exact prox of complex images, compared with five CG steps and with real images."""
     mask = equispaced_mask(size, 4, 8)
     real = SenseFourier(birdcage_maps(COILS, size, size), mask, 0.01)
     scan = replace(real, complex_image=True)
@@ -188,7 +189,7 @@ def count_steps(size: int) -> None:
 
 
 def memory() -> None:
-    """Peak memory of A, A* and A*A over that before, in copies of the coil data."""
+    """Additional peak memory of A, A* and A*A, in copies of the coil data."""
     size, coils, batch = 256, 32, 8
     copy = 8 * batch * coils * size**2
     for what in ("forward", "adjoint", "normal"):

@@ -2,9 +2,9 @@
 
     python bench/oracle.py [--draws 512] [--sampler mds:steps=20 ...]
 
-Two images of 8 x 8 drawn from a Gaussian prior, and from a mixture of two; see
-any2all_core.oracle. A right sampler has bias 0, spread 1, and the exact shares. The
-prior has a noise level for each image (separate), or one for both (shared).
+Two images of 8 x 8 are drawn from a Gaussian prior, and from a mixture of two Gaussians; see
+any2all_core.oracle. A right sampler has bias 0, spread 1, and the exact shares. The prior has a
+noise level for each image (separate), or one for both (shared).
 """
 
 from __future__ import annotations

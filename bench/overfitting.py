@@ -1,10 +1,11 @@
-"""Loss and PSNR of x̂_0 on patients trained on, held out and of test, all measured alike.
+"""Loss and PSNR of x̂_0 on patients of train, val and test, all measured in the same way.
 
     python bench/overfitting.py --prior virtual --data COHORT
     python bench/overfitting.py --prior lgg --data LGG      # train/, val/, test/ with patients
 
-As training validates: 64 slices, evenly spread over the patients. Where train does no better than
-val, more steps or a larger network would help more than more patients.
+The measurement is that of the validation during training: 64 slices, evenly spread over the
+patients. If train is no better than val, more steps or a larger network would help more than more
+patients.
 """
 
 from __future__ import annotations

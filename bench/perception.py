@@ -2,8 +2,8 @@
 
     python bench/perception.py [--modality FLAIR] [--people 4]
 
-Virtual people are drawn, half to be changed and half to stand for other people. Each change of 16
-slices of a person is compared with the slices as they were.
+Virtual people are drawn. Half of them are changed, and half serve as other people. Each change of
+16 slices of a person is compared with the unchanged slices.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def volume(seed: int, modality: str) -> Tensor:
 
 
 def blurred(image: Tensor, sigma: float) -> Tensor:
-    """With a Gaussian of ``sigma`` pixels in each slice."""
+    """A Gaussian blur with ``sigma`` pixels in each slice."""
     return torch.from_numpy(ndimage.gaussian_filter(image.numpy(), (0, sigma, sigma)))
 
 
 def changes(own: list[Tensor], others: list[Tensor]) -> Iterator[tuple[str, list[Tensor]]]:
-    """(what was done, the changed slices of each person)."""
+    """(name of the change, the changed slices of each person)."""
     start = (SHAPE[2] - 2 * COUNT) // 2
 
     def shown(volumes: list[Tensor], on: int = 0) -> list[Tensor]:

@@ -1,17 +1,19 @@
-"""What it costs not to know the phase of a scan: FLAIR k-space of real patients, phase simulated.
+"""The cost of an unknown phase: FLAIR k-space of real patients with a simulated phase.
 
     python bench/phase.py --data LGG [--phase rough] [--acceleration 8] [--prior lgg] [--every 6]
 
-Images get a phase, another one for each patient (see ``simulated_phase``): smooth, a polynomial of
-second order, several radians across the head; or rough, with noise up to 3/4 of the resolution and
-jumps at the sinuses besides. 8 birdcage coils, 24 calibration lines, noise std 0.01. MDS then
-reconstructs FLAIR from its k-space alone with
+Each patient's images get their own phase (see ``simulated_phase``). A smooth phase is a polynomial
+of second order, with several radians across the head. A rough phase also has noise up to 3/4 of the
+resolution, and jumps at the sinuses. There are 8 birdcage coils, 24 calibration lines, and a noise
+std of 0.01. MDS then reconstructs FLAIR from its k-space alone with
 
 - known: the true coil maps and phase
-- phase estimated: the true coil maps, the phase found from the data
-- all estimated: a raw file and nothing else; maps, phase, noise and scale are found
-- L1-wavelet: on the true coil maps, complex, with the λ that is best for these very slices
-- blind: the true coil maps, no phase
+- phase estimated: the true coil maps, and a phase estimated from the data
+- all estimated: only a raw file; maps, phase, noise and scale are estimated
+- blind: the true coil maps, and no phase
+
+They are compared with L1-wavelet on the true coil maps, complex, with the λ that is best for these
+very slices.
 
 Every figure is the mean over patients of the mean over their slices; PSNR has data range 1.
 """

@@ -1,10 +1,11 @@
-"""A real scan without a truth: how well samples that were held out are predicted.
+"""A real scan without a truth: how well held-out samples are predicted.
 
     python bench/raw.py SCAN.npy [--prior lgg] [--modality T1] [--save PNG]
 
-A tenth of the samples outside the calibration centre is left out. An image is made of the rest, and
-what it says of the samples left out is compared with them: ‖y − A x‖ over ‖y‖. CG-SENSE and
-L1-wavelet, both complex, are at their best settings on these very samples, in their favour.
+A tenth of the samples outside the calibration centre is held out. An image is reconstructed from
+the rest, and its prediction of the held-out samples is compared with them: ‖y − A x‖ over ‖y‖.
+CG-SENSE and L1-wavelet, both complex, have the settings that are best on these very samples, which
+favours them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What a training recipe gives in equal seconds, on small images.
+"""The quality that a training recipe reaches in a given time, on small images.
 
     any2all prepare LGG lgg48 --no-register --split split.json --size 48 --spacing 5,5,5
     python bench/recipes.py NAME --data lgg48 --output runs/trials [--minutes 15] [--set KEY=VALUE]
 
-Trains for as many steps as fit into the minutes on one thread, and judges the averaged weights on
-the patients of val: joint denoising (PSNR of x̂_0 at four times), FLAIR and T1Gd from T1, and FLAIR
-from its k-space (R = 4) and T1. PSNR in dB, plain / after the best scale of each patient's slices.
---regressor: a U-Net of the same size that is trained for FLAIR and T1Gd from T1 alone, the
-reference for one-call means. The results of all trials stand in OUTPUT/trials.md.
+The script trains for as many steps as fit into the minutes on one thread. It then judges the
+averaged weights on the patients of val, by joint denoising (PSNR of x̂_0 at four times), FLAIR and
+T1Gd from T1, and FLAIR from its k-space (R = 4) and T1. PSNR is in dB, plain / at the best scale of
+each patient's slices. --regressor trains a U-Net of the same size for FLAIR and T1Gd from T1 alone,
+as the reference for one-call means. The results of all trials are in OUTPUT/trials.md.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ GIVEN = 0
 
 
 def told(made: list[Tensor], patients: list[Tensor], m: int) -> str:
-    """Means over patients of PSNR of the mean of draws, and of their spread over its error.
+    """Means over patients of the PSNR of the mean of draws, and of their spread over its error.
 
-    made: (draws, Z, H, W) of each patient (Z, M, H, W), whose image m they are.
+    made: (draws, Z, H, W) of image m of each patient (Z, M, H, W).
     """
     found: dict[str, list[float]] = {}
     for draws, stack in zip(made, patients, strict=True):
@@ -120,7 +120,7 @@ def judge(prior: DiffusionPrior, patients: list[Tensor], regressor: bool) -> dic
 
 
 def references(patients: list[Tensor], names: tuple[str, ...]) -> dict[str, str]:
-    """A copy of T1 as what is missing."""
+    """A copy of T1, taken as the missing image."""
     chosen = [stack[::EVERY] for stack in patients]
     return {
         f"{name} from {names[GIVEN]}, copy": told([x[None, :, GIVEN] for x in chosen], chosen, m)

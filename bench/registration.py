@@ -1,16 +1,18 @@
-"""Registration to T1 against the transforms that came with the scans, and what the quality tells.
+"""Registration to T1 against the transforms that came with the scans, and the value of quality.
 
     python bench/registration.py RAW [--repeat 3]
     python bench/registration.py --virtual FOLDER [--people 3,5,8]
 
-The second is of virtual people: see registration_grid.py. RAW: a folder a patient with
-<study>_T1W, _T2W and _FLAIR.nii.gz and ITK text transforms
-<study>_<modality>_intrastudy_to_FLAIR.txt (open_ms/raw). Those are affine and map a point of FLAIR
-to the point of the modality, both LPS, as ITK resamples. A rigid pose cannot follow their scaling
-and shear: "rigid part" is the rigid pose nearest to them over the head, "floor" how far it is off.
-Displacements are mean/max over the head of T1, in mm. Then the quality of the found pose, of the
-found pose moved away by 4, 8, 15 mm and turned by 5, 10°: the best of two random directions; and of
-the other patient's image registered to this T1. ``--repeat``: mean displacement between seeds.
+The second command uses virtual people: see registration_grid.py. RAW has a folder for each patient
+with <study>_T1W, _T2W and _FLAIR.nii.gz and ITK text transforms
+<study>_<modality>_intrastudy_to_FLAIR.txt (open_ms/raw). These transforms are affine and map a
+point of FLAIR to the point of the modality, both LPS, as ITK resamples. A rigid pose cannot follow
+their scaling and shear. "rigid part" is the rigid pose nearest to them over the head, and "floor"
+is its distance from them. Displacements are mean/max over the head of T1, in mm.
+
+The quality is then computed for the pose that was found, and for this pose moved by 4, 8, 15 mm and
+rotated by 5, 10° (the best of two random directions). It is also computed for the other patient's
+image registered to this T1. ``--repeat`` gives the mean displacement between seeds.
 """
 
 from __future__ import annotations

@@ -3,12 +3,14 @@
     python bench/registration.py --virtual FOLDER [--people 3,5,8] [--modalities CT,PET]
 
 Each person's images are drawn into FOLDER once. Every registration, and every pose known to be
-wrong, is a line of FOLDER/poses.jsonl; what is there is not done again. Errors are displacements
-over the head of T1 in mm. People take turns, so that a part of the grid already holds all kinds.
+wrong, is a line of FOLDER/poses.jsonl; lines that exist are not computed again. Errors are
+displacements over the head of T1 in mm. People take turns, so that a part of the grid already holds
+all kinds.
 
-Wrong poses are where the similarity leads from poses moved by 12 to 40 mm and turned by 12 to 40
-degrees away from the truth, if that is more than 2 mm from it: a pose that looks best from all that
-is near it, and is wrong, is the hardest to tell.
+Wrong poses are local optima. The similarity is optimised from poses that are moved by 12 to 40 mm
+and rotated by 12 to 40 degrees away from the truth. The result is a wrong pose if it is more than 2
+mm from the truth. Such a pose is the hardest to detect, because it looks better than all poses near
+it.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ AWAY = (
 def register_from_grid(
     folder: Path, people: Sequence[int], modalities: Sequence[str], wrong: bool
 ) -> None:
-    """Do what is not done yet, and print the tables of all that is."""
+    """Compute what is missing, and print the tables of all results."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "poses.jsonl"
     done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []

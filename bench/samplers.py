@@ -1,10 +1,11 @@
-"""What a sampling step costs beyond the network: ratios measured side by side in one run.
+"""The cost of a sampling step beyond the network, as ratios measured side by side in one run.
 
     python bench/samplers.py [--prior lgg] [--steps 10] [--repeats 5]
 
-MDS is compared with as many bare network calls, MPS with as many forward and backward passes, of
-the same batch and precision, in turns; the median of the ratios is printed with its range. The
-measurement is the hard one: all modalities as k-space (R = 4, 8 coils).
+MDS is compared with the same number of bare network calls, and MPS with the same number of forward
+and backward passes, of the same batch and precision, in turns. The median of the ratios is printed
+with its range. The measurement is the most expensive one: all modalities as k-space (R = 4, 8
+coils).
 """
 
 from __future__ import annotations

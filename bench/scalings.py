@@ -1,15 +1,15 @@
-"""docs/training.md: how far each scaling leaves open how bright a missing image is.
+"""docs/training.md: how uncertain the brightness of a missing image is with each scaling.
 
     python bench/scalings.py --data DATA
 
-DATA holds <patient>/<modality>.nii.gz, MR alone. The truth of a missing image is divided by what
-its scaling finds in it, which nobody knows of an image that is missing: it can only be as constant
-as patients are alike. For images a and b of a patient, both scaled, s = <a, b>/<a, a> is the factor
-at which b is nearest to a, and the standard deviation of log s over patients is what of b's
-brightness a does not tell. It costs 20 log10 of about as much in PSNR.
+DATA holds <patient>/<modality>.nii.gz, MR alone. A scaling divides the true image by a value
+computed from it, which is unknown if the image is missing. It can only be as constant as patients
+are alike. For images a and b of a patient, both scaled, s = <a, b>/<a, a> is the factor by which a
+comes nearest to b. The standard deviation of log s over patients is the part of b's brightness that
+a does not determine. It costs 20 log10 of about as much in PSNR.
 
-The last rows are no factors. A curve through landmarks makes images more alike, but then k-space of
-an image is no longer A x of what is drawn, and data consistency is lost.
+The last rows are not factors. A curve through landmarks makes images more alike, but the k-space of
+an image is then no longer A x of the drawn x, and data consistency is lost.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LANDMARKS: dict[str, tuple[float, ...]] = {
 
 
 def foreground(volume: Array) -> Array:
-    """Its voxels above a tenth of its 99th percentile, as :func:`mr_scale` takes them."""
+    """Its voxels above a tenth of its 99th percentile, as in :func:`mr_scale`."""
     found: Array = volume[volume > FOREGROUND * np.percentile(volume, 99)]
     return found
 
@@ -56,7 +56,7 @@ def core(volume: Array) -> Array:
 
 
 def mode(values: Array) -> float:
-    """The fullest of 64 bins up to the 99.5th percentile, after a mean over five of them."""
+    """The fullest of 64 bins up to the 99.5th percentile, after a moving mean over five bins."""
     counts, edges = np.histogram(values, bins=64, range=(0, float(np.percentile(values, 99.5))))
     fullest = int(np.convolve(counts, np.ones(5) / 5, "same")[3:].argmax()) + 3
     return float(edges[fullest : fullest + 2].mean())

@@ -1,16 +1,18 @@
-"""Missing images beside what is simple: a copy of a given one, and a U-Net for that one question.
+"""Missing images, compared with a copy of a given image and with a U-Net for that one task.
 
     python bench/synthesis.py regressors --data COHORT --output runs/regressors [--set NAME=VALUE]
     python bench/synthesis.py table --data COHORT --prior lgg --regressors runs/regressors
 
-COHORT comes from ``any2all prepare``. ``regressors`` trains a network of the prior's own size for
-each question (QUESTIONS: what is given) until the PSNR of what it is asked for has not gained on
-val for PATIENCE validations, and keeps the best; interrupted, it goes on with the next question.
+COHORT is made by ``any2all prepare``. ``regressors`` trains a network of the prior's own size for
+each task (QUESTIONS: the given images). It stops when the PSNR of the missing images on val has not
+improved for PATIENCE validations, and keeps the best network. After an interruption, it continues
+with the next task.
+
 ``table`` prints, for every missing image on the patients of --group: the copy of the given image
 that is best on val, the regressor, the prior's one-call mean (``mean``), the mean of eight draws
-(``mcs``) and one draw of ``mds``, which alone is there for a prior with one level for all. PSNR in
-dB and SSIM, plain and after the best scale of each patient's slices, and on how many patients the
-copy is better at the best scale.
+(``mcs``) and one draw of ``mds``. A prior with one level for all has only the last of the three
+samplers. PSNR in dB and SSIM are given plain and at the best scale of each patient's slices, with
+the number of patients on whom the copy is better at the best scale.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def ask(
     absent: Tensor,
     diffusion_steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """The only question of a regressor: everything that is not given, at T−1."""
+    """The only task of a regressor: all images that are not given, at T−1."""
     asked = torch.ones_like(absent)
     asked[:, list(given)] = False
     return torch.where(asked, diffusion_steps - 1, 0), asked
@@ -77,13 +79,13 @@ def synthesised(
 
 
 class Enough(Exception):
-    """Validation has stopped gaining."""
+    """Raised when validation has stopped improving."""
 
 
 def train_regressor(
     store: CohortStore, recipe: Recipe, given: tuple[str, ...], output: Path, *, check_every: int
 ) -> None:
-    """Leave the best network for one question in ``output``."""
+    """Train the best network for one task and leave it in ``output``."""
     names = store.format.names
     places = tuple(names.index(name) for name in given)
     others = [m for m in range(len(names)) if m not in places]
@@ -130,7 +132,7 @@ def by_patient(images: list[Tensor], patients: list[Tensor], m: int) -> dict[str
 
 
 def line(own: Mapping[str, list[float]], copy: Mapping[str, list[float]]) -> str:
-    """PSNR / SSIM plain, at the best scale, and the patients on whom the copy is better."""
+    """PSNR / SSIM plain and at the best scale, and the patients on whom the copy is better."""
     mean = {metric: float(np.mean(values)) for metric, values in own.items()}
     pairs = zip(own["psnr_scaled"], copy["psnr_scaled"], strict=True)
     return (

@@ -1,14 +1,14 @@
-"""Training speed: a whole step beside its limit, its own code in float32, and a plainer U-Net's.
+"""Training speed: a whole step, compared with its limit, with float32 and with a plain U-Net.
 
     python bench/training.py [--modalities 5] [--rounds 5] [--batch 16]
 
-The limit is the network's convolutions and linear layers alone, forward and backward, at the
-shapes, precision and memory layout of the step, summed. The whole step is
+The limit is the sum of the network's convolutions and linear layers alone, forward and backward, at
+the shapes, precision and memory layout of the step. The whole step is that of
 :func:`any2all_core.training.train`: examples read from a cohort in a temporary folder (random
-numbers: the shapes are what counts), augmentation, forward, backward, clipping, Adam and the EMA.
-``plain``: float32, group norm of 32 groups, no patches, contiguous memory, Adam and EMA tensor by
-tensor, as openai/guided-diffusion trains, of a width for which forward and backward take about as
-many operations. Rounds take turns, so that a slower machine slows all alike; medians.
+numbers, because only the shapes matter), augmentation, forward, backward, clipping, Adam and the
+EMA. ``plain`` trains as openai/guided-diffusion does: float32, group norm of 32 groups, no patches,
+contiguous memory, Adam and EMA tensor by tensor. Its width makes forward and backward take about as
+many operations. Rounds take turns, so that a slower machine slows all alike. The times are medians.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIZE, STEPS = 128, 3
 
 
 def now() -> float:
-    """Seconds, when all that a GPU was given is done."""
+    """Seconds, after all work of the GPU is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -59,7 +59,7 @@ def cohort(folder: Path, modalities: tuple[str, ...]) -> CohortSlices:
 def whole_step(
     examples: CohortSlices, settings: PriorSettings, recipe: Recipe, precision: str
 ) -> float:
-    """Seconds of a step of train(), after the first, which also builds what is kept."""
+    """Seconds per step of train(), after the first one, which includes the set-up."""
     moments: list[float] = []
 
     def report(_: Progress) -> None:
