@@ -75,7 +75,7 @@ def person(seed: int, cache: Path) -> dict[str, nib.Nifti1Image]:
 
 
 def scan(image: nib.Nifti1Image, modality: str, start: Start) -> nib.Nifti1Image:
-    """The image as the scanner of a start would have it; DICOM's axes, to left and to posterior."""
+    """The image as the scanner would give it for a start; axes as in DICOM (left, posterior)."""
     air = -1000.0 if modality == "CT" else 0.0
     wide = (200, 200) if start.variant == "padded" else (126, 140)
     low, high = -70.0, 110.0  # from the skull base to above the vertex, about the turned head

@@ -249,8 +249,8 @@ def _look(evaluator: Evaluator, named: Mapping[str, str], writer: Writer, began:
     _tell(writer.write({}, finished=False), evaluator.output, observer)
     observer.say(
         f"a quick look in {duration(time.monotonic() - began)}: {done} of {total} results, of "
-        f"{FEW} slices each; patients: {len(patients)}. For the whole study give the same command "
-        "with --resume in the place of --quick; nothing is done again"
+        f"{FEW} slices each; patients: {len(patients)}. For the whole study, give the same command "
+        "with --resume in the place of --quick; it reuses these results"
     )
 
 

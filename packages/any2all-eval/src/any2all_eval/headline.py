@@ -84,8 +84,8 @@ def result_sentence(
     if not gains:
         for name, found in made.items():
             return (
-                f"{found.draws} stacks from {name} are at a Fréchet distance of "
-                f"{found.frechet_draws:.2f} from training slices; people held out are at "
+                f"{found.draws} stacks from {name} have a Fréchet distance of "
+                f"{found.frechet_draws:.2f} from training slices; held-out people have "
                 f"{found.frechet_held_out:.2f}."
             )
         return "Nothing was measured."

@@ -128,7 +128,7 @@ def check_challenges(
         if len(without) == len(people):
             raise UserError(
                 f"{asked}: nobody has a mask of {challenge.region}; put one beside the images, on "
-                "their grid, and prepare again where they are a cohort"
+                "their grid, and prepare a cohort again"
             )
         if without:
             said.append(f"{asked}: {', '.join(without)} left out, without {challenge.region}")

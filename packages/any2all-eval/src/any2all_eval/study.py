@@ -149,7 +149,7 @@ def _asked(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise UserError(
-                f"no study {name}: expected {', '.join(SHIPPED)}, or a TOML file like theirs"
+                f"no study {name}: expected {', '.join(SHIPPED)}, or your own TOML file"
             )
         text = path.read_text()
     try:
