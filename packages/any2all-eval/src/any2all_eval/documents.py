@@ -20,9 +20,9 @@ from any2all_eval.tables import (
 NOTE = (
     "Means over patients of means over slices, with the bootstrap 95 % interval over patients. "
     "p: Wilcoxon signed-rank of PSNR against the first method of the same input. At the best "
-    "scale: a volume is multiplied by the one factor that minimises its squared error. This is done "
-    "for MR only, because MR has no unit. copy: a given MR image, unchanged, is taken as the missing "
-    "one. If several are given, the one with the best PSNR on val is used."
+    "scale: a volume is multiplied by the one factor that minimises its squared error. This is "
+    "done for MR only, because MR has no unit. copy: a given MR image, unchanged, is taken as the "
+    "missing one. If several are given, the one with the best PSNR on val is used."
 )
 BEATEN = "Beside simple references"
 AGREEMENT = "Agreement with the measurement"
@@ -30,8 +30,8 @@ NOT_SAFETY = (
     "Agreement says that a result fits the measurement. It does not say that the rest is right."
 )
 RESIDUAL = (
-    "RMS of y - A x over the standard deviation of the noise. It is about 1 if a result agrees with "
-    "its measurement, and less if the result also fits the noise."
+    "RMS of y - A x over the standard deviation of the noise. It is about 1 if a result agrees "
+    "with its measurement, and less if the result also fits the noise."
 )
 
 

@@ -77,23 +77,22 @@ def check(
             continue
         if not all(unknown):
             raise UserError(
-                f"study {study.name}: some rows have no input and others have; put those without input "
-                "into a study of their own"
+                f"study {study.name}: some rows have no input; put these into a study of their own"
             )
         if study.draws < LEAST:
             raise UserError(f"study {study.name}: draws = {study.draws}, expected {LEAST} or more")
         train = people.groups.get("train", {})
         if len(list(itertools.islice((p for p in train.values() if has_all(p, prior)), 2))) < 2:
             raise UserError(
-                f"study {study.name}: draws are compared with at least two people of train who have "
-                "every modality, but there are fewer; prepare a cohort with more"
+                f"study {study.name}: draws are compared with two people of train who have every "
+                "modality, but there are fewer; prepare a cohort with more"
             )
         if (
             sum(len(stacks) for stacks in itertools.islice(stacks_of(held_out, prior, slices), 2))
             < 2
         ):
             raise UserError(
-                f"study {study.name}: draws are compared with at least two slices of {group}; "
+                f"study {study.name}: draws are compared with two or more slices of {group}; "
                 "give more --slices or --patients, or prepare a cohort with more"
             )
 

@@ -128,7 +128,7 @@ def check_challenges(
         if len(without) == len(people):
             raise UserError(
                 f"{asked}: nobody has a mask of {challenge.region}; put one beside the images, on "
-                "their grid, and prepare a cohort again"
+                "their grid, and prepare the patients again if they are in a cohort"
             )
         if without:
             said.append(f"{asked}: {', '.join(without)} left out, without {challenge.region}")
