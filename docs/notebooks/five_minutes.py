@@ -32,7 +32,7 @@ completion = any2all.complete(virtual.example, known, "virtual", slices="5")
 {name: image.shape for name, image in completion.images.items()}  # (slices, H, W)
 
 # %% [markdown]
-# `completion.images` has units: CT in HU, PET in SUVr, an MR image that was missing in [0, 1].
+# `completion.images` has units: CT in HU and PET in SUV. A missing MR image is in [0, 1].
 # `completion.draws` has all of them in [0, 1]. Above is the result, below the truth.
 
 # %%
@@ -50,8 +50,8 @@ for axis in axes.flat:
     axis.set(xticks=[], yticks=[])
 
 # %% [markdown]
-# The report says how each image was made and how good it is. `score_without_prior` is what least
-# squares makes of the same k-space, without the prior.
+# The report says how each image was made and how good it is. `score_without_prior` is the score of
+# least squares on the same k-space, without the prior.
 
 # %%
 for name, said in completion.report["modalities"].items():
@@ -64,8 +64,8 @@ for name, said in completion.report["modalities"].items():
 # %% [markdown]
 # ## How sure is it?
 #
-# One result does not say what is not known. Several draws do: where they differ, the data leaves
-# open what is there. `mcs` is a sampler whose draws spread as the posterior does; see
+# One result does not show its uncertainty. Several draws do: they differ where the data leaves the
+# image open. `mcs` is a sampler whose draws spread as the posterior does; see
 # [samplers](../samplers.md).
 
 # %%

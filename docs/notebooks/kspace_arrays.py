@@ -14,7 +14,7 @@
 # # Your own k-space arrays
 #
 # You have k-space in a NumPy or torch array and want an image. This page makes such an array, with
-# coil maps, noise and a phase that nobody knows, and reconstructs it. Put your own array in its
+# coil maps, noise and an unknown phase, and reconstructs it. Put your own array in its
 # place.
 #
 # | axis | what |
@@ -46,8 +46,8 @@ kspace = mask * (kspace + noise[0] + 1j * noise[1])  # (slices, coils, H, W)
 kspace.shape, f"{mask.mean():.0%} of the lines"
 
 # %% [markdown]
-# `calibrate` finds coil maps, phase, noise and scale in the samples. It returns the forward model y
-# = A x + n and the data y on the scale of images in [0, 1].
+# `calibrate` estimates coil maps, phase, noise and scale from the samples. It returns the forward
+# model y = A x + n and the data y on the scale of images in [0, 1].
 
 # %%
 whole_mask = np.broadcast_to(mask, (128, 128)).astype(np.float32)
@@ -56,7 +56,7 @@ print(f"noise_std {scan.operator.noise_std:.4f}, which is 0.01 in truth")
 
 # %% [markdown]
 # `reconstruct` draws images that agree with the data. The prior `lgg` also knows T1 and T1Gd; it
-# draws them as well, since nothing was measured of them.
+# draws them as well, because neither was measured.
 
 # %%
 from any2all_core import load_prior, reconstruct
@@ -69,8 +69,8 @@ image = stack[0, 0, prior.modalities.index("FLAIR")].numpy() * scan.scale
 image.shape
 
 # %% [markdown]
-# Zero-filled, the same samples give folded images. `‖y − A x‖` over the noise is near 1 where an
-# image explains the data.
+# The zero-filled images of the same samples show aliasing. `‖y − A x‖` over the noise is near 1 if
+# an image explains the data.
 
 # %%
 zero_filled = np.fft.ifft2(np.fft.ifftshift(kspace[0], axes=(1, 2)), norm="ortho")

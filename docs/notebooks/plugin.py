@@ -14,9 +14,8 @@
 # # A plugin
 #
 # A forward model of your own is a class with two methods. The example is a detector that has lost
-# columns of its image. Afterwards comes a sampler of your own. [Write a
-# plugin](../write-a-plugin.md) makes a package of such a class, so that the command line knows it
-# by name.
+# columns of its image. A sampler of your own follows. [Write a plugin](../write-a-plugin.md) makes a
+# package of such a class, so that the command line knows it by name.
 #
 # ## An operator
 #
@@ -50,8 +49,8 @@ class Stripes(Operator):
 check_operator(Stripes(), (32, 32))
 
 # %% [markdown]
-# `check_operator` returns relative errors, which are all next to nothing. It tests that `adjoint`
-# is the transpose of `forward`, that A is linear, and that `prox` minimises what it should. A wrong
+# `check_operator` returns relative errors, which are all close to 0. It tests that `adjoint` is
+# the transpose of `forward`, that A is linear, and that `prox` is the minimiser. A wrong
 # transpose is named:
 
 
@@ -73,7 +72,8 @@ except (AssertionError, UserError) as error:
 # %% [markdown]
 # ## Use it
 #
-# T1 is given; FLAIR is seen by the broken detector. `simulate` makes y of known images, with noise.
+# T1 is given, and FLAIR is measured with the broken detector. `simulate` computes y from known
+# images, with noise.
 
 # %%
 from any2all_core import load_prior, reconstruct, simulate
@@ -143,8 +143,8 @@ for name, images in {"mds": stack, "euler": restored}.items():
 
 # %% [markdown]
 # `any2all_core.check_sampler` tests a sampler on a prior that is known in closed form. It counts
-# the network calls, asks for the same result in another batch, and looks whether a missing image
-# follows the given one.
+# the network calls, requires the same result in another batch, and checks that a missing image
+# depends on the given one.
 
 # %%
 from any2all_core import check_sampler
