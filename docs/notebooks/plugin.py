@@ -15,7 +15,8 @@
 #
 # A forward model of your own is a class with two methods. The example is a detector that has lost
 # columns of its image. A sampler of your own follows. [Write a
-# plugin](../write-a-plugin.md) makes a package of such a class, so that the command line knows it by name.
+# plugin](../write-a-plugin.md) makes a package of such a class, so that the command line knows it
+# by name.
 #
 # ## An operator
 #
