@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_core.fitted import Answers
+from any2all_core.answers import Answers
 from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import bundled_prior, complete, simulate

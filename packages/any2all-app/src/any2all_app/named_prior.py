@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
+from any2all_core.answers import Answers
+from any2all_core.fitted import WEIGHTS, FittedMethod
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.reconstruct import prior_folder

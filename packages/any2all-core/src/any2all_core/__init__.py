@@ -1,9 +1,10 @@
 """The diffusion prior, its training, the plugin registry, and reconstruct()."""
 
+from any2all_core.answers import Answers
 from any2all_core.check import check_sampler
 from any2all_core.check_method import check_method
 from any2all_core.conditioning import Conditioning
-from any2all_core.fitted import Answers, FittedMethod
+from any2all_core.fitted import FittedMethod
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
 from any2all_core.method import Guides, Method, MethodSettings, Question, Scan
 from any2all_core.modality_kind import ModalityKind
