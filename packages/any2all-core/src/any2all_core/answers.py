@@ -18,10 +18,17 @@ from any2all_core.stack_format import StackFormat
 
 @dataclass(frozen=True)
 class Answers:
-    """A fitted method as a solver of measurements of ``modalities``, of which it may know more.
+    """A trained method as a solver of measurements.
 
-    ``dc``: whether a reconstruction is made to agree with its scan by one exact step, which weighs
-    the scan's noise against the method's own error on held-out slices.
+    Parameters
+    ----------
+    fitted
+        The trained method.
+    modalities
+        Modalities of the measurements; a subset of those of the method.
+    dc
+        Data consistency: whether one exact proximal step moves a reconstruction to its scan. The
+        step weighs the noise of the scan against the method's error on held-out slices.
     """
 
     fitted: FittedMethod
@@ -30,17 +37,17 @@ class Answers:
 
     @property
     def name(self) -> str:
-        """Of the method."""
+        """Name of the method."""
         return self.fitted.name
 
     @property
     def settings(self) -> MethodSettings:
-        """Those of the method."""
+        """Settings of the method."""
         return self.fitted.settings
 
     @property
     def format(self) -> StackFormat:
-        """The images of its modalities."""
+        """Format of the images of ``modalities``."""
         return self.settings.format.select(self.modalities)
 
     @property
@@ -49,18 +56,18 @@ class Answers:
 
     @property
     def steps(self) -> int:
-        """Network calls of an answer."""
+        """Number of network calls for one answer."""
         return self.fitted.method.calls
 
     @property
     def random(self) -> bool:
-        """Whether two seeds give two answers."""
+        """Whether the answer depends on the seed."""
         return self.fitted.method.random
 
     def can(
         self, clean: Sequence[str], scans: Mapping[str, Operator], wanted: Sequence[str]
     ) -> bool:
-        """Whether it answers with the images ``wanted``, of clean ones and of scans."""
+        """Whether the method makes the images ``wanted`` from clean ones and scans."""
         method = self.fitted.method
         if not scans:
             return ("synthesis" if clean else "generation") in method.abilities
@@ -74,13 +81,33 @@ class Answers:
     def __call__(
         self, measurement: Measurement, noise: Noise, progress: Step | None = None
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]. Raises UserError where the method can't answer."""
+        """Complete a measurement.
+
+        Parameters
+        ----------
+        measurement
+            The measurement of B slices, with at most one scan.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called ``steps`` times, after the network calls.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If the method cannot answer this measurement.
+        """
         everything, data = self.fitted.modalities, measurement.data
         clean, scans = split(measurement)
         if len(scans) > 1:
             raise UserError(
-                f"method {self.fitted.name} takes one scan, given were those of "
-                f"{', '.join(scans)}; take a prior"
+                f"method {self.fitted.name} takes one scan, not those of {', '.join(scans)}; take "
+                "a prior"
             )
         count, height, width = noise.shape
         shape = (len(measurement), len(everything), height, width)
@@ -119,7 +146,7 @@ class Answers:
 
 
 def split(measurement: Measurement) -> tuple[list[str], list[str]]:
-    """The modalities that are known clean, and those that were measured otherwise."""
+    """The modalities given as clean images, and those measured in any other way."""
     blocks = measurement.operator.operators
     clean = [m for m in measurement.known if blocks[m] == Identity()]
     return clean, [m for m in measurement.known if m not in clean]

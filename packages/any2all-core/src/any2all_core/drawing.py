@@ -10,24 +10,42 @@ from torch import Tensor
 
 
 class Kept(Protocol):
-    """Batches that are done: (B, M, H, W) of the places of a range, on the CPU."""
+    """A store of finished batches, on the CPU."""
 
-    def get(self, places: range) -> Tensor | None: ...
+    def get(self, places: range) -> Tensor | None:
+        """The stacks (B, M, H, W) of these places, or None if they are not finished."""
+        ...
 
-    def put(self, places: range, stacks: Tensor) -> None: ...
+    def put(self, places: range, stacks: Tensor) -> None:
+        """Store the stacks (B, M, H, W) of these places."""
+        ...
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn, and how the work is done.
+    """What to draw and how to compute it.
 
-    ``shape``: (B, H, W), needed only where no modality is known. ``slice_ids``: numbers of the
-    slices, which their noise is seeded with; 0 ... B−1 if not given. ``through``: over so many
-    slices of a volume the noise of a draw is alike (Noise.of_slices), so that what is invented in
-    one goes on in the next. Each slice is drawn from the same distribution as without.
-    ``batch_size``: slices at a time, which changes no result. ``progress`` is called once for each
-    call of the network. ``kept``: batches that an interrupted call of the same arguments has
-    finished; they are not drawn again, and what is drawn is handed to it batch by batch.
+    Parameters
+    ----------
+    shape
+        (B, H, W); needed only if no modality has data.
+    slice_ids
+        Numbers of the B slices, which seed their noise; 0 ... B−1 if not given.
+    seed
+        Seed of all draws.
+    draws
+        Number of draws for each slice.
+    through
+        Correlation length of the noise across slices, in slices (see :meth:`Noise.of_slices`). It
+        makes neighbouring slices continuous; each slice keeps its distribution. 0 draws each slice
+        independently.
+    batch_size
+        Number of slices computed at a time. It does not change the result.
+    progress
+        Called once per network call.
+    kept
+        Store of finished batches. A batch that it holds, from an interrupted call with the same
+        arguments, is not drawn again; every new batch is stored in it.
     """
 
     shape: tuple[int, int, int] | None = None

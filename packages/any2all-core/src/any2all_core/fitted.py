@@ -1,4 +1,4 @@
-"""A trained method: kept in a folder, and asked."""
+"""A trained method, which is stored in a folder."""
 
 from __future__ import annotations
 
@@ -20,17 +20,28 @@ from any2all_core.noise import Noise
 from any2all_core.prior_settings import read_json
 
 FORMAT = 2
-"""Format 1 told of its images as format 1 of ``prior.json`` does; it is read, too."""
+"""Format of ``method.json``. Format 1, which is still read, described images as format 1 of
+``prior.json`` does."""
 WEIGHTS = "model.safetensors"
 METHOD = "method.json"
 
 
 @dataclass
 class FittedMethod:
-    """A method with the network that it was trained to, and what that is of.
+    """A method with its trained network.
 
-    ``name``: qualified, of its entry point. A given image comes out bit for bit; what a method is
-    shown of a missing one is 0.
+    A given image is returned bit for bit. The method sees a missing image as 0.
+
+    Parameters
+    ----------
+    name
+        Qualified name of the method's entry point.
+    method
+        The method with its options.
+    network
+        The trained network.
+    settings
+        The images that it was trained on, and a record of the training.
     """
 
     SETTINGS: ClassVar[str] = METHOD
@@ -46,15 +57,32 @@ class FittedMethod:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.network.parameters()).device
 
     @torch.no_grad()
     def complete(self, given: Tensor, available: Sequence[str], noise: Noise | int = 0) -> Tensor:
-        """Every image (B, M, H, W) in [0, 1] from those of ``available``, which are clean.
+        """Make every image from the clean ones.
 
-        given: (B, M, H, W); what is not available is not looked at. noise: or a seed, with which
-        slice b depends on (seed, b) alone. Raises UserError where the method can't.
+        Parameters
+        ----------
+        given
+            (B, M, H, W) in [0, 1]. Images that are not available are ignored.
+        available
+            Names of the given modalities.
+        noise
+            A source of N(0, 1) noise (B, M, H, W), or a seed. With a seed, the noise of slice b
+            depends only on (seed, b).
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If the method is not made for this task, or does not know a modality.
         """
         self._require("synthesis" if available else "generation")
         images, there = self._given(given, available)
@@ -72,17 +100,39 @@ class FittedMethod:
         available: Sequence[str],
         noise: Noise | int = 0,
     ) -> Tensor:
-        """Every image (B, M, H, W) from the scan of ``target`` and the clean guides ``available``.
+        """Reconstruct the image of a scan, guided by clean images.
 
-        data: (B, ...) of the operator; the others are as of :meth:`complete`. Raises UserError
-        where the method can't.
+        Parameters
+        ----------
+        data
+            The scan y = A x + n, (B, ...).
+        operator
+            A.
+        target
+            Name of the scanned modality.
+        given
+            (B, M, H, W) in [0, 1], the guides. Images that are not available are ignored.
+        available
+            Names of the guides.
+        noise
+            As in :meth:`complete`.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1]. Images other than the target and the guides may be 0.
+
+        Raises
+        ------
+        UserError
+            If the method is not made for this task, target or operator.
         """
         self._require("reconstruction")
         targets = self.method.targets()
         if target not in targets:
             raise UserError(
-                f"method {self.name} reconstructs {', '.join(targets)}, asked was {target}; train "
-                f"one with target={target}, or take a prior"
+                f"method {self.name} reconstructs {', '.join(targets)}, not {target}; train one "
+                f"with target={target}, or take a prior"
             )
         if not self.method.takes(operator):
             raise UserError(
@@ -96,13 +146,13 @@ class FittedMethod:
         return _pasted(made, images, there)
 
     def answered(self, known: Sequence[str]) -> tuple[str, ...]:
-        """What it can give of a patient of whom ``known`` is given or measured, with these."""
+        """The modalities that the method returns if the modalities ``known`` have data."""
         if "synthesis" in self.method.abilities:
             return self.modalities
         return tuple(m for m in self.modalities if m in known)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``method.json``, and the weights as safetensors, into ``folder``."""
+        """Write ``method.json`` and the weights, as safetensors, into ``folder``."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
@@ -116,7 +166,20 @@ class FittedMethod:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> FittedMethod:
-        """Read a folder written by :meth:`save`. Raises UserError, naming what is wrong."""
+        """Read a folder written by :meth:`save`.
+
+        Parameters
+        ----------
+        folder
+            Folder with ``method.json`` and the weights.
+        device
+            A torch device, or "auto": a GPU if there is one, otherwise the CPU.
+
+        Raises
+        ------
+        UserError
+            If a file is missing or damaged, or the method's package is not installed.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
