@@ -56,7 +56,18 @@ class BlockDiagonal:
         return {name: op.forward(stack[:, m]) for m, (name, op) in self._enumerate()}
 
     def adjoint(self, data: Data) -> Tensor:
-        """A* y, (B, M, H, W), with 0 for missing modalities; at least one must have data."""
+        """Apply A*.
+
+        Parameters
+        ----------
+        data
+            {modality: y_m, (B, ...)}; at least one modality must have data.
+
+        Returns
+        -------
+        Tensor
+            A* y, (B, M, H, W), with 0 for missing modalities.
+        """
         there = {m: op.adjoint(data[m]) for m, op in self.operators.items() if data[m].numel()}
         nothing = torch.zeros_like(next(iter(there.values())))
         return torch.stack([there.get(name, nothing) for name in self.operators], 1)
@@ -86,7 +97,18 @@ class BlockDiagonal:
         return self.prox_of(data)(anchor, weight)
 
     def prox_of(self, data: Data) -> Callable[[Tensor, Mapping[str, float]], Tensor]:
-        """:meth:`prox` for fixed data: the function (anchor, {modality: weight}) ↦ u."""
+        """:meth:`prox` for fixed data, as samplers use it in every step.
+
+        Parameters
+        ----------
+        data
+            {modality: y_m, (B, ...)}.
+
+        Returns
+        -------
+        callable
+            The function (anchor, {modality: weight}) ↦ u.
+        """
         of = {name: op.prox_of(data[name]) for name, op in self.operators.items()}
 
         def prox(anchor: Tensor, weight: Mapping[str, float]) -> Tensor:

@@ -48,10 +48,19 @@ class Operator(ABC):
         """A* y: from data (B, ...) to an image (B, H, W), with Re⟨A x, y⟩ = Re⟨x, A* y⟩."""
 
     def image(self, data: Tensor) -> Tensor | None:
-        """The data as an image x + n, (B, H, W), with white noise n of ``noise_std``.
+        """The data as an image x + n with white noise n, if it is one; by default it is not.
 
-        It is None if the data is not such an image, which is the default. A prior with a separate
-        noise level per modality conditions directly on such an image.
+        A prior with a separate noise level per modality conditions directly on such an image.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...).
+
+        Returns
+        -------
+        Tensor or None
+            x + n, (B, H, W), with noise of ``noise_std``; None if the data is not such an image.
         """
         return None
 
@@ -82,32 +91,74 @@ class Operator(ABC):
         return solve_prox(self.normal, self.adjoint(data), anchor, weight)
 
     def prox_of(self, data: Tensor) -> Prox:
-        """:meth:`prox` for fixed data: the function (anchor, weight) ↦ u.
+        """:meth:`prox` for fixed data, as samplers use it in every step.
 
-        Samplers call it in every step. A subclass overrides it if some of the work depends on the
-        data alone and can be done once.
+        A subclass overrides it if some of the work depends on the data alone and can be done once.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...).
+
+        Returns
+        -------
+        callable
+            The function (anchor, weight) ↦ u.
         """
         return lambda anchor, weight: self.prox(data, anchor, weight)
 
     def estimated(self, data: Tensor) -> Operator:
         """The operator that a reconstruction uses; by default this one.
 
-        It differs if this operator holds quantities that are known only in a simulation. They are
-        then replaced by what can be estimated from the data (B, ...).
+        It differs if this operator holds quantities that are known only in a simulation.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...), from which such quantities are estimated.
+
+        Returns
+        -------
+        Operator
+            The operator without quantities that only a simulation knows.
         """
         return self
 
     def near(self, data: Tensor, image: Tensor) -> Operator:
-        """The linear operator that explains the data near ``image`` (B, H, W); by default this one.
+        """The linear operator that explains the data near an image; by default this one.
 
         It differs if something besides the image is unknown; see :class:`UnknownPhase`.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...).
+        image
+            (B, H, W) in [0, 1].
+
+        Returns
+        -------
+        Operator
+            The linear operator.
         """
         return self
 
     def check(self, data: Tensor, modality: str) -> None:
-        """Raise UserError if the data (B, ...) cannot be a measurement of images in [0, 1].
+        """Check that data can be a measurement of images in [0, 1].
 
         The default checks that the data is finite. Subclasses check more, such as the shape.
+
+        Parameters
+        ----------
+        data
+            y, (B, ...).
+        modality
+            Name of the modality in the error message.
+
+        Raises
+        ------
+        UserError
+            If the data cannot be such a measurement.
         """
         if not bool(torch.isfinite(data.abs()).all()):
             raise UserError(f"{modality}: its data holds NaN or infinity; mend it first")
@@ -127,7 +178,20 @@ class Operator(ABC):
         return there
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Noise n of the shape of data (B, ...), with one generator for each of the B entries."""
+        """Draw the noise n of a measurement.
+
+        Parameters
+        ----------
+        data
+            A x, (B, ...).
+        generators
+            One generator for each of the B entries.
+
+        Returns
+        -------
+        Tensor
+            n, (B, ...), of the type of ``data``.
+        """
         draws = [torch.randn(data.shape[1:], dtype=data.dtype, generator=g) for g in generators]
         # a complex torch.randn has variance 1/2 in each real component
         scale = self.noise_std * (2**0.5 if data.is_complex() else 1.0)
@@ -138,7 +202,20 @@ class Operator(ABC):
         return data[0].numel() * (2 if data.is_complex() else 1)
 
     def measure(self, image: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """A simulated measurement A x + n, (B, ...)."""
+        """Simulate a measurement of images.
+
+        Parameters
+        ----------
+        image
+            x, (B, H, W) in [0, 1].
+        generators
+            One generator for the noise of each of the B entries.
+
+        Returns
+        -------
+        Tensor
+            A x + n, (B, ...).
+        """
         data = self.forward(image)
         return data + self.noise(data, generators) if self.noise_std else data
 
