@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Ability, Guides, Method, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import Ability, Method, MethodSettings, Question
 from any2all_mri.kspace import SIMULATED_NOISE_STD, KSpace
 from any2all_mri.phase import SimulatedPhase
 from any2all_operators import Operator, SenseFourier, UnknownPhase, UserError

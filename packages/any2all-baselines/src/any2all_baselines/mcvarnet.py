@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Guides, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 

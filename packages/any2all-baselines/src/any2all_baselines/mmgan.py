@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from any2all_core.method import MethodSettings, Question, proper_subsets
+from any2all_core.given import proper_subsets
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 

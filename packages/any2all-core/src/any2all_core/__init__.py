@@ -6,7 +6,8 @@ from any2all_core.check_method import check_method
 from any2all_core.conditioning import Conditioning
 from any2all_core.fitted import FittedMethod
 from any2all_core.gaussian import GaussianMixturePrior, GaussianPrior, Posterior
-from any2all_core.method import Guides, Method, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import Method, MethodSettings, Question
 from any2all_core.modality_kind import ModalityKind
 from any2all_core.named_priors import load_prior
 from any2all_core.noise import Noise

@@ -12,8 +12,9 @@ import torch
 from any2all_operators import Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.given import Guides, Scan
 from any2all_core.hardware import choose_device
-from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
+from any2all_core.method import Ability, Method, MethodSettings
 from any2all_core.model_settings import images_of
 from any2all_core.named_methods import method_of
 from any2all_core.noise import Noise

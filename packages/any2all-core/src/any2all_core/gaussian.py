@@ -78,7 +78,24 @@ class GaussianPrior:
     def of_pixels(
         cls, modalities: tuple[str, ...], mean: Tensor, covariance: Tensor, size: tuple[int, int]
     ) -> GaussianPrior:
-        """A prior of independent pixels with M intensities ~ N(mean (M,), covariance (M, M))."""
+        """Make a prior of independent pixels with correlated modalities.
+
+        Parameters
+        ----------
+        modalities
+            Names of the M modalities.
+        mean
+            Mean of the intensities of a pixel, (M,), in [−1, 1] units.
+        covariance
+            Covariance of the intensities of a pixel, (M, M), in [−1, 1] units.
+        size
+            (H, W) in pixels.
+
+        Returns
+        -------
+        GaussianPrior
+            The prior.
+        """
         pixels = torch.eye(math.prod(size), dtype=torch.float64)
         whole = torch.kron(covariance.double(), pixels)
         return cls(modalities, mean[:, None, None].expand(-1, *size), whole)
@@ -125,7 +142,20 @@ class GaussianPrior:
         return -0.5 * ((gap @ axes).square() / values + values.log()).sum(1)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw ``batch`` stacks, (B, M, H, W) in [0, 1] units, not clipped."""
+        """Draw stacks from the prior.
+
+        Parameters
+        ----------
+        batch
+            Number of stacks B.
+        generator
+            Source of randomness.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1] units, not clipped.
+        """
         z = torch.randn(batch, len(self._values), generator=generator, dtype=torch.float64)
         x = self.mean.flatten() + (z * self._values.sqrt()) @ self._axes.mT
         return ((x + 1) / 2).view(batch, *self.mean.shape).float()
@@ -135,6 +165,16 @@ class GaussianPrior:
 
         With K = Σ_u Aᵀ (A Σ_u Aᵀ + noise)⁺, its mean is μ_u + K (y − A μ_u) and its covariance is
         Σ_u − K A Σ_u.
+
+        Parameters
+        ----------
+        measurement
+            The measurement y of B stacks.
+
+        Returns
+        -------
+        Posterior
+            The posterior in [0, 1] units.
         """
         matrix, noise, data = as_matrix(measurement, self.mean.shape)
         mean, covariance = (self.mean.flatten() + 1) / 2, self.covariance / 4

@@ -6,21 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import torch
 from any2all_operators import Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.given import Guides, Scan, proper_subsets
 from any2all_core.model_settings import ModelSettings
 from any2all_core.noise import Noise
 
 Ability = Literal["synthesis", "reconstruction", "generation"]
 """synthesis makes the missing images from any clean ones, reconstruction makes an image from its
 scan and clean guides, and generation makes all images from nothing."""
-NOTHING_GIVEN = 0.05
-"""Share of the training examples in which no image is given, for methods that generate."""
 
 
 @dataclass(frozen=True)
@@ -148,32 +146,80 @@ class Method(ABC):
 
     @abstractmethod
     def build(self, settings: MethodSettings) -> nn.Module:
-        """Build the untrained network for these images; it may have several parts.
+        """Build the untrained network.
 
-        Raises UserError if the images do not suit the method.
+        Parameters
+        ----------
+        settings
+            The images of the network, such as their size and modalities.
+
+        Returns
+        -------
+        Module
+            The network, which may have several parts.
+
+        Raises
+        ------
+        UserError
+            If the images do not suit the method.
         """
 
     @abstractmethod
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
         """Yield the losses of a step, each with the name of the part that it trains.
 
-        The name is a key of :meth:`optimizers`. The part's optimizer takes its step before the next
-        loss is computed, so an adversarial method yields twice. All randomness must come from the
-        question.
+        The part's optimizer takes its step before the next loss is computed, so an adversarial
+        method yields twice.
+
+        Parameters
+        ----------
+        network
+            The network in training mode.
+        question
+            The batch of examples, from which all randomness must come.
+
+        Yields
+        ------
+        tuple
+            The part, a key of :meth:`optimizers`, and its loss, a number.
         """
 
     def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
-        """{part: its optimizer}; by default {"network": Adam} for the whole network."""
+        """Make the optimizers; by default Adam for the whole network.
+
+        Parameters
+        ----------
+        network
+            The untrained network.
+
+        Returns
+        -------
+        dict
+            {part: its optimizer}; the default part is "network".
+        """
         return {"network": torch.optim.Adam(network.parameters(), lr=self.learning_rate)}
 
     def given_in_training(
         self, present: Tensor, generators: Sequence[torch.Generator], done: float
     ) -> Tensor:
-        """Draw which images of each example are given, (B, M), among the ``present`` ones, (B, M).
+        """Draw which images of each training example are given.
 
         By default, each example has an independent, uniformly drawn, proper, non-empty subset. If
-        the method generates, the subset is empty with probability NOTHING_GIVEN. ``done`` is the
-        fraction of the steps already taken.
+        the method generates, the subset is empty with probability NOTHING_GIVEN.
+
+        Parameters
+        ----------
+        present
+            (B, M), whether the patient has the image.
+        generators
+            One generator for each of the B examples.
+        done
+            Fraction of the training steps already taken.
+
+        Returns
+        -------
+        Tensor
+            (B, M), whether the image is given.
         """
         return proper_subsets(present, generators, "generation" in self.abilities)
 
@@ -182,7 +228,15 @@ class Method(ABC):
         return ()
 
     def scan_in_training(self, settings: MethodSettings, target: str) -> Operator:
-        """The operator of a scan of ``target`` as in training; validation uses it."""
+        """The operator of a scan as in training, which validation uses.
+
+        Parameters
+        ----------
+        settings
+            The images of the network.
+        target
+            Name of the scanned modality.
+        """
         raise NotImplementedError
 
     def takes(self, operator: Operator) -> bool:
@@ -235,61 +289,3 @@ class Method(ABC):
             (B, M, H, W) in [0, 1]. Images other than the target and the guides may be 0.
         """
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The measurement y = A x + n of one image.
-
-    Parameters
-    ----------
-    data
-        y, (B, ...).
-    operator
-        A.
-    place
-        Channel of the modality in the stack.
-    """
-
-    data: Tensor
-    operator: Operator
-    place: int
-
-
-@dataclass(frozen=True)
-class Guides:
-    """The clean images that guide a reconstruction.
-
-    Parameters
-    ----------
-    images
-        (B, M, H, W) in [0, 1]; 0 where ``available`` is False.
-    available
-        (B, M), whether the image is given.
-    """
-
-    images: Tensor
-    available: Tensor
-
-
-def proper_subsets(
-    present: Tensor,
-    generators: Sequence[torch.Generator],
-    nothing: bool = False,
-    most_missing: int | None = None,
-) -> Tensor:
-    """Draw proper, non-empty subsets of the ``present`` images, (B, M), uniformly.
-
-    With ``nothing``, the subset is empty with probability NOTHING_GIVEN. At most ``most_missing``
-    of the present images are left out. If a patient has one image, the subset is empty.
-    """
-    chosen = torch.zeros_like(present)
-    for b, g in enumerate(generators):
-        there = present[b].nonzero().flatten().tolist()
-        empty = bool(torch.rand(1, generator=g) < NOTHING_GIVEN) and nothing
-        draw = float(torch.rand(1, generator=g, dtype=torch.float64))
-        most = len(there) - 1 if most_missing is None else min(most_missing, len(there) - 1)
-        sets = [s for n in range(1, most + 1) for s in combinations(there, len(there) - n)]
-        if sets and not empty:
-            chosen[b, list(sets[int(draw * len(sets))])] = True
-    return chosen

@@ -113,7 +113,18 @@ class ModalityKind:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> ModalityKind:
-        """The inverse of :meth:`to_json`. Raises UserError or TypeError for malformed input."""
+        """The inverse of :meth:`to_json`.
+
+        Parameters
+        ----------
+        told
+            The JSON object.
+
+        Raises
+        ------
+        UserError, TypeError
+            If the object is malformed.
+        """
         read = dict(told)
         for name in ("range", "plausible", "usual_echo"):
             if read.get(name) is not None:

@@ -29,11 +29,33 @@ class Range:
     high: float
 
     def normalise(self, values: Array) -> Array:
-        """Scale physical values to u in [0, 1], of the same shape; values outside saturate."""
+        """Scale physical values to [0, 1].
+
+        Parameters
+        ----------
+        values
+            v of any shape, in the unit of the modality.
+
+        Returns
+        -------
+        array
+            u of the same shape, float32; values outside the range saturate.
+        """
         return np.clip((values - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
 
     def physical(self, normalised: Array) -> Array:
-        """Scale u in [0, 1] back to v = low + u (high − low), of the same shape."""
+        """The inverse of :meth:`normalise` within the range.
+
+        Parameters
+        ----------
+        normalised
+            u of any shape, in [0, 1].
+
+        Returns
+        -------
+        array
+            v = low + u (high − low) of the same shape, float32, in the unit of the modality.
+        """
         return (self.low + normalised * (self.high - self.low)).astype(np.float32)
 
 
@@ -165,7 +187,18 @@ class StackFormat:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> StackFormat:
-        """The inverse of :meth:`to_json`. Raises KeyError, TypeError, ValueError or UserError."""
+        """The inverse of :meth:`to_json`.
+
+        Parameters
+        ----------
+        told
+            The JSON object.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, UserError
+            If the object is malformed.
+        """
         modalities = tuple(_modality_from_json(one) for one in told["modalities"])
         return cls(modalities, size_of(told["size"]), grid_of(told.get("grid")))
 
