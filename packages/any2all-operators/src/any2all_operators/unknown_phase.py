@@ -62,7 +62,7 @@ class UnknownPhase(Around):
     def __post_init__(self) -> None:
         if not self.scan.complex_image:
             raise UserError(
-                f"an unknown phase of {type(self.scan).__name__}: its images are real; expected an "
+                f"UnknownPhase of {type(self.scan).__name__}: its images are real; expected an "
                 "operator with complex_image=True"
             )
 
