@@ -203,8 +203,11 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     origin = DiffusionPrior.load(tmp_path / "longer").settings.training["start_from"]
     assert origin["steps"] == 6
     for change, words in (
-        ({"prediction": "sample"}, "has prediction v, this training sample"),
-        ({"levels": "shared"}, "a noise level for each modality, this training one for all"),
+        ({"prediction": "sample"}, "has prediction v, but this training sample"),
+        (
+            {"levels": "shared"},
+            "a noise level for each modality, but this training has one for all",
+        ),
         ({"channels": (16, 16)}, "network of another size"),
         ({"norm_groups": 1}, "network of another size"),
     ):

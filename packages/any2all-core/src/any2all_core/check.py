@@ -96,7 +96,7 @@ def _check(sampler: Sampler, levels: Levels) -> dict[str, float]:
     if not correlation > 0.3:
         raise AssertionError(
             f"{name}: the missing modality's correlation with the given one is {correlation:.2f}, "
-            "the prior's is 0.83"
+            "but that of the prior is 0.83"
         )
     return {"batch": error, "correlation": correlation}
 

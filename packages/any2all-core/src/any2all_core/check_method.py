@@ -55,7 +55,7 @@ def check_method(name: str, method: Method, size: tuple[int, int] = (32, 32)) ->
         If a property fails. The message names it.
     """
     if not method.abilities:
-        raise AssertionError(f"{name}: abilities is empty; expected what the method is able to")
+        raise AssertionError(f"{name}: abilities is empty; expected the tasks of the method")
     targets = method.targets()
     names = (*targets, *(m for m in NAMES if m not in targets))[: len(NAMES)]
     settings = MethodSettings(StackFormat.of_names(names, size))
@@ -112,7 +112,7 @@ def _answers(fitted: FittedMethod, slices: Tensor, given: tuple[str, ...]) -> fl
         raise AssertionError(f"{who}: the answer changes with images that are not given")
     error = float((_answer(fitted, slices[:1], given) - whole[:1]).abs().max())
     if not error <= TOLERANCE:
-        raise AssertionError(f"{who}: an entry alone differs by {error:.1e} from it in a batch")
+        raise AssertionError(f"{who}: an entry alone and in a batch differs by {error:.1e}")
     return error
 
 

@@ -185,8 +185,8 @@ def save_checkpoint(
         temporary.unlink(missing_ok=True)
         why = str(error).splitlines()[0]
         raise UserError(
-            f"{output}: step {entry['step']} can't be saved ({why}); make room, then --resume: the "
-            "checkpoint before is whole"
+            f"{output}: step {entry['step']} can't be saved ({why}); make room, then --resume from "
+            "the previous checkpoint, which is intact"
         ) from None
 
 

@@ -63,8 +63,8 @@ def convert(
     if heads.num_heads and not head_channels:
         if len(widths) > 1:
             raise UserError(
-                f"num_heads={heads.num_heads} with attention of widths {sorted(widths)}: only one "
-                "width of heads can be read; give num_head_channels if the network had it"
+                f"num_heads={heads.num_heads} with attention of widths {sorted(widths)}: all heads "
+                "must have one width; give num_head_channels if the network had it"
             )
         head_channels = next(iter(widths)) // heads.num_heads
     if not head_channels or any(width % head_channels for width in widths):
@@ -233,10 +233,10 @@ def _check(state: Mapping[str, Tensor], channels: int) -> None:
     enters, leaves = state["input_blocks.0.0.weight"].shape[1], state["out.2.weight"].shape[0]
     if enters != channels or leaves not in (channels, 2 * channels):
         raise UserError(
-            f"takes {enters} images and gives {leaves}; expected {channels} modalities, and as "
-            "many or, with learned variances, twice as many"
+            f"takes {enters} images and gives {leaves}; expected {channels} modalities as input, "
+            f"and {channels} or, with learned variances, {2 * channels} as output"
         )
     if not all(
         isinstance(value, Tensor) and torch.is_floating_point(value) for value in state.values()
     ):
-        raise UserError("no state of weights; expected names and tensors")
+        raise UserError("not a state_dict; expected names and tensors of floating-point numbers")

@@ -18,7 +18,9 @@ def make_method(name: str, options: Mapping[str, str], preset: str | None = None
     """Make an untrained method by the name of its entry point. Raises UserError."""
     method = make_plugin(GROUP, name, options, preset)
     if not isinstance(method, Method):
-        raise UserError(f"method {name!r} is a {type(method).__name__}, no Method; tell its author")
+        raise UserError(
+            f"method {name!r} is a {type(method).__name__}, not a Method; tell its author"
+        )
     return method
 
 

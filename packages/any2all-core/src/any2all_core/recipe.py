@@ -105,8 +105,8 @@ class Recipe:
         if self.seed < 0 or not min(self.learning_rate, self.matrix_rate) > 0 or self.min_snr < 0:
             raise UserError(
                 f"recipe: seed={self.seed}, learning_rate={self.learning_rate}, "
-                f"matrix_rate={self.matrix_rate}, min_snr={self.min_snr}; expected at least 0, "
-                "above 0, above 0, at least 0"
+                f"matrix_rate={self.matrix_rate}, min_snr={self.min_snr}; expected rates above 0, "
+                "and the others at least 0"
             )
         if not 0 <= self.coarse <= 1:
             raise UserError(f"recipe: coarse={self.coarse}, expected 0 to 1")
@@ -122,7 +122,7 @@ class Recipe:
         if self.levels == "separate" and self.prediction == "epsilon":
             raise UserError(
                 "recipe: levels=separate with prediction=epsilon: the noise of a missing image "
-                "says nothing of it; take prediction=v or sample, or levels=shared"
+                "has no information on it; take prediction=v or sample, or levels=shared"
             )
         if (
             len(self.questions) != len(QUESTIONS)
@@ -135,7 +135,8 @@ class Recipe:
             )
         if any(width % self.norm_groups for width in self.channels):
             raise UserError(
-                f"recipe: channels {self.channels} don't divide into norm_groups={self.norm_groups}"
+                f"recipe: channels {self.channels} are not multiples of "
+                f"norm_groups={self.norm_groups}"
             )
 
 

@@ -143,7 +143,7 @@ def solve(
         )
     stray = set(data) - set(operator.modalities)
     if stray:
-        raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")
+        raise UserError(f"data of {', '.join(sorted(stray))} has no operator; give one for each")
     operator = complete(operator, solver)
     given = {name: as_tensor(y, name) for name, y in data.items()}
     for name, block in operator.operators.items():
@@ -157,7 +157,7 @@ def solve(
     for name, y in given.items():
         if len(y) != slices:
             raise UserError(
-                f"{name}: data of {len(y)} slices, expected {slices} as the others have"
+                f"{name}: data of {len(y)} slices, expected {slices}, as for the other modalities"
             )
     ids = range(slices) if asked.slice_ids is None else asked.slice_ids
     operator = operator.estimated(given)

@@ -237,17 +237,17 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
     shared = [m for m in prior.modalities if m in start.modalities]
     if not shared:
         raise UserError(
-            f"the prior to start from knows {', '.join(start.modalities)}, this training has "
-            f"{', '.join(prior.modalities)}: nothing in common"
+            f"the prior to start from knows {', '.join(start.modalities)} and this training has "
+            f"{', '.join(prior.modalities)}: they have nothing in common"
         )
     for name in ("prediction", "patch", "diffusion_steps", "schedule"):
         has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
         if has != wanted:
-            raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+            raise UserError(f"the prior to start from has {name} {has}, but this training {wanted}")
     if start.levels == "separate" and prior.levels == "shared":
         raise UserError(
-            "the prior to start from has a noise level for each modality, this training one for "
-            "all; take levels=separate"
+            "the prior to start from has a noise level for each modality, but this training has "
+            "one for all; take levels=separate"
         )
     misfit = UserError(
         "the prior to start from has a network of another size; give its recipe's channels, "
