@@ -101,11 +101,11 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def use_exact_kernels(device: torch.device) -> None:
-    """Have this process take kernels on a GPU that compute what they are asked for.
+    """Disable inexact GPU kernels in this process.
 
-    cuDNN's attention has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest
-    level of a U-Net of four levels for images of 128 x 128 (PyTorch bug 196678). Its convolutions
-    of float32 are in TF32 unless told otherwise, and their rounding depends on the batch.
+    cuDNN's attention has NaN gradients in bfloat16 for 64 pixels, which occur in the lowest level
+    of a U-Net with four levels for images of 128 x 128 (PyTorch bug 196678). By default, its
+    float32 convolutions use TF32, whose rounding depends on the batch.
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -113,7 +113,7 @@ def use_exact_kernels(device: torch.device) -> None:
 
 
 def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
-    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
+    """The dtype of a precision; "auto" is bfloat16 if the hardware multiplies it, else float32."""
     if precision == "auto":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -15,7 +15,7 @@ LONGEST = 100
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator seeded by a tuple of whole numbers, such as (seed, slice, draw)."""
+    """Make a generator that is seeded by several integers, such as (seed, slice, draw)."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 

@@ -82,11 +82,11 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
 
 
 def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
-    """Each slice is seen at one time in every quarter of the schedule.
+    """The held-out loss, with every slice at one time in each quarter of the schedule.
 
-    Where in the quarter differs from slice to slice by the golden ratio, so that slices next to
-    each other, which are of one patient, lie apart, and all together cover it evenly. Of questions
-    with an image given the last quarter is at T−1.
+    The position within the quarter advances by the golden ratio from slice to slice. All slices
+    together then cover the quarter evenly, and neighbouring slices of one patient have distant
+    times. If an image is given, the last quarter is replaced by T−1.
     """
     count, steps = len(prior.modalities), prior.schedule.steps
     levels = prior.schedule.alpha_bar.float().to(prior.device)

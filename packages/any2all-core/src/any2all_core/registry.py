@@ -36,7 +36,7 @@ class Plugin:
 
     @property
     def qualified(self) -> str:
-        """``distribution:name``, which is never ambiguous."""
+        """The unambiguous name ``distribution:name``."""
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
