@@ -1,4 +1,4 @@
-"""The test kit for authors of operators."""
+"""A contract test for authors of operators."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ class Operator(ABC):
         return scale * torch.stack(draws).to(data.device)
 
     def data_size(self, data: Tensor) -> int:
-        """How many real numbers one entry of data (B, ...) holds."""
+        """The number of real numbers in one entry of data (B, ...)."""
         return data[0].numel() * (2 if data.is_complex() else 1)
 
     def measure(self, image: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -221,6 +221,6 @@ class Operator(ABC):
 
 
 def check_noise_std(noise_std: float) -> None:
-    """Raise UserError unless it is a finite number of at least 0."""
+    """Raise UserError unless ``noise_std`` is finite and at least 0."""
     if not 0 <= noise_std < math.inf:
         raise UserError(f"noise_std {noise_std}: expected at least 0, on the [0, 1] image scale")

@@ -1,4 +1,4 @@
-"""Multi-coil Cartesian MRI."""
+"""The forward model of multi-coil Cartesian MRI."""
 
 from __future__ import annotations
 
