@@ -25,7 +25,7 @@ class MCS:
     2. x̃_0 ≈ E[x_0 | x_t, y]: modalities measured through another operator, such as k-space, are
        moved to their data by ``prox`` with weight w_m = r_t²/noise_std_m². r_t² is the expected
        variance of the error of x̂_0 at t.
-    3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
+    3. A step of the solver :class:`any2all_samplers.sde.ReverseSDE` gives x_{t'}.
 
     By p(x | y) = p(measured | y) p(missing | measured), the sampler has two halves. In the first
     half of the steps it reconstructs the measured modalities, while the missing ones stay at T−1.

@@ -1,4 +1,4 @@
-"""Multimodal decomposition sampling."""
+"""Multimodal decomposition sampling: denoising steps, alternated with proximal steps."""
 
 from __future__ import annotations
 

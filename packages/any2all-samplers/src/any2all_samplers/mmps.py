@@ -35,7 +35,7 @@ class MMPS:
 
     1. x̂_0 = E[x_0 | x_t],  C = Cov[x_0 | x_t] = (1−ᾱ)/√ᾱ ∂x̂_0/∂x_t
     2. x̃_0 = x̂_0 + C A* (A C A* + noise_std²)⁻¹ (y − A x̂_0)
-    3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
+    3. A step of the solver :class:`any2all_samplers.sde.ReverseSDE` gives x_{t'}.
 
     Images are in [−1, 1] units; A, y and the noise are in [0, 1] units. C is never formed, because
     C v is one backward pass. Step 2 takes ``iterations`` iterations of conjugate gradients and

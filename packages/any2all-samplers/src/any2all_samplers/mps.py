@@ -1,4 +1,4 @@
-"""Multimodal posterior sampling."""
+"""Multimodal posterior sampling: ancestral sampling, guided by the gradient of the misfit."""
 
 from __future__ import annotations
 
