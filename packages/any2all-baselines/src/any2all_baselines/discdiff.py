@@ -169,7 +169,7 @@ class Disentangled(GuidedNetwork):
 
 
 class Encoder(nn.Module):
-    """The first half of a U-Net."""
+    """The encoder of a U-Net."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()

@@ -12,5 +12,5 @@ def mean_over(chosen: Tensor, errors: Tensor) -> Tensor:
 
 
 def least_squares(judged: Tensor, wanted: Tensor | float) -> Tensor:
-    """Mean (judged − wanted)², the adversarial loss of Mao 2017 (LSGAN, arXiv 1611.04076)."""
+    """Mean of (judged − wanted)², the adversarial loss of LSGAN (Mao 2017, arXiv 1611.04076)."""
     return (judged - wanted).square().mean()
