@@ -19,9 +19,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 from any2all_app.model_card import Publication, model_card
+from any2all_core.named_priors import prior_folder
 from any2all_core.prior import weights_hash
 from any2all_core.prior_settings import read_settings
-from any2all_core.reconstruct import prior_folder
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[1]

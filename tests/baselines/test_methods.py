@@ -316,7 +316,7 @@ def test_what_it_is_not_made_for_is_said() -> None:
     y = operator.forward(x[:, 1])
     with pytest.raises(UserError, match="not made for reconstruction"):
         regressor.recover(y, operator, "FLAIR", given=x, available=("T1",))
-    with pytest.raises(UserError, match="reconstructs FLAIR, asked was T1"):
+    with pytest.raises(UserError, match="reconstructs FLAIR, not T1"):
         minet.recover(y, operator, "T1", given=x, available=("FLAIR",))
     with pytest.raises(UserError, match="unknown modality CT"):
         regressor.complete(x, ("CT",))

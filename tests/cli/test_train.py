@@ -63,6 +63,6 @@ def test_a_resumed_run_knows_its_recipe(tmp_path: Path, any2all: Run) -> None:
     assert told["recipe"]["channels"] == [8, 16]
     done = any2all(*command, "--resume", "--set=blocks=2")
     assert done.returncode == 2
-    assert "its run has blocks = 1, given was 2" in done.stderr
+    assert "its run has blocks = 1, not 2" in done.stderr
     done = any2all(*command[:-1], tmp_path / "none", "--resume")
     assert "nothing to resume" in done.stderr

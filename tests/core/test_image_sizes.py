@@ -11,7 +11,7 @@ from any2all_core import DiffusionPrior, PriorSettings, reconstruct
 from any2all_core.examples import InMemory
 from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.network import build_prior
-from any2all_core.prior import mirrored
+from any2all_core.padding import mirrored
 from any2all_core.recipe import Recipe
 from any2all_core.stack_format import StackFormat
 from any2all_core.testing import TINY_RECIPE, tiny_prior

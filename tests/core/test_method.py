@@ -9,8 +9,8 @@ import torch
 from any2all_core import FittedMethod, MethodSettings, check_method
 from any2all_core.examples import InMemory
 from any2all_core.fitting import fit
+from any2all_core.given import proper_subsets
 from any2all_core.loop import TrainingData, TrainingRun
-from any2all_core.method import proper_subsets
 from any2all_core.named_methods import make_method
 from any2all_core.noise import generator
 from any2all_core.stack_format import StackFormat

@@ -147,15 +147,15 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
     run(tmp_path / "run")
     with pytest.raises(UserError, match="not empty"):
         run(tmp_path / "run")
-    with pytest.raises(UserError, match=r"batch_size = 4, given was 8"):
+    with pytest.raises(UserError, match=r"batch_size = 4, not 8"):
         run(tmp_path / "run", dataclasses.replace(TINY_RECIPE, batch_size=8), resume=True)
-    with pytest.raises(UserError, match="has 6 steps already, given was steps=5"):
+    with pytest.raises(UserError, match="has 6 steps already, more than steps=5"):
         run(tmp_path / "run", dataclasses.replace(TINY_RECIPE, steps=5), resume=True)
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "other", resume=True)
     other = of_images(("T1", "T2", "CT"))
     data = TrainingData(InMemory(slices()), slices()[:4])
-    with pytest.raises(UserError, match=r"modalities = \('T1', 'FLAIR', 'T1Gd'\), given was"):
+    with pytest.raises(UserError, match=r"modalities = \('T1', 'FLAIR', 'T1Gd'\), not"):
         train(data, other, TINY_RECIPE, TrainingRun(tmp_path / "run", resume=True))
     assert DiffusionPrior.load(tmp_path / "run").modalities == MODALITIES
 
@@ -168,7 +168,7 @@ def test_a_run_from_before_levels_and_muon_goes_on(tmp_path: Path) -> None:
     for name in ("levels", "questions", "optimizer", "matrix_rate", "coarse"):
         del state["identity"]["recipe"][name]
     torch.save(state, path)
-    with pytest.raises(UserError, match="its run has levels = shared, given was separate"):
+    with pytest.raises(UserError, match="its run has levels = shared, not separate"):
         run(tmp_path / "run", dataclasses.replace(TINY_RECIPE, decay=0.0), resume=True)
     rest = run(tmp_path / "run", dataclasses.replace(recipe, decay=0.0), resume=True)
     assert [p.step for p in rest] == [4, 5, 6]
@@ -195,7 +195,7 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     assert second.settings.training["start_from"]["steps"] == 6
     assert run(tmp_path / "still", still, start_from=first, resume=True) == []
     assert run(tmp_path / "still", still, resume=True) == []
-    with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, given was the prior"):
+    with pytest.raises(UserError, match=r"start_from = the prior [0-9a-f]{8}, not the prior"):
         run(tmp_path / "still", still, start_from=build_prior(TINY_RECIPE, SETTINGS), resume=True)
     longer = dataclasses.replace(still, steps=2, decay=0.0)
     run(tmp_path / "longer", dataclasses.replace(longer, steps=1), start_from=first)
@@ -203,8 +203,11 @@ def test_a_prior_is_trained_on_from_another(tmp_path: Path) -> None:
     origin = DiffusionPrior.load(tmp_path / "longer").settings.training["start_from"]
     assert origin["steps"] == 6
     for change, words in (
-        ({"prediction": "sample"}, "has prediction v, this training sample"),
-        ({"levels": "shared"}, "a noise level for each modality, this training one for all"),
+        ({"prediction": "sample"}, "has prediction v, but this training sample"),
+        (
+            {"levels": "shared"},
+            "a noise level for each modality, but this training has one for all",
+        ),
         ({"channels": (16, 16)}, "network of another size"),
         ({"norm_groups": 1}, "network of another size"),
     ):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from any2all_core.fitted import Answers
-from any2all_core.reconstruct import DrawOptions, batches, solve
+from any2all_core.answers import Answers
+from any2all_core.drawing import DrawOptions
+from any2all_core.reconstruct import batches, solve
 from any2all_core.reconstruct import complete as complete_operator
 from any2all_core.sampler import Sampled, Sampler, Solver, passes_of
 from any2all_data.modality_names import known_name

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from any2all_core.fitted import Answers
+from any2all_core.answers import Answers
+from any2all_core.named_priors import bundled_prior
 from any2all_core.options import option_fields
 from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import bundled_prior, complete, simulate
+from any2all_core.reconstruct import complete, simulate
 from any2all_core.registry import make_plugin
 from any2all_core.stack_format import Range, StackFormat
 from any2all_data.dicom import Series

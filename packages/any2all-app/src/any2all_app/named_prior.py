@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
+from any2all_core.answers import Answers
+from any2all_core.fitted import WEIGHTS, FittedMethod
+from any2all_core.named_priors import prior_folder
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import prior_folder
 from any2all_data.modality_names import known_name
 
 from any2all_app.grammar import ModalitySpec, name_and_options, name_values

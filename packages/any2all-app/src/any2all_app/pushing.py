@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from any2all_core.named_priors import HUB, prior_folder
 from any2all_core.prior import WEIGHTS, DiffusionPrior, weights_hash
-from any2all_core.reconstruct import HUB, prior_folder
 from any2all_operators import UserError
 
 from any2all_app.folders import finished_folder

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from any2all_core.checkpoint import begun, prepare_output
 from any2all_core.loop import Progress, TrainingRun
+from any2all_core.named_priors import load_prior
 from any2all_core.options import parse_options
 from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import read_settings
 from any2all_core.recipe import Recipe, read_recipe
-from any2all_core.reconstruct import load_prior, make_sampler, reconstruct
+from any2all_core.reconstruct import make_sampler, reconstruct
 from any2all_core.training import train as train_on
 from any2all_core.weights import engine
 from any2all_data.patients import Patients

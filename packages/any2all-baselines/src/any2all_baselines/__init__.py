@@ -1,3 +1,3 @@
-"""Methods that are trained for one task, to compare a prior with."""
+"""Methods trained for one task, as baselines for a prior."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What MM-GAN and ResViT share: a generator against a discriminator that judges patches."""
+"""The adversarial training of MM-GAN and ResViT: a generator and a patch discriminator."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from torch import Tensor, nn
 from any2all_baselines.losses import least_squares
 
 LEAST = 32
-"""Rows and columns below which a patch discriminator sees no patch."""
+"""Smallest number of rows and columns for a patch discriminator."""
 Judge = Callable[[Tensor], Tensor]
-"""Stacks (B, M, H, W) to one map of each modality, (B, M, h, w)."""
+"""A function from stacks (B, M, H, W) to one map per modality, (B, M, h, w)."""
 
 
 @dataclass(frozen=True)
 class Adversarial(Method):
-    """A generator and a discriminator, each stepped by an Adam of its own, betas 0.5 and 0.999."""
+    """A generator and a discriminator, each with its own Adam optimizer, betas 0.5 and 0.999."""
 
     abilities: ClassVar[frozenset[Ability]] = frozenset({"synthesis", "generation"})
     random: ClassVar[bool] = True
 
     @abstractmethod
     def generator(self, settings: MethodSettings) -> nn.Module:
-        """The untrained generator."""
+        """Build the untrained generator."""
 
     @abstractmethod
     def discriminator(self, settings: MethodSettings) -> nn.Module:
-        """The untrained discriminator."""
+        """Build the untrained discriminator."""
 
     def build(self, settings: MethodSettings) -> nn.Module:
-        """Both, begun as in pix2pix. Raises UserError for slices in which there is no patch."""
+        """Build both, initialised as in pix2pix. Raises UserError if slices are too small."""
         rows, columns = settings.image_size
         if min(rows, columns) < LEAST:
             raise UserError(
                 f"{type(self).__name__.lower()}: slices of {rows} x {columns}; its discriminator "
-                f"needs {LEAST} x {LEAST} at the least, resample them"
+                f"needs at least {LEAST} x {LEAST}, resample them"
             )
         parts = {
             "generator": self.generator(settings),
@@ -59,15 +59,15 @@ class Adversarial(Method):
 
 
 def deceive(judge: Judge, stack: Tensor) -> Tensor:
-    """What the generator of a completed stack minimises: that all of it passes for true."""
+    """The adversarial loss of the generator: all maps of its completed stack should be 1."""
     return least_squares(judge(stack), 1.0)
 
 
 def tell_apart(judge: Judge, stack: Tensor, true: Tensor, question: Question) -> Tensor:
-    """What the discriminator minimises: half the sum for a true and for a completed stack.
+    """The loss of the discriminator: the mean of its losses for a true and a completed stack.
 
-    Of a completed stack the maps of given modalities shall be 1, and those of made ones 0. An image
-    that a patient lacks is the same in both, so its maps shall be 1, too.
+    In a completed stack, the maps of given modalities should be 1 and those of generated ones 0. An
+    image that a patient lacks is the same in both stacks, so its map should be 1, too.
     """
     told = (~question.wanted)[:, :, None, None].to(stack.dtype)
     made = judge(stack.detach())
@@ -77,7 +77,7 @@ def tell_apart(judge: Judge, stack: Tensor, true: Tensor, question: Question) ->
 def blocks(
     inputs: int, width: int, strides: tuple[int, ...], norm: type[nn.Module]
 ) -> nn.Sequential:
-    """Convolutions 4 x 4 with LeakyReLU 0.2, each twice as wide; no norm in the first."""
+    """4 x 4 convolutions with LeakyReLU 0.2, whose width doubles; the first one has no norm."""
     layers: list[nn.Module] = []
     before = inputs
     for k, stride in enumerate(strides):
@@ -91,7 +91,7 @@ def blocks(
 
 @torch.no_grad()
 def initialise(network: nn.Module) -> None:
-    """Convolutions ~ N(0, 0.02²), scales of norms ~ N(1, 0.02²), shifts 0, as in pix2pix."""
+    """Initialise as in pix2pix: convolutions N(0, 0.02²), norm scales N(1, 0.02²), shifts 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)

@@ -1,4 +1,4 @@
-"""DisC-Diff: diffusion with three encoders, whose common and distinct parts are told apart."""
+"""DisC-Diff: diffusion with three encoders that separate common from distinct features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Guides, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from any2all_core.schedule import Schedule
 from diffusers import UNet2DModel
@@ -21,31 +22,34 @@ from any2all_baselines.squeeze import SqueezeExcitation
 
 REDUCTION = 8
 GUARD = 1e-6
-"""Added to what the disentanglement is divided by."""
+"""Added to the denominator of the disentanglement loss."""
 SOFT = 1e-3
-"""Of Charbonnier's √(e² + SOFT²)."""
+"""Smoothing of the Charbonnier loss √(e² + SOFT²)."""
 
 
 @dataclass(frozen=True)
 class DisCDiff(Guided):
-    """ε̂ and a variance from the noisy target, A* y and the guides, an encoder for each.
+    """A network that predicts ε̂ and a variance from the noisy target, A* y and the guides.
 
-    It minimises Charbonnier's distance of ε̂ and ε + the disentanglement + the variational bound of
-    the learnt variance, where the mean is held. Sampling: ``sampling_steps`` ancestral steps evenly
-    spaced in t, with x̂_0 clipped. Linear schedule, T = 1000; AdamW without decay, 1e-4, constant.
-    ``channels``: of each level, ``blocks`` residual blocks a level, attention at the last
-    ``attention_levels`` with ``head_width`` channels a head.
+    Each of the three inputs has its own encoder. The loss is the sum of the Charbonnier loss of
+    ε̂ − ε, the disentanglement loss, and the variational bound of the learnt variance with the mean
+    held fixed. Sampling takes ``sampling_steps`` ancestral steps, evenly spaced in t, with x̂_0
+    clipped. The schedule is linear with T = 1000. The optimizer is AdamW without weight decay, with
+    a constant rate of 1e-4.
+
+    ``channels`` has one entry per level of the U-Net, and ``blocks`` is the number of residual
+    blocks per level. The last ``attention_levels`` levels have attention, with ``head_width``
+    channels per head.
 
     Source: Mao et al. 2023, *DisC-Diff: disentangled conditional diffusion model for multi-contrast
-    MRI super-resolution*, MICCAI. Written from a description, no code was taken over. It differs in
-    this:
+    MRI super-resolution*, MICCAI. This implementation is written from a description, without the
+    authors' code. It differs from the publication as follows:
 
-    - published for super-resolution; here the low-resolution stream sees A* y
-    - several guides are channels of one stream, with planes that say which are given
-    - the slices are drawn as for every other method, without its curriculum by entropy; they are
-      augmented
-    - at t = 0 the bound has the density of a Gaussian, not that of 256 grey levels
-    - the U-Net's blocks are diffusers', whose first attention is at the level it is named for
+    - The publication treats super-resolution. Here the low-resolution stream receives A* y.
+    - Several guides are channels of one stream, with planes that tell which are given.
+    - Slices are drawn as for every other method, without the curriculum by entropy, and augmented.
+    - At t = 0 the bound uses the density of a Gaussian, not that of 256 grey levels.
+    - The blocks of the U-Net are those of diffusers, in which attention begins at the given level.
     """
 
     decay: float = 0.0
@@ -102,7 +106,7 @@ class DisCDiff(Guided):
         yield "network", each + disentanglement(*parts)
 
     def _levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """ᾱ at t and at t − 1, (B,); 1 before 0."""
+        """ᾱ at t and at t − 1, (B,) each, where ᾱ is 1 at t = −1."""
         levels = self.schedule.alpha_bar.float().to(like.device)
         return levels[t], torch.where(t > 0, levels[(t - 1).clamp(min=0)], 1.0)
 
@@ -122,7 +126,10 @@ class DisCDiff(Guided):
 
 
 class Disentangled(GuidedNetwork):
-    """x_t and A* y, (B, H, W), t and guides to ε̂, the told variance, and the streams' parts."""
+    """The network: from x_t and A* y, (B, H, W), t and guides to ε̂ and the variance parameter.
+
+    It also returns the common and the distinct features of the three streams.
+    """
 
     def __init__(self, place: int, modalities: int, of: DisCDiff) -> None:
         super().__init__(place, modalities)
@@ -162,7 +169,7 @@ class Disentangled(GuidedNetwork):
 
 
 class Encoder(nn.Module):
-    """The first half of a U-Net."""
+    """The encoder of a U-Net."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
@@ -170,7 +177,7 @@ class Encoder(nn.Module):
 
 
 def encoded(part: Any, images: Tensor, time: Tensor) -> list[Tensor]:
-    """The maps of a U-Net's first half, of all its places; the last goes on to the bottleneck."""
+    """All feature maps of a U-Net's encoder. The last one enters the bottleneck."""
     h = part.conv_in(images)
     maps = [h]
     for block in part.down_blocks:
@@ -180,7 +187,7 @@ def encoded(part: Any, images: Tensor, time: Tensor) -> list[Tensor]:
 
 
 def disentanglement(common: Sequence[Tensor], distinct: Sequence[Tensor]) -> Tensor:
-    """Σ of mean square differences between common parts over that between distinct ones."""
+    """The mean square differences between common parts, divided by those between distinct parts."""
     return _apart(common) / (_apart(distinct) + GUARD)
 
 
@@ -192,10 +199,10 @@ def _apart(parts: Sequence[Tensor]) -> Tensor:
 def step_back(
     x_t: Tensor, epsilon: Tensor, told: Tensor, *, now: Tensor, before: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean and log variance of x at ᾱ = ``before`` given x_t at ᾱ = ``now``.
+    """Mean and log variance of x at ᾱ = ``before``, given x_t at ᾱ = ``now``.
 
-    The variance lies between that of q(x_{t−1} | x_t, x_0) and β, where ``told`` in [−1, 1] says
-    (Nichol & Dhariwal 2021, eq. 15).
+    The network's output ``told``, in [−1, 1], interpolates the log variance between that of
+    q(x_{t−1} | x_t, x_0) and log β (Nichol & Dhariwal 2021, eq. 15).
     """
     x_0 = ((x_t - (1 - now).sqrt() * epsilon) / now.sqrt()).clamp(-1, 1)
     return posterior_mean(x_0, x_t, now, before), log_variance(told, now, before)
@@ -209,7 +216,7 @@ def posterior_mean(x_0: Tensor, x_t: Tensor, now: Tensor, before: Tensor) -> Ten
 
 
 def log_variance(told: Tensor, now: Tensor, before: Tensor) -> Tensor:
-    """log of the variance that the network tells, between its two bounds."""
+    """The log variance that the network predicts, between its two bounds."""
     beta = 1 - now / before
     least = posterior_log_variance(now, before)
     share = (told + 1) / 2
@@ -217,7 +224,7 @@ def log_variance(told: Tensor, now: Tensor, before: Tensor) -> Tensor:
 
 
 def posterior_log_variance(now: Tensor, before: Tensor) -> Tensor:
-    """log β (1 − ᾱ_{t−1})/(1 − ᾱ_t); at t = 0, where it is 0, log β of the first step, halved."""
+    """log(β (1 − ᾱ_{t−1})/(1 − ᾱ_t)); log(β/2) at t = 0, where this variance would be 0."""
     beta = 1 - now / before
     least = torch.where(before < 1, beta * (1 - before) / (1 - now), beta / 2)
     return least.clamp(min=1e-20).log()
@@ -226,7 +233,7 @@ def posterior_log_variance(now: Tensor, before: Tensor) -> Tensor:
 def variational_bound(
     x_0: Tensor, x_t: Tensor, epsilon: Tensor, told: Tensor, *, now: Tensor, before: Tensor
 ) -> Tensor:
-    """KL(q(x_{t−1} | x_t, x_0) ‖ p) at each pixel in bits, at t = 0 −log p(x_0)."""
+    """KL(q(x_{t−1} | x_t, x_0) ‖ p) at each pixel, in bits; −log p(x_0) at t = 0."""
     mean, wide = step_back(x_t, epsilon, told, now=now, before=before)
     truth, narrow = posterior_mean(x_0, x_t, now, before), posterior_log_variance(now, before)
     gap = (truth - mean).square()

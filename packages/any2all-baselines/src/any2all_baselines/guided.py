@@ -1,4 +1,4 @@
-"""What the three methods of guided reconstruction share: the scans they are trained on."""
+"""The common part of the three methods of guided reconstruction: their training scans."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Ability, Guides, Method, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import Ability, Method, MethodSettings, Question
 from any2all_mri.kspace import SIMULATED_NOISE_STD, KSpace
 from any2all_mri.phase import SimulatedPhase
 from any2all_operators import Operator, SenseFourier, UnknownPhase, UserError
@@ -19,12 +20,12 @@ from any2all_baselines.images import planes
 
 @dataclass(frozen=True)
 class Guided(Method):
-    """Reconstruction of ``target`` from k-space, guided by any of the other images.
+    """Reconstruction of ``target`` from k-space, guided by any subset of the other images.
 
-    Trained on scans simulated as the operator ``kspace`` does: ``acceleration`` R, of several one
-    for each example, ``coils``, ``acs_lines``, ``noise_std``; each example has a comb of its own,
-    every R-th line moved by 0 ... R−1. Which guides are given is drawn for each example, uniformly
-    over all subsets, none and all among them.
+    The training scans are simulated by the operator ``kspace`` with ``coils``, ``acs_lines`` and
+    ``noise_std``. Each example draws its own equispaced mask, with an R among ``acceleration`` and
+    an offset of 0 ... R−1 lines. The guides of each example are drawn uniformly from all subsets,
+    including none and all.
     """
 
     target: str = "FLAIR"
@@ -52,12 +53,12 @@ class Guided(Method):
 
     @property
     def _scans(self) -> tuple[KSpace, ...]:
-        """One of each acceleration."""
+        """One scan for each acceleration."""
         more = (self.coils, self.acs_lines, self.noise_std)
         return tuple(KSpace(acceleration, *more) for acceleration in self.acceleration)
 
     def place(self, settings: MethodSettings) -> int:
-        """That of the target; raises UserError where there is none, or no guide."""
+        """Channel of the target. Raises UserError if there is no target or no guide."""
         if self.target not in settings.modalities or len(settings.modalities) < 2:
             raise UserError(
                 f"target={self.target}: the images are {', '.join(settings.modalities)}; expected "
@@ -66,7 +67,7 @@ class Guided(Method):
         return settings.modalities.index(self.target)
 
     def asked(self, network: Any, question: Question) -> tuple[Scan, Guides, Tensor]:
-        """Scans of the examples, their guides, and which of them have the target at all, (B, 1)."""
+        """Scans of the examples, their guides, and which examples have the target, (B, 1)."""
         place = int(network.place)
         size = question.truth.shape[2:]
         combs = every_comb(self._scans, (size[0], size[1]), question.truth.device)
@@ -81,7 +82,7 @@ class Guided(Method):
 
 
 class GuidedNetwork(nn.Module):
-    """A network that knows which of the ``modalities`` channels is the target's."""
+    """A network that stores which of the ``modalities`` channels is the target."""
 
     def __init__(self, place: int, modalities: int) -> None:
         super().__init__()
@@ -89,12 +90,12 @@ class GuidedNetwork(nn.Module):
         self.others = [m for m in range(modalities) if m != place]
 
     def guides(self, guides: Guides) -> Tensor:
-        """Guides in [0, 1] with 0 for missing ones, and planes for what is given: 2(M−1)."""
+        """Guides in [0, 1], 0 if missing, and planes of which are given: (B, 2(M−1), H, W)."""
         images = guides.images[:, self.others]
         return torch.cat([images, planes(guides.available[:, self.others], images)], 1)
 
     def in_place(self, image: Tensor, others: Tensor | None = None) -> Tensor:
-        """An image (B, H, W), and those of the guides, as a stack (B, M, H, W); 0 elsewhere."""
+        """Put a target (B, H, W), and optionally the guides, into a stack (B, M, H, W) of zeros."""
         batch, height, width = image.shape
         stack = image.new_zeros(batch, len(self.others) + 1, height, width)
         stack[:, self.place] = image
@@ -107,7 +108,7 @@ class GuidedNetwork(nn.Module):
 def every_comb(
     scans: tuple[KSpace, ...], size: tuple[int, int], device: torch.device
 ) -> SenseFourier:
-    """One scan whose slices are all combs of these scans, (K, H, W): each moved by 0 ... R−1."""
+    """One scan whose slices have all masks of these scans, (K, H, W), with offsets 0 ... R−1."""
     combs = [
         replace(scan, offset=offset).build(*size)
         for scan in scans
@@ -120,9 +121,9 @@ def every_comb(
 
 
 def zero_filled(scan: Scan) -> Tensor:
-    """A* y over the share of samples taken, (B, H, W): then A* A has a peak of 1.
+    """A* y divided by the share of acquired samples, (B, H, W), so that A* A has a peak of 1.
 
-    Of images with an unknown phase it is the magnitude.
+    If the phase is unknown, the result is the magnitude.
     """
     operator = scan.operator
     sense = operator.scan if isinstance(operator, UnknownPhase) else operator

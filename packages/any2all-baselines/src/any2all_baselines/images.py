@@ -1,4 +1,4 @@
-"""What networks see of given images."""
+"""Layout of given images for networks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def planes(chosen: Tensor, like: Tensor) -> Tensor:
-    """(B, M), True or False, as constant images (B, M, H, W) of 1 and 0."""
+    """Expand a mask (B, M) to constant images (B, M, H, W) of 1 for True and 0 for False."""
     return chosen[:, :, None, None].to(like.dtype).expand(-1, -1, *like.shape[2:])
 
 
 def padded(images: Tensor, unit: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Images (B, C, H, W) whose sizes are multiples of ``unit``, and what cuts a result back.
+    """Pad images (B, C, H, W) to multiples of ``unit``; also returns a function that crops back.
 
     The edge is repeated on the right and at the bottom, where there is background.
     """
@@ -25,5 +25,5 @@ def padded(images: Tensor, unit: int) -> tuple[Tensor, Callable[[Tensor], Tensor
 
 
 def mixed(chosen: Tensor, images: Tensor, others: Tensor) -> Tensor:
-    """Where chosen, (B, M), the images (B, M, H, W), and the others elsewhere."""
+    """``images`` (B, M, H, W) where ``chosen`` (B, M) is True, and ``others`` elsewhere."""
     return torch.where(chosen[:, :, None, None], images, others)

@@ -1,4 +1,4 @@
-"""M2DN: whole-modality inpainting by one conditional diffusion model that predicts clean images."""
+"""M2DN: a conditional diffusion model that inpaints whole modalities and predicts x_0."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from any2all_baselines.unet import Unet
 
 @dataclass(frozen=True)
 class M2DN(Method):
-    """Only missing modalities are noised; the network sees the stack, t and a mask, and says x_0.
+    """A diffusion model that noises only the missing modalities and predicts x_0 of the stack.
 
-    x_t,m = x_m where given, √ᾱ x_m + √(1−ᾱ) ε where missing; minimise ‖x̂_0(x_t, t, v) − x‖² over
-    the whole stack, given images included. Sampling: ``sampling_steps`` of DDIM, evenly spaced in
-    t, in each of which given images are put back clean. Cosine schedule, T = 1000.
+    x_{t,m} = x_m if given, and √ᾱ x_m + √(1−ᾱ) ε if missing. The network receives x_t, t and the
+    mask v of missing modalities. It minimises ‖x̂_0(x_t, t, v) − x‖² over the whole stack, including
+    given images. Sampling takes ``sampling_steps`` steps of DDIM, evenly spaced in t, and replaces
+    given images by clean ones in each. The schedule is cosine with T = 1000.
 
-    Source: M2DN, IEEE TMI 2024, of which there is no public code; from a description. ``network``:
+    ``network`` selects the architecture:
 
-    - modular: an encoder and a decoder of each modality around a U-Net with squeeze and excitation
-      (Hu 2018), the mask joined at its lowest level. Published are 128 channels there at 16 x 16;
-      the other widths are ours
-    - lite: the prior's own kind of U-Net (diffusers), with a plane for each modality that says
-      whether it is missing; it tells the training scheme from the architecture
+    - modular: one encoder and one decoder per modality around a U-Net with squeeze and excitation
+      (Hu 2018), where the mask enters at the lowest level. The publication gives 128 channels there
+      at 16 x 16; the other widths are chosen here.
+    - lite: the prior's kind of U-Net (diffusers), with one plane per modality that tells whether it
+      is missing. It separates the effect of the training scheme from that of the architecture.
 
-    Schedule, rate, batch and average are not published: the prior's are taken. Nothing given is
-    admitted with probability 0.05, which the source does not have; slices are augmented.
+    Source: M2DN, IEEE TMI 2024. There is no public code; this is written from a description.
+    Schedule, learning rate, batch size and weight averaging are not published, so those of the
+    prior are used. Unlike the source, nothing is given with probability 0.05, and slices are
+    augmented.
     """
 
     learning_rate: float = 1e-3

@@ -1,4 +1,4 @@
-"""MC-VarNet: unrolled reconstruction with what guide and target have in common."""
+"""MC-VarNet: unrolled reconstruction with the features that guide and target share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Guides, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 
@@ -19,32 +20,34 @@ from any2all_baselines.losses import mean_over
 LEVELS = 3
 STEP = 0.1
 EXPECTED_ERROR = 0.1
-"""What data consistency takes the image before it to be wrong by, in [0, 1], until it learns it."""
+"""Initial value of the learnt error of the image before data consistency, in [0, 1] units."""
 
 
 @dataclass(frozen=True)
 class MCVarNet(Guided):
-    """Guide y = common c + unique u, of which only c passes to the target x; ``iterations`` of
+    """Unrolled reconstruction of a target x with the common part c of the guide y = c + u.
+
+    The unique part u of the guide does not influence x. The network repeats ``iterations`` times
 
     x ← DC(x) − μ [γ D_x(E_x x − E_c c) + λ N_x x],
     c ← T_c(y − u + γ D_c E_x x + α P), u ← (y + β Q − c)/(1 + β), P ← N_c c, Q ← N_u u
 
-    on ``features`` maps, with networks that all iterations share, μ = 0.1 and the other weights 1.
-    It minimises |x̂ − x|. Adam, betas 0.9 and 0.99.
+    on ``features`` maps. All iterations share their networks. μ is 0.1 and the other weights are 1.
+    The loss is |x̂ − x|, and the optimizer is Adam with betas 0.9 and 0.99.
 
     Source: Lei et al. 2023, *Decomposition-based variational network for multi-contrast MRI
-    super-resolution and reconstruction*, ICCV. Written from a description, no code was taken over.
-    It differs in this:
+    super-resolution and reconstruction*, ICCV. This implementation is written from a description,
+    without the authors' code. It differs from the publication as follows:
 
-    - many coils: DC maps the features to one image by a convolution, takes the operator's own prox
-      argmin_u w/2 ‖A u − y‖² + ½ ‖u − x‖² with w = (r/noise_std)² and a learnt r, and adds the
-      correction by another convolution; they begin as the mean and as its repetition. Published is
-      the replacement of samples in each feature map
-    - several guides: a 1 x 1 convolution of them and of planes that say which are given makes y,
-      which is the guide repeated where there is one
-    - a comb for each example, not one mask for all; the rate falls linearly, not as a cosine;
-      slices are augmented, and whole
-    - ``learn_weights`` makes μ, γ, λ, α and β parameters, which they are not in the public code
+    - It supports multiple coils. DC maps the features to one image by a convolution, applies the
+      operator's prox argmin_u w/2 ‖A u − y‖² + ½ ‖u − x‖² with w = (r/noise_std)² and a learnt r,
+      and adds the correction by another convolution. The convolutions are initialised as the mean
+      and as its repetition. In the publication, DC replaces samples in each feature map.
+    - It supports several guides. y is a 1 x 1 convolution of the guides and of planes that tell
+      which are given; in the publication, y is the single guide, repeated.
+    - Each example has its own mask, the learning rate falls linearly instead of as a cosine, and
+      slices are augmented and used whole.
+    - ``learn_weights`` makes μ, γ, λ, α and β trainable, which they are not in the public code.
     """
 
     decay: float = 1.0
@@ -83,7 +86,7 @@ class MCVarNet(Guided):
 
 
 class Unrolled(GuidedNetwork):
-    """A scan and guides to the target, (B, H, W) in [0, 1]."""
+    """The network: from a scan and guides to the target, (B, H, W) in [0, 1]."""
 
     def __init__(
         self, place: int, modalities: int, *, features: int, iterations: int, learnt: bool
@@ -126,14 +129,14 @@ class Unrolled(GuidedNetwork):
         return self.last(x)[:, 0]
 
     def consistent(self, scan: Scan, x: Tensor) -> Tensor:
-        """Feature maps (B, F, H, W) moved by what the scan says of their image."""
+        """Data consistency: correct feature maps (B, F, H, W) by the scan of their image."""
         image = self.to_image(x)[:, 0].float()
         correction = agreeing(scan, image, self.log_error.exp()) - image
         return x + self.from_image(correction[:, None])
 
 
 class Denoiser(nn.Module):
-    """A residual U-Net of three levels on as many maps everywhere."""
+    """A residual U-Net of three levels with the same number of maps at each level."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -155,7 +158,7 @@ class Denoiser(nn.Module):
 
 
 def chain(inputs: int, features: int, count: int) -> nn.Sequential:
-    """So many convolutions 3 x 3, with PReLU between them."""
+    """``count`` 3 x 3 convolutions with PReLU between them."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, features, 3, 1, 1)]
     for _ in range(count - 1):
         layers += [nn.PReLU(), nn.Conv2d(features, features, 3, 1, 1)]
@@ -163,7 +166,7 @@ def chain(inputs: int, features: int, count: int) -> nn.Sequential:
 
 
 def pair(features: int) -> nn.Sequential:
-    """Two convolutions 3 x 3 with ReLU between them."""
+    """Two 3 x 3 convolutions with ReLU between them."""
     return nn.Sequential(
         nn.Conv2d(features, features, 3, 1, 1),
         nn.ReLU(),
@@ -173,7 +176,7 @@ def pair(features: int) -> nn.Sequential:
 
 @torch.no_grad()
 def at_centre(inputs: int, outputs: int, value: float) -> nn.Conv2d:
-    """A convolution 3 x 3 that begins as ``value`` times the sum of its inputs."""
+    """A 3 x 3 convolution, initialised as ``value`` times the sum of its inputs."""
     convolution = nn.Conv2d(inputs, outputs, 3, 1, 1)
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None
@@ -183,9 +186,10 @@ def at_centre(inputs: int, outputs: int, value: float) -> nn.Conv2d:
 
 
 def agreeing(scan: Scan, image: Tensor, error: Tensor) -> Tensor:
-    """argmin_u w/2 ‖A u − y‖² + ½ ‖u − image‖², w = (error/noise_std)²; differentiable in both.
+    """argmin_u w/2 ‖A u − y‖² + ½ ‖u − image‖² with w = (error/noise_std)².
 
-    Without noise the image nearest to ``image`` that fits the data.
+    It is differentiable in ``image`` and ``error``. For a noise-free scan, the result is the image
+    nearest to ``image`` that fits the data.
     """
     noise_std = scan.operator.noise_std
     weight = (error / noise_std) ** 2 if noise_std else error.new_tensor(math.inf)
@@ -194,7 +198,7 @@ def agreeing(scan: Scan, image: Tensor, error: Tensor) -> Tensor:
 
 
 class _Prox(torch.autograd.Function):
-    """u = (w A*A + 1)⁻¹ (w A* y + v): its derivatives need the same inverse alone.
+    """u = (w A*A + 1)⁻¹ (w A* y + v), whose derivatives need only the same inverse.
 
     With N = A*A and g = ∂L/∂u: ∂L/∂v = (w N + 1)⁻¹ g, ∂L/∂w = ⟨(w N + 1)⁻¹ g, A* y − N u⟩.
     """

@@ -1,4 +1,4 @@
-"""MINet: two branches of channel attention, the guide's features handed to the target's."""
+"""MINet: two branches with channel attention, in which the target uses the guide's features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from any2all_core.method import Guides, MethodSettings, Question, Scan
+from any2all_core.given import Guides, Scan
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 
@@ -17,28 +18,29 @@ from any2all_baselines.squeeze import SqueezeExcitation
 
 TARGET, GUIDE = 0.3, 0.7
 LARGEST = 6.0
-"""Standard deviations at which normalised images are cut."""
+"""Number of standard deviations at which normalised images are clipped."""
 REDUCTION = 16
 
 
 @dataclass(frozen=True)
 class MINet(Guided):
-    """x̂ from A* y and the guides, which are reconstructed, too: 0.3 |x̂ − x| + 0.7 |ĝ − g|.
+    """A network that makes x̂ and ĝ from A* y and the guides g.
 
-    ``groups`` residual groups of ``blocks`` channel-attention blocks in each branch, on
-    ``features`` maps; after each stage the target's takes up both by a 1 x 1 convolution. All
-    stages of both go through attention over stages, the last through attention over channels and
-    places. The target is normalised with the mean and standard deviation of A* y.
+    The loss is 0.3 |x̂ − x| + 0.7 |ĝ − g|. Each of the two branches has ``groups`` residual groups
+    of ``blocks`` channel-attention blocks on ``features`` maps. After each stage, a 1 x 1
+    convolution of both branches is added to the target's branch. All stages of both branches pass
+    through attention over stages, and the last stage through attention over channels and pixels.
+    The target is normalised with the mean and standard deviation of A* y.
 
     Source: Feng et al. 2021, *Multi-contrast MRI super-resolution via a multi-stage integration
-    network*, MICCAI. Written from a description, no code was taken over; the public code cannot run
-    as it stands. It differs in this:
+    network*, MICCAI. This implementation is written from a description, without the authors' code,
+    which does not run as published. It differs from the publication as follows:
 
-    - published for super-resolution; here the target has its full size, so the upsampler at its
-      head becomes the identity, of which its last convolution stays
-    - several guides are channels of the reference branch, missing ones 0, with planes that say
-      which are given; its loss counts given guides alone
-    - Adam with a rate that falls linearly, instead of RMSprop 1e-5
+    - The publication treats super-resolution. Here the target has its full size, so the upsampler
+      at its head becomes the identity, and only its last convolution remains.
+    - Several guides are channels of the reference branch, with 0 for missing ones and with planes
+      that tell which are given. The loss includes only given guides.
+    - The optimizer is Adam with a linearly falling rate, instead of RMSprop with 1e-5.
     """
 
     decay: float = 1.0
@@ -82,7 +84,7 @@ class MINet(Guided):
 
 
 def normalised(scan: Scan) -> tuple[Tensor, Tensor, Tensor]:
-    """A* y (B, H, W) with mean 0 and standard deviation 1, cut; and both, (B, 1, 1)."""
+    """A* y (B, H, W), normalised and clipped, and its mean and standard deviation, (B, 1, 1)."""
     image = zero_filled(scan)
     mean = image.mean((1, 2), keepdim=True)
     std = image.std((1, 2), keepdim=True).clamp(min=1e-3)
@@ -90,7 +92,7 @@ def normalised(scan: Scan) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Integration(GuidedNetwork):
-    """A* y (B, H, W) and guides to the target (B, H, W) and the guides (B, M−1, H, W)."""
+    """The network: from A* y (B, H, W) and guides to target (B, H, W), guides (B, M−1, H, W)."""
 
     def __init__(
         self, place: int, modalities: int, *, features: int, groups: int, blocks: int
@@ -125,7 +127,7 @@ class Integration(GuidedNetwork):
 
 
 class Group(nn.Module):
-    """Channel-attention blocks and a convolution, beside the maps themselves (RCAN's)."""
+    """Residual group of channel-attention blocks and a convolution, as in RCAN."""
 
     def __init__(self, features: int, blocks: int) -> None:
         super().__init__()
@@ -137,7 +139,7 @@ class Group(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Two convolutions and channel attention, beside the maps themselves."""
+    """Residual block of two convolutions and channel attention."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -153,7 +155,7 @@ class AttentionBlock(nn.Module):
 
 
 class StageAttention(nn.Module):
-    """Attention over stages (B, N, C, H, W): softmax of (row maximum − Gram matrix)."""
+    """Attention over N stages (B, N, C, H, W) with weights softmax(row maximum − Gram matrix)."""
 
     def __init__(self, stages: int, features: int) -> None:
         super().__init__()
@@ -169,7 +171,10 @@ class StageAttention(nn.Module):
 
 
 class PlaceAttention(nn.Module):
-    """h (1 + γ σ(a 3 x 3 x 3 convolution over channel, row and column)), γ learnt from 0."""
+    """h (1 + γ σ(conv(h))) with a 3 x 3 x 3 convolution over channel, row and column.
+
+    σ is the sigmoid, and γ is learnt, starting at 0.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,5 +186,5 @@ class PlaceAttention(nn.Module):
 
 
 def convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """3 x 3."""
+    """A 3 x 3 convolution that keeps the image size."""
     return nn.Conv2d(inputs, outputs, 3, padding=1)

@@ -1,4 +1,4 @@
-"""MM-GAN: any missing modalities from any given ones, by one generator and a discriminator."""
+"""MM-GAN: one generator and one discriminator for any given and missing modalities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from any2all_core.method import MethodSettings, Question, proper_subsets
+from any2all_core.given import proper_subsets
+from any2all_core.method import MethodSettings, Question
 from any2all_core.noise import Noise
 from torch import Tensor, nn
 
@@ -17,30 +18,34 @@ from any2all_baselines.images import mixed, padded
 from any2all_baselines.losses import mean_over
 
 STAGES = 6
-"""Of equal length in training, until all subsets are drawn."""
+"""Number of training stages of equal length, each of which allows one more missing image."""
 ADVERSARIAL = 0.1
 DROPPED = 0.2
 
 
 @dataclass(frozen=True)
 class MMGAN(Adversarial):
-    """Implicit conditioning: missing channels imputed, given images pasted over the answer.
+    """A GAN with implicit conditioning: missing channels are imputed at the generator's input.
 
-    Generator: a pix2pix U-Net of ``levels`` steps, from ``width`` to 8 ``width`` channels.
-    G minimises 0.9 · mean |x̂ − x| over missing images + 0.1 · least squares GAN; D is shown the
-    completed stack and the true one, and one of its maps judges each modality. Training begins with
-    one image missing; each sixth of it admits one more. Adam 2e-4, betas 0.5 and 0.999, constant.
+    Given images replace the generator's output. The generator G is a pix2pix U-Net with ``levels``
+    levels of ``width`` to 8 ``width`` channels. It minimises 0.9 · mean |x̂ − x| over missing
+    images + 0.1 · the least squares GAN loss. The discriminator D receives the completed and the
+    true stack, and returns one map per modality. Training begins with one missing image, and each
+    sixth of it allows one more. The optimizers are Adam with a constant rate of 2e-4, betas 0.5 and
+    0.999.
 
     Source: Sharma & Hamarneh 2020, *Missing MRI pulse sequence synthesis using multi-modal
-    generative adversarial network*, IEEE TMI. Written from a description, no code was taken over.
-    It differs in this:
+    generative adversarial network*, IEEE TMI. This implementation is written from a description,
+    without the authors' code. It differs from the publication as follows:
 
-    - missing channels are imputed with independent N(0, 1) noise, not zeros, so that two seeds give
-      two answers, and nothing given means something: it is admitted with probability 0.05 at last
-    - the head is tanh on [−1, 1] instead of ReLU on images divided by their means: all methods see
-      the cohort's own scaling
-    - the subset is drawn for each example, not for each batch, and slices are augmented
-    - slices whose sides 2^levels does not divide are padded; ``small`` has 5 levels of half width
+    - Missing channels are imputed with independent N(0, 1) noise instead of zeros, so that two
+      seeds give two answers. The model can therefore generate all images; at the end of training,
+      nothing is given with probability 0.05.
+    - The last layer is tanh on [−1, 1] instead of ReLU on images divided by their means, because
+      all methods use the cohort's scaling.
+    - The subset is drawn for each example, not for each batch, and slices are augmented.
+    - Slices whose sides are not divisible by 2^levels are padded. ``small`` has 5 levels of half
+      the width.
     """
 
     decay: float = 0.0
@@ -70,7 +75,7 @@ class MMGAN(Adversarial):
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
         x = 2 * question.truth - 1
         shown = mixed(question.available, x, question.noise())
-        # what a patient lacks is the same in both stacks
+        # an image that a patient lacks is the same in both stacks
         stack = mixed(question.wanted, network["generator"](shown), x)
         pixels = mean_over(question.wanted, (stack - x).abs())
         judge = network["discriminator"].beside(x)
@@ -83,7 +88,7 @@ class MMGAN(Adversarial):
 
 
 class Generator(nn.Module):
-    """U-Net (B, M, H, W) in [−1, 1] to the same."""
+    """A U-Net from (B, M, H, W) to (B, M, H, W), in [−1, 1]."""
 
     def __init__(self, modalities: int, width: int, levels: int) -> None:
         super().__init__()
@@ -125,7 +130,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The completed stack and the true one, (B, M, H, W) each, to a map of each modality."""
+    """From the completed and the true stack, (B, M, H, W) each, to one map per modality."""
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
@@ -133,7 +138,7 @@ class Discriminator(nn.Module):
         self.head = nn.Conv2d(8 * width, modalities, 4, padding=1, bias=False)
 
     def beside(self, true: Tensor) -> Any:
-        """What judges a stack beside the true one."""
+        """The discriminator as a function of a stack, beside the true one."""
         return lambda stack: self(torch.cat([stack, true], 1))
 
     def forward(self, stacks: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""M2DN's network: an encoder and a decoder of each modality around a shared U-Net."""
+"""The network of M2DN: one encoder and one decoder per modality around a shared U-Net."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REDUCTION = 16
 
 
 class Modular(nn.Module):
-    """(B, M, H, W), t and a mask (B, M, ...) to (B, M, H, W).
+    """The network: from a stack (B, M, H, W), t and a mask (B, M, ...) to (B, M, H, W).
 
-    Of a width w: encoders of w at H/2 and 2w at H/4, fused to 4w; the U-Net has 4w, 4w and 8w at
-    H/4, H/8 and H/16; decoders mirror the encoders.
+    With ``width`` w, the encoders have w channels at H/2 and 2w at H/4, which are fused to 4w. The
+    U-Net has 4w, 4w and 8w channels at H/4, H/8 and H/16. The decoders mirror the encoders.
     """
 
     def __init__(self, modalities: int, width: int) -> None:
@@ -52,7 +52,7 @@ class Modular(nn.Module):
 
 
 class Encoder(nn.Module):
-    """An image (B, 1, H, W) to maps at H/2 and H/4."""
+    """From an image (B, 1, H, W) to feature maps at H/2 and H/4."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Fused maps at H/4 and an encoder's at H/2 to an image."""
+    """From fused feature maps at H/4 and an encoder's maps at H/2 to an image (B, 1, H, W)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block with channel attention, which may be told t."""
+    """A residual block with channel attention and an optional time embedding."""
 
     def __init__(self, inputs: int, outputs: int, time: int = 0) -> None:
         super().__init__()
@@ -102,10 +102,10 @@ class Block(nn.Module):
 
 
 def halved(h: Tensor) -> Tensor:
-    """At half the size, bilinear."""
+    """Halve the size by bilinear interpolation."""
     return F.interpolate(h, scale_factor=0.5, mode="bilinear")
 
 
 def doubled(h: Tensor) -> Tensor:
-    """At twice the size, bilinear."""
+    """Double the size by bilinear interpolation."""
     return F.interpolate(h, scale_factor=2, mode="bilinear")

@@ -1,4 +1,4 @@
-"""The plain masked regressor: the prior's own network, asked for all images from any of them."""
+"""A masked regressor: the network of a prior, trained to make all images from any of them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from any2all_baselines.losses import mean_over
 
 @dataclass(frozen=True)
 class Regressor(Method):
-    """x̂ = f(x · a, a) by the prior's network, which minimises |x̂ − x| over the missing images.
+    """x̂ = f(x · a, a) with the network of a prior, trained to minimise |x̂ − x| of missing images.
 
-    Given images enter as they are and missing ones as 0; a plane for each modality says which it
-    is. It is the network of a prior with a noise level for each modality, of a recipe of these
-    ``channels``, ``blocks``, ``attention_levels``, ``norm_groups`` and ``patch``, asked once with
-    the given images at t = 0 and the others at T − 1, so it has as many weights as that prior.
+    Given images enter unchanged and missing ones as 0, and one plane per modality tells which are
+    given. The network is that of a prior with a separate noise level per modality, from a recipe
+    with these ``channels``, ``blocks``, ``attention_levels``, ``norm_groups`` and ``patch``. It is
+    called once with the given images at t = 0 and the others at T − 1, and has as many weights as
+    that prior.
 
-    The minimiser of the mean absolute error is the median of what a missing image may be: no draw,
-    and as smooth as the images given leave it open. That regression matches diffusion in fidelity
-    is reported by YODA (arXiv 2505.02048).
+    The mean absolute error is minimised by the conditional median of a missing image. The median is
+    not a draw, and is smooth wherever the given images do not determine the missing one. YODA
+    (arXiv 2505.02048) reports that regression matches diffusion in fidelity.
 
-    It is trained as that prior is: Muon steps its hidden matrices at ``matrix_rate``, and Adam the
-    rest at ``learning_rate``; with a ``matrix_rate`` of 0 Adam steps all. Adam alone at 1e-3 lost
-    what it had learnt after some 900 steps of 16 images, with either of two seeds.
+    The training is that of the prior: Muon updates hidden matrices with ``matrix_rate``, and Adam
+    updates the rest with ``learning_rate``. With a ``matrix_rate`` of 0, Adam updates all weights.
+    Adam alone at 1e-3 lost what it had learnt after some 900 steps of 16 images, with either of two
+    seeds.
     """
 
     learning_rate: float = 1e-3

@@ -1,4 +1,4 @@
-"""ResViT: residual convolutions with two transformer branches that share their weights."""
+"""ResViT: residual convolutions, with two transformer branches that share weights."""
 
 from __future__ import annotations
 
@@ -18,34 +18,37 @@ from any2all_baselines.losses import mean_over
 
 UNIT = 16
 PIXELS = 100.0
-"""What the mean absolute error weighs beside the adversarial loss."""
+"""Weight of the mean absolute error relative to the adversarial loss."""
 BLOCKS = 9
 WITH_TRANSFORMER = (0, 5)
-"""The blocks that begin with a transformer branch."""
+"""Indices of the blocks that begin with a transformer branch."""
 TOKENS = 16
-"""Rows and columns of tokens."""
+"""Number of rows and columns of tokens."""
 
 
 @dataclass(frozen=True)
 class ResViT(Adversarial):
-    """x̂ = G(x · a, a, z): encoder, nine residual blocks, of which two see the whole image, decoder.
+    """A GAN x̂ = G(x · a, a, z) with an encoder, nine residual blocks and a decoder.
 
-    G minimises 100 · mean |x̂ − x| over the missing and over the given images each, and the least
-    squares GAN of a patch discriminator that is shown what is given. Adam, betas 0.5 and 0.999; the
-    rate falls over the second half. ``width``: channels of the first layer; ``token_width``,
-    ``layers``, ``heads``: of the transformer, in ``paper`` those of ViT-B/16's encoder.
+    Two of the blocks have a transformer branch, which sees the whole image. G minimises
+    100 · mean |x̂ − x| over the missing and again over the given images, plus the least squares GAN
+    loss of a patch discriminator that also receives the given images. The optimizers are Adam with
+    betas 0.5 and 0.999, and the rate falls over the second half of the training. ``width`` is the
+    number of channels of the first layer. ``token_width``, ``layers`` and ``heads`` describe the
+    transformer; the preset ``paper`` has those of the ViT-B/16 encoder.
 
     Source: Dalmaz, Yurt & Çukur 2022, *ResViT: residual vision transformers for multimodal medical
-    image synthesis*, IEEE TMI. Written from a description, no code was taken over. It differs in
-    this:
+    image synthesis*, IEEE TMI. This implementation is written from a description, without the
+    authors' code. It differs from the publication as follows:
 
-    - it is many-to-many, as the paper's unified model: M outputs, planes for what is given, a plane
-      of noise, and a discriminator with a map for each modality; nothing given is admitted with
-      probability 0.05
-    - it is trained in one stage from scratch. Published are two, of which the second begins with
-      ImageNet's weights of the transformer and a rate of 1e-3; here the rate is 2e-4 and rises
-      over 500 steps
-    - below 192 rows or columns the branches halve once less, so that there are about 16 x 16 tokens
+    - It is many-to-many, like the paper's unified model, with M outputs, planes that tell which
+      images are given, a plane of noise, and a discriminator with one map per modality. Nothing is
+      given with probability 0.05.
+    - It is trained in one stage from scratch, with a rate of 2e-4 that rises over 500 steps. The
+      publication has two stages. Its second one starts from ImageNet weights of the transformer
+      with a rate of 1e-3.
+    - For slices below 192 rows or columns, the branches halve the image once less, so that there
+      are about 16 x 16 tokens.
     """
 
     decay: float = 0.5
@@ -96,14 +99,14 @@ class ResViT(Adversarial):
 
 
 def inputs(images: Tensor, available: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
-    """The given images with 0 for missing ones, planes for what is given, and a plane of noise."""
+    """The given images with 0 for missing ones, planes of which are given, and a noise plane."""
     given = mixed(available, images, torch.zeros_like(images))
     told = planes(available, images)
     return (given, told) if noise is None else (given, told, noise[:, :1])
 
 
 class Generator(nn.Module):
-    """Images, planes and noise, 2M + 1 channels, to (B, M, H, W) in [−1, 1]."""
+    """The generator: from images, planes and noise, 2M + 1 channels, to (B, M, H, W) in [−1, 1]."""
 
     def __init__(
         self, settings: MethodSettings, width: int, *, token_width: int, layers: int, heads: int
@@ -138,7 +141,7 @@ class Generator(nn.Module):
 
 
 class Branch(nn.Module):
-    """What a transformer says of all places together, squeezed into the maps (B, C, h, w)."""
+    """A branch that fuses feature maps (B, C, h, w) with a transformer over all their pixels."""
 
     def __init__(self, channels: int, grid: tuple[int, ...], token_width: int) -> None:
         super().__init__()
@@ -172,7 +175,7 @@ class Branch(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions 3 x 3 beside the maps themselves."""
+    """A residual block of two 3 x 3 convolutions."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -189,7 +192,7 @@ class Residual(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """What is given, its planes and a stack, 3M channels, to a map of each modality."""
+    """From given images, their planes and a stack, 3M channels, to one map per modality."""
 
     def __init__(self, modalities: int, width: int) -> None:
         super().__init__()
@@ -197,28 +200,28 @@ class Discriminator(nn.Module):
         self.head = nn.Conv2d(8 * width, modalities, 4, padding=1)
 
     def given(self, *known: Tensor) -> Any:
-        """What judges a stack beside what is known of it."""
+        """The discriminator as a function of a stack, for these given images and planes."""
         return lambda stack: self.head(self.blocks(torch.cat([*known, stack], 1)))
 
 
 def transformer(width: int, layers: int, heads: int) -> nn.Module:
-    """Pre-norm layers with GELU, an MLP of four times the width, and a norm at the end: ViT's."""
+    """The encoder of a ViT: pre-norm layers with GELU, MLPs of 4 times the width, a final norm."""
     layer = nn.TransformerEncoderLayer(
         width, heads, 4 * width, 0.1, "gelu", batch_first=True, norm_first=True
     )
     last = nn.LayerNorm(width)
     encoder = nn.TransformerEncoder(layer, layers, last, enable_nested_tensor=False)
-    for parameter in encoder.parameters():  # its layers are copies of one
+    for parameter in encoder.parameters():  # torch makes its layers as copies of one
         if parameter.ndim > 1:
             nn.init.xavier_uniform_(parameter)
     return encoder
 
 
 def normed(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
-    """A convolution, batch norm and ReLU."""
+    """A convolution, followed by batch norm and ReLU."""
     return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU()
 
 
 def raised(inputs: int, outputs: int, stride: int) -> nn.ConvTranspose2d:
-    """A convolution that makes its maps ``stride`` times as large."""
+    """A transposed convolution that enlarges feature maps by ``stride``."""
     return nn.ConvTranspose2d(inputs, outputs, 3, stride, 1, stride - 1, bias=False)

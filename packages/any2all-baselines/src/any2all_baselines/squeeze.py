@@ -1,4 +1,4 @@
-"""Channel attention."""
+"""Channel attention by squeeze and excitation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class SqueezeExcitation(nn.Module):
-    """h · σ(W₂ ReLU(W₁ mean h)), the mean over rows and columns; W₁ has C/reduction rows.
+    """h · σ(W₂ ReLU(W₁ mean h)) with the mean over rows and columns; W₁ has C/reduction rows.
 
     Source: Hu 2018, *Squeeze-and-excitation networks*.
     """

@@ -1,4 +1,4 @@
-"""The prior's kind of U-Net, for stacks with planes beside them."""
+"""A U-Net like that of a prior, for stacks with additional constant planes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from any2all_baselines.images import padded
 
 
 class Unet(nn.Module):
-    """diffusers' ``UNet2DModel`` on patches of the images, told t and constant planes.
+    """A diffusers ``UNet2DModel`` on patches of the images, with t and constant planes as inputs.
 
-    As a prior's of the recipe with these channels: two blocks a level, attention at the last, group
-    norm of 4 groups. ``inputs``: images and planes together.
+    It equals the network of a prior with these channels: two blocks per level, attention at the
+    last level, and a group norm of 4 groups. ``inputs`` counts images and planes together.
     """
 
     def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], patch: int) -> None:
@@ -38,7 +38,7 @@ class Unet(nn.Module):
         )
 
     def forward(self, images: Tensor, t: Tensor, beside: Tensor) -> Tensor:
-        """images (B, M, H, W), t (B,), planes beside them (B, K, H, W), to (B, M, H, W)."""
+        """From images (B, M, H, W), t (B,) and planes ``beside`` (B, K, H, W) to (B, M, H, W)."""
         whole, cut = padded(images, self.unit)
         patches = F.pixel_unshuffle(whole, self.patch)
         rows, columns = patches.shape[2:]

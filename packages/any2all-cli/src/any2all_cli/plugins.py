@@ -10,9 +10,10 @@ from typing import Any
 from any2all_core.check import check_sampler
 from any2all_core.check_method import check_method
 from any2all_core.named_methods import make_method
+from any2all_core.named_priors import bundled_prior
 from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
-from any2all_core.reconstruct import bundled_prior, make_sampler
+from any2all_core.reconstruct import make_sampler
 from any2all_core.registry import GROUPS, Plugin, list_plugins, make_plugin
 from any2all_operators import UserError, check_operator
 from rich.console import Console

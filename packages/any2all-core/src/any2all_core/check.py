@@ -1,4 +1,4 @@
-"""The test kit for authors of samplers."""
+"""A contract test for authors of samplers."""
 
 from __future__ import annotations
 
@@ -18,18 +18,33 @@ TOLERANCE = 1e-4
 
 
 def check_sampler(sampler: Sampler) -> dict[str, float]:
-    """Test a sampler on a Gaussian prior of two modalities, alone and with the first one given.
+    """Test a sampler on a Gaussian prior of two modalities.
 
-    The prior has one noise level for both, and then one for each; a sampler that needs one for each
-    says so with a UserError, and is tested on that prior alone.
+    It is tested without data and with the first modality given. The prior has one noise level
+    shared by both modalities, and then separate levels. A sampler that needs separate levels must
+    raise a UserError for the first prior, and is then tested on the second one alone. The tested
+    properties are:
 
-    - the result is finite, (B, M, H, W), and lies in [0, 1]
-    - ``steps`` network calls at distinct falling times, and as many calls of ``progress``
-    - the same noise gives the same result, and an entry alone what it gives in a batch
-    - a sampler that takes data moves the missing modality with the given one
+    - the result is finite and of shape (B, M, H, W)
+    - the network is called ``steps`` times at distinct, falling times, and ``progress`` as often
+    - an entry has the same result alone and in a batch
+    - for a sampler that uses data, the missing modality correlates with the given one
 
-    Returns the largest difference between a batch and its entries, and the correlation found.
-    Raises AssertionError that names what fails.
+    Parameters
+    ----------
+    sampler
+        The sampler to test.
+
+    Returns
+    -------
+    dict
+        "batch", the largest difference between entries alone and in a batch, and, for a sampler
+        that uses data, "correlation", the correlation found.
+
+    Raises
+    ------
+    AssertionError
+        If a property fails. The message names it.
     """
     try:
         found = _check(sampler, "shared")
@@ -73,7 +88,7 @@ def _check(sampler: Sampler, levels: Levels) -> dict[str, float]:
     image = 0.5 + 0.15 * torch.randn(2, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     try:
         together = draw(image, [0, 1], 2)
-    except UserError:  # unconditional
+    except UserError:  # an unconditional sampler refuses data
         return {"batch": _largest(draw(None, [0, 1], 1), stack, name, "an entry alone")}
     error = _largest(draw(image, [0, 1], 1), together, name, "an entry alone")
     pair = torch.stack([together[:, 1].flatten(), image.flatten()])
@@ -81,7 +96,7 @@ def _check(sampler: Sampler, levels: Levels) -> dict[str, float]:
     if not correlation > 0.3:
         raise AssertionError(
             f"{name}: the missing modality's correlation with the given one is {correlation:.2f}, "
-            "the prior's is 0.83"
+            "but that of the prior is 0.83"
         )
     return {"batch": error, "correlation": correlation}
 

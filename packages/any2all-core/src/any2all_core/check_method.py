@@ -1,4 +1,4 @@
-"""The test kit for authors of methods."""
+"""A contract test for authors of methods."""
 
 from __future__ import annotations
 
@@ -24,22 +24,38 @@ TOLERANCE = 1e-3
 
 
 def check_method(name: str, method: Method, size: tuple[int, int] = (32, 32)) -> dict[str, float]:
-    """Train a method for two steps, on random slices of three modalities, and ask it.
+    """Test a method: train it for two steps on random slices of three modalities, and use it.
 
-    name: of its entry point, by which its folder is loaded.
+    The tested properties are:
 
-    - it says what it is able to, and refuses the rest with a UserError
-    - its losses are finite and reach every part that they name; it is resumed
-    - for every subset it is asked for: the answer is finite, (B, M, H, W) in [0, 1], has the given
-      images bit for bit, and does not change with what is not given
-    - an entry alone gives what it gives in a batch
-    - a folder that was saved answers as before
+    - it names its abilities and refuses other tasks with a UserError
+    - its losses are finite and reach every part that they name, and its training can be resumed
+    - for every subset of given images, the answer is finite, (B, M, H, W) in [0, 1], contains the
+      given images bit for bit, and does not depend on the others
+    - an entry has the same answer alone and in a batch
+    - a saved folder can be loaded and used
 
-    Returns the largest difference between a batch and its entries. Raises AssertionError that names
-    what fails.
+    Parameters
+    ----------
+    name
+        Name of the method's entry point, by which its folder is loaded.
+    method
+        The method with its options; two training steps should be quick.
+    size
+        (H, W) of the slices in pixels.
+
+    Returns
+    -------
+    dict
+        "batch", the largest difference between entries alone and in a batch.
+
+    Raises
+    ------
+    AssertionError
+        If a property fails. The message names it.
     """
     if not method.abilities:
-        raise AssertionError(f"{name}: abilities is empty; expected what the method is able to")
+        raise AssertionError(f"{name}: abilities is empty; expected the tasks of the method")
     targets = method.targets()
     names = (*targets, *(m for m in NAMES if m not in targets))[: len(NAMES)]
     settings = MethodSettings(StackFormat.of_names(names, size))
@@ -64,7 +80,7 @@ def check_method(name: str, method: Method, size: tuple[int, int] = (32, 32)) ->
 
 
 def _asked(fitted: FittedMethod) -> list[tuple[str, ...]]:
-    """Every set of given images that it has an answer for."""
+    """Every set of given images for which the method has an answer."""
     able = fitted.method.abilities
     targets = fitted.method.targets()
     free = [m for m in fitted.modalities if m not in targets]
@@ -89,14 +105,14 @@ def _answers(fitted: FittedMethod, slices: Tensor, given: tuple[str, ...]) -> fl
         raise AssertionError(f"{who}: a given image does not come out as it went in")
     others = 1 - slices[:2]
     others[:, places] = slices[:2, places]
-    for target in fitted.method.targets():  # whose scan is given, and tells of it
+    for target in fitted.method.targets():  # the scan of a target is given
         place = fitted.modalities.index(target)
         others[:, place] = slices[:2, place]
     if not torch.equal(_answer(fitted, others, given), whole):
         raise AssertionError(f"{who}: the answer changes with images that are not given")
     error = float((_answer(fitted, slices[:1], given) - whole[:1]).abs().max())
     if not error <= TOLERANCE:
-        raise AssertionError(f"{who}: an entry alone differs by {error:.1e} from it in a batch")
+        raise AssertionError(f"{who}: an entry alone and in a batch differs by {error:.1e}")
     return error
 
 

@@ -1,4 +1,4 @@
-"""The folder of a training run: checkpoints, and the prior or method that it is at any time."""
+"""The folder of a training run: its checkpoints, and the prior or method trained so far."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best"
 MAY_CHANGE = ("recipe", "steps", "accumulate")
 FORMER = {"levels": "shared", "optimizer": "adam", "coarse": 0.0}
-"""What runs were before their recipes said so."""
+"""Values of older runs, whose recipes did not have these fields."""
 LEFT_OVER = ("draws", "log.jsonl", "tensorboard", f"{CHECKPOINT}.part")
-"""What a run that ended before its first checkpoint may leave: there is nothing in it to lose."""
+"""Files left by a run that ended before its first checkpoint. They may be overwritten."""
 UNSAID = ("questions", "matrix_rate")
-"""What had no part in those runs."""
+"""Fields that older runs did not use."""
 
 
 def prepare_output(output: Path, resume: bool) -> None:
-    """Make the folder of a run, so that what is wrong with it is known before any work is done.
+    """Make the folder of a run and check it before any work is done.
 
-    Raises UserError when it can't be written, holds something else, or has nothing to resume.
+    Raises UserError if it cannot be written, holds something else, or has nothing to resume.
     """
     if resume:
         _checkpoint_in(output)
@@ -56,9 +56,9 @@ def _checkpoint_in(output: Path) -> Path:
 
 
 def begun(output: Path) -> dict[str, Any]:
-    """What the run in ``output`` was begun with: its ``recipe`` (a :class:`Recipe`) and the rest.
+    """The settings with which the run in ``output`` began; ``recipe`` is a :class:`Recipe`.
 
-    Raises UserError where there is no checkpoint, or one that can't be read.
+    Raises UserError if there is no readable checkpoint.
     """
     path, identity = output / CHECKPOINT, identity_of(output)
     try:
@@ -69,7 +69,10 @@ def begun(output: Path) -> dict[str, Any]:
 
 
 def identity_of(output: Path) -> dict[str, Any]:
-    """What the run in ``output``, of a prior or a method, was begun with. Raises UserError."""
+    """The settings with which the run of a prior or a method in ``output`` began.
+
+    Raises UserError if there is no readable checkpoint.
+    """
     path = _checkpoint_in(output)
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -80,10 +83,10 @@ def identity_of(output: Path) -> dict[str, Any]:
 
 
 class Model(Protocol):
-    """What a run is at any time: a prior, or a method."""
+    """A model that a run trains: a prior or a method."""
 
     SETTINGS: ClassVar[str]
-    """The file of its folder that says what it is, written last."""
+    """Name of the settings file in its folder, which is written last."""
     settings: Any
 
     def save(self, folder: str | Path) -> None: ...
@@ -95,7 +98,7 @@ def restore(
     prior: DiffusionPrior,
     ema: DiffusionPrior,
 ) -> tuple[int, dict[str, Any]]:
-    """Load the checkpoint's weights; the step it was made at, and the optimizer's state."""
+    """Load the weights of the checkpoint; returns its step and the optimizer's state."""
     step, state = read_checkpoint(output, identity)
     prior.load_state_dict(state["prior"])
     ema.load_state_dict(state["ema"])
@@ -104,11 +107,11 @@ def restore(
 
 
 def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The step that a checkpoint was made at, and all of it, if its run is that of ``identity``.
+    """Read the step and the state of a checkpoint whose run has the settings ``identity``.
 
-    The parts of a batch may be others (processes, ``accumulate``), the whole being as large.
-    The number of steps may be changed, and only until the learning rate has begun to fall:
-    at a rate that jumps up again a trained network falls apart.
+    The split of a batch over processes and ``accumulate`` may differ if the batch is as large. The
+    number of steps may change only until the learning rate begins to fall, because a rate that
+    rises again destroys a trained network. Raises UserError for any other difference.
     """
     path = output / CHECKPOINT
     try:
@@ -122,12 +125,12 @@ def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dic
             continue
         if was.get(name) != now[name]:
             raise UserError(
-                f"{path}: its run has {name} = {was.get(name)}, given was {now[name]}; "
+                f"{path}: its run has {name} = {was.get(name)}, not {now[name]}; "
                 "resume with the same settings"
             )
     step = int(was["step"])
     if now["steps"] < step:
-        raise UserError(f"{path}: has {step} steps already, given was steps={now['steps']}")
+        raise UserError(f"{path}: has {step} steps already, more than steps={now['steps']}")
     if now["steps"] != was["steps"] and step > (1 - now["decay"]) * was["steps"]:
         raise UserError(
             f"{path}: at step {step} its learning rate falls towards its end at {was['steps']}; "
@@ -137,12 +140,12 @@ def read_checkpoint(output: Path, identity: Mapping[str, Any]) -> tuple[int, dic
 
 
 def without_grid(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a run, without the grid that older ones kept in it."""
+    """The record of a run without the grid, which older runs kept in it."""
     return {name: value for name, value in training.items() if name != "grid"}
 
 
 def _named(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity with ``ranges``, where an older run kept them as its ``normalisation``."""
+    """An identity with ``ranges``, which older runs kept as ``normalisation``."""
     named = dict(identity)
     if "normalisation" in named:
         old = named.pop("normalisation")
@@ -158,9 +161,9 @@ def save_checkpoint(
     *,
     entry: Mapping[str, Any],
 ) -> None:
-    """Replace the checkpoint in one rename; then the model's files, each in one rename.
+    """Replace the checkpoint and then the model's files, each atomically by a rename.
 
-    state: weights and optimizers; ``ema``: the model of the averaged weights.
+    ``state`` holds the weights and optimizers; ``ema`` is the model of the averaged weights.
     """
     state = {"identity": dict(identity), "training": dict(ema.settings.training), **state}
     temporary = output / (CHECKPOINT + ".part")
@@ -182,13 +185,13 @@ def save_checkpoint(
         temporary.unlink(missing_ok=True)
         why = str(error).splitlines()[0]
         raise UserError(
-            f"{output}: step {entry['step']} can't be saved ({why}); make room, then --resume: the "
-            "checkpoint before is whole"
+            f"{output}: step {entry['step']} can't be saved ({why}); make room, then --resume from "
+            "the previous checkpoint, which is intact"
         ) from None
 
 
 def keep_best(output: Path, ema: Model) -> None:
-    """Make ``output/best`` this model, if it was validated and its loss is the least so far."""
+    """Save the model to ``output/best`` if its validation loss is the lowest so far."""
     figure = ema.settings.training.get("validation_loss")
     if figure is None:
         return
@@ -202,7 +205,7 @@ def keep_best(output: Path, ema: Model) -> None:
 
 
 def export(output: Path, ema: Model) -> None:
-    """Make ``output`` a folder of the averaged weights; what it says of them comes last."""
+    """Save the averaged weights into ``output``, and the settings file last."""
     folder = output / f"{Path(ema.SETTINGS).stem}.part"
     ema.save(folder)
     for path in sorted(folder.iterdir(), key=lambda path: path.name == ema.SETTINGS):

@@ -1,4 +1,4 @@
-"""What a prior with a noise level for each modality is told of a measurement."""
+"""How a measurement conditions a prior with a separate noise level per modality."""
 
 from __future__ import annotations
 
@@ -12,20 +12,36 @@ from any2all_core.prior import Prior, Times, has_separate_levels
 from any2all_core.schedule import LARGEST_SIGMA, Spacing
 
 CLEAN = -1
-"""The time of an image without noise, ᾱ = 1, which the network is told as 0."""
+"""The time of an image without noise, ᾱ = 1. The network receives it as time 0."""
 
 
 class Conditioning:
-    """The times of all modalities on a sampler's way from noise to images.
+    """The times of all modalities along a sampler's path from noise to images.
 
-    An image that is there is data at a noise level of its own, y = x + n, so that √ᾱ(τ) (2y − 1)
-    is x_τ at the time τ where σ_τ = 2 noise_std (the network's images span 2); of a clean one τ is
-    CLEAN. While the others are above τ it is held there: the prior conditions on it exactly. Below
-    τ it is denoised along with the others, and its data has been used. Everything else starts at
-    T−1: what is missing, and what was measured through another operator.
+    An available image y = x + n is a sample at its own noise level: √ᾱ(τ) (2y − 1) is x_τ at the
+    time τ with σ_τ = 2 noise_std, because the network's images span [−1, 1]. For a clean image, τ
+    is CLEAN. While the other modalities are above τ, the image is held at τ, and the prior
+    conditions on it exactly. Below τ, it is denoised together with the others. Missing modalities,
+    and those measured through another operator, start at T−1.
 
-    A prior with one level for all has all of it at one t. ``guided``: the modalities whose data has
-    yet to enter by the sampler's own means, hence all that have data where the levels are shared.
+    If the prior has one noise level for all modalities, all of them start at T−1 and share one t.
+
+    Parameters
+    ----------
+    prior
+        The prior of the M modalities.
+    measurement
+        The measurement of B slices.
+
+    Attributes
+    ----------
+    schedule
+        The prior's noise schedule.
+    separate
+        Whether the prior has a separate noise level per modality.
+    guided
+        Modalities whose data the sampler itself must use. If the noise level is shared, these are
+        all modalities with data.
     """
 
     def __init__(self, prior: Prior, measurement: Measurement) -> None:
@@ -54,13 +70,24 @@ class Conditioning:
         start: float = LARGEST_SIGMA,
         ahead: bool = False,
     ) -> list[tuple[int, ...]]:
-        """The times (M,) of each network call, and CLEAN for all at the end: steps + 1 entries.
+        """Choose the times of a sampler's network calls.
 
-        ``spacing``, ``start``: as in ``Schedule.timesteps``. ``ahead``: what was measured goes
-        first, in half of the steps, while what is missing stays at T−1; it is then an image like
-        those that are there, and what is missing follows in the other half. That is
-        p(x | y) = p(measured | y) p(missing | measured), as y says nothing else of what is missing.
-        Where nothing is missing or measured, or the levels are shared, there is one way for all.
+        Parameters
+        ----------
+        steps
+            Number of network calls; 1 to the diffusion steps of the prior.
+        spacing, start
+            As in :meth:`Schedule.timesteps`.
+        ahead
+            Whether modalities measured through another operator are reconstructed first. They then
+            take half of the steps, while the missing ones stay at T−1 and follow in the other half.
+            This uses p(x | y) = p(measured | y) p(missing | measured). It has no effect if no
+            modality is measured or none is missing, if the noise level is shared, or for one step.
+
+        Returns
+        -------
+        list
+            steps + 1 entries: the times (M,) of each network call, then CLEAN for all modalities.
         """
         last = self.schedule.steps - 1
         done = (CLEAN,) * len(self._ceilings)
@@ -81,7 +108,18 @@ class Conditioning:
         return [*map(tuple, times), done]
 
     def begin(self, noise: Tensor) -> Tensor:
-        """The stack (B, M, H, W) at the first times: noise, and the images that are there."""
+        """Compute the stack at the first times.
+
+        Parameters
+        ----------
+        noise
+            N(0, 1) noise, (B, M, H, W).
+
+        Returns
+        -------
+        Tensor
+            x_t, (B, M, H, W): √ᾱ(τ) (2y − 1) for the available images y, and noise for the others.
+        """
         if not self._images:
             return noise
         x_t, alpha_bar = list(noise.unbind(1)), self._alpha_bar(self._ceilings).tolist()
@@ -90,20 +128,52 @@ class Conditioning:
         return torch.stack(x_t, 1)
 
     def told(self, at: Sequence[int]) -> Times:
-        """What ``Prior.denoise`` is told at these times; one of them if the prior has one level."""
+        """Convert the times ``at``, (M,), to the argument ``t`` of :meth:`Prior.denoise`.
+
+        Returns
+        -------
+        Times
+            One time per modality, with CLEAN as 0, or the largest time if the level is shared.
+        """
         return [max(t, 0) for t in at] if self.separate else max(at)
 
     def alpha_bars(
         self, at: Sequence[int], to: Sequence[int], like: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """ᾱ and ᾱ' of each modality, (M, 1, 1) each, on the device of ``like``."""
+        """Look up ᾱ before and after a step.
+
+        Parameters
+        ----------
+        at, to
+            Times (M,) before and after the step.
+        like
+            Tensor with the device and type of the result.
+
+        Returns
+        -------
+        tuple
+            ᾱ and ᾱ', (M, 1, 1) each; 1 at CLEAN.
+        """
         alpha_bar, alpha_bar_next = (
             self._alpha_bar(times).to(like)[:, None, None] for times in (at, to)
         )
         return alpha_bar, alpha_bar_next
 
     def hold(self, x_t: Tensor, moved: Tensor, at: Sequence[int], to: Sequence[int]) -> Tensor:
-        """``moved``, and x_t for the modalities that stay at their time."""
+        """Keep modalities that a step does not move.
+
+        Parameters
+        ----------
+        x_t, moved
+            The stack before and after the step, (B, M, H, W).
+        at, to
+            Times (M,) before and after the step.
+
+        Returns
+        -------
+        Tensor
+            ``x_t`` for the modalities that stay at their time, and ``moved`` for the others.
+        """
         held = torch.tensor([before == after for before, after in zip(at, to, strict=True)])
         return torch.where(held.to(x_t.device)[:, None, None], x_t, moved)
 
@@ -112,5 +182,5 @@ class Conditioning:
         return torch.where(torch.tensor(times) == CLEAN, 1.0, levels)
 
     def _time_of(self, sigma: float) -> int:
-        """The time whose σ is nearest; CLEAN for none."""
+        """The time whose σ is nearest to ``sigma``; CLEAN for 0."""
         return int((self.schedule.sigma - sigma).abs().argmin()) if sigma else CLEAN

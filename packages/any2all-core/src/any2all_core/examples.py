@@ -1,4 +1,4 @@
-"""What a prior is trained on, read when it is asked for."""
+"""The examples that a prior is trained on, read on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Examples(Protocol):
-    """Slices of patients; NaN throughout where a patient lacks a modality.
+    """Slices of patients. A modality that a patient lacks is NaN everywhere.
 
     Several threads may read at once.
     """
@@ -23,12 +23,12 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: Sequence[int]) -> Tensor:
-        """Stacks (B, M, H, W) in [0, 1]."""
+        """The stacks (B, M, H, W) of these indices, in [0, 1]."""
         ...
 
 
 class InMemory:
-    """Examples of a tensor (N, M, H, W) in [0, 1]."""
+    """Examples held in a tensor (N, M, H, W) in [0, 1]."""
 
     def __init__(self, slices: Tensor) -> None:
         self.slices = slices
@@ -37,12 +37,12 @@ class InMemory:
         return len(self.slices)
 
     def read(self, indices: Sequence[int]) -> Tensor:
-        """Stacks (B, M, H, W)."""
+        """The stacks (B, M, H, W) of these indices."""
         return self.slices[torch.as_tensor(indices)]
 
 
 def places(count: int, batch: int, step: int, seed: int) -> list[int]:
-    """Which examples step ``step`` sees: consecutive pieces of one permutation an epoch."""
+    """Indices of the examples of a step: consecutive pieces of one permutation per epoch."""
     first = step * batch
     wanted = range(first, first + batch)
     orders = {
@@ -53,7 +53,7 @@ def places(count: int, batch: int, step: int, seed: int) -> list[int]:
 
 
 def ahead(make: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
-    """``make(step)`` of every step, in order, ``workers`` of them begun before they are wanted."""
+    """Yield ``make(step)`` for every step in order, computing ``workers`` of them in advance."""
     pool, begun = ThreadPoolExecutor(workers), deque[Future[T]]()
     try:
         for step in steps:

@@ -1,38 +1,48 @@
-"""A trained method: kept in a folder, and asked."""
+"""A trained method, which is stored in a folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import torch
-from any2all_operators import Identity, Measurement, Operator, UserError
+from any2all_operators import Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.given import Guides, Scan
 from any2all_core.hardware import choose_device
-from any2all_core.method import Ability, Guides, Method, MethodSettings, Scan
+from any2all_core.method import Ability, Method, MethodSettings
 from any2all_core.model_settings import images_of
 from any2all_core.named_methods import method_of
 from any2all_core.noise import Noise
 from any2all_core.prior_settings import read_json
-from any2all_core.sampler import Step
-from any2all_core.stack_format import StackFormat
 
 FORMAT = 2
-"""Format 1 told of its images as format 1 of ``prior.json`` does; it is read, too."""
+"""Format of ``method.json``. Format 1, which is still read, described images as format 1 of
+``prior.json`` does."""
 WEIGHTS = "model.safetensors"
 METHOD = "method.json"
 
 
 @dataclass
 class FittedMethod:
-    """A method with the network that it was trained to, and what that is of.
+    """A method with its trained network.
 
-    ``name``: qualified, of its entry point. A given image comes out bit for bit; what a method is
-    shown of a missing one is 0.
+    A given image is returned bit for bit. The method sees a missing image as 0.
+
+    Parameters
+    ----------
+    name
+        Qualified name of the method's entry point.
+    method
+        The method with its options.
+    network
+        The trained network.
+    settings
+        The images that it was trained on, and a record of the training.
     """
 
     SETTINGS: ClassVar[str] = METHOD
@@ -48,15 +58,32 @@ class FittedMethod:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.network.parameters()).device
 
     @torch.no_grad()
     def complete(self, given: Tensor, available: Sequence[str], noise: Noise | int = 0) -> Tensor:
-        """Every image (B, M, H, W) in [0, 1] from those of ``available``, which are clean.
+        """Make every image from the clean ones.
 
-        given: (B, M, H, W); what is not available is not looked at. noise: or a seed, with which
-        slice b depends on (seed, b) alone. Raises UserError where the method can't.
+        Parameters
+        ----------
+        given
+            (B, M, H, W) in [0, 1]. Images that are not available are ignored.
+        available
+            Names of the given modalities.
+        noise
+            A source of N(0, 1) noise (B, M, H, W), or a seed. With a seed, the noise of slice b
+            depends only on (seed, b).
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If the method is not made for this task, or does not know a modality.
         """
         self._require("synthesis" if available else "generation")
         images, there = self._given(given, available)
@@ -74,17 +101,39 @@ class FittedMethod:
         available: Sequence[str],
         noise: Noise | int = 0,
     ) -> Tensor:
-        """Every image (B, M, H, W) from the scan of ``target`` and the clean guides ``available``.
+        """Reconstruct the image of a scan, guided by clean images.
 
-        data: (B, ...) of the operator; the others are as of :meth:`complete`. Raises UserError
-        where the method can't.
+        Parameters
+        ----------
+        data
+            The scan y = A x + n, (B, ...).
+        operator
+            A.
+        target
+            Name of the scanned modality.
+        given
+            (B, M, H, W) in [0, 1], the guides. Images that are not available are ignored.
+        available
+            Names of the guides.
+        noise
+            As in :meth:`complete`.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1]. Images other than the target and the guides may be 0.
+
+        Raises
+        ------
+        UserError
+            If the method is not made for this task, target or operator.
         """
         self._require("reconstruction")
         targets = self.method.targets()
         if target not in targets:
             raise UserError(
-                f"method {self.name} reconstructs {', '.join(targets)}, asked was {target}; train "
-                f"one with target={target}, or take a prior"
+                f"method {self.name} reconstructs {', '.join(targets)}, not {target}; train one "
+                f"with target={target}, or take a prior"
             )
         if not self.method.takes(operator):
             raise UserError(
@@ -98,13 +147,13 @@ class FittedMethod:
         return _pasted(made, images, there)
 
     def answered(self, known: Sequence[str]) -> tuple[str, ...]:
-        """What it can give of a patient of whom ``known`` is given or measured, with these."""
+        """The modalities that the method returns if the modalities ``known`` have data."""
         if "synthesis" in self.method.abilities:
             return self.modalities
         return tuple(m for m in self.modalities if m in known)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``method.json``, and the weights as safetensors, into ``folder``."""
+        """Write ``method.json`` and the weights, as safetensors, into ``folder``."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
@@ -118,7 +167,20 @@ class FittedMethod:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "auto") -> FittedMethod:
-        """Read a folder written by :meth:`save`. Raises UserError, naming what is wrong."""
+        """Read a folder written by :meth:`save`.
+
+        Parameters
+        ----------
+        folder
+            Folder with ``method.json`` and the weights.
+        device
+            A torch device, or "auto": a GPU if there is one, otherwise the CPU.
+
+        Raises
+        ------
+        UserError
+            If a file is missing or damaged, or the method's package is not installed.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -179,115 +241,6 @@ class FittedMethod:
         entries = [(b, 0) for b in range(len(images))]
         count, height, width = images.shape[1:]
         return Noise.of_slices(noise, entries, (count, height, width), self.device)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """A fitted method as a solver of measurements of ``modalities``, of which it may know more.
-
-    ``dc``: whether a reconstruction is made to agree with its scan by one exact step, which weighs
-    the scan's noise against the method's own error on held-out slices.
-    """
-
-    fitted: FittedMethod
-    modalities: tuple[str, ...]
-    dc: bool = False
-
-    @property
-    def name(self) -> str:
-        """Of the method."""
-        return self.fitted.name
-
-    @property
-    def settings(self) -> MethodSettings:
-        """Those of the method."""
-        return self.fitted.settings
-
-    @property
-    def format(self) -> StackFormat:
-        """The images of its modalities."""
-        return self.settings.format.select(self.modalities)
-
-    @property
-    def device(self) -> torch.device:
-        return self.fitted.device
-
-    @property
-    def steps(self) -> int:
-        """Network calls of an answer."""
-        return self.fitted.method.calls
-
-    @property
-    def random(self) -> bool:
-        """Whether two seeds give two answers."""
-        return self.fitted.method.random
-
-    def can(
-        self, clean: Sequence[str], scans: Mapping[str, Operator], wanted: Sequence[str]
-    ) -> bool:
-        """Whether it answers with the images ``wanted``, of clean ones and of scans."""
-        method = self.fitted.method
-        if not scans:
-            return ("synthesis" if clean else "generation") in method.abilities
-        return (
-            set(scans) <= set(method.targets())
-            and len(scans) == 1
-            and all(method.takes(operator) for operator in scans.values())
-            and set(wanted) <= set(self.fitted.answered([*clean, *scans]))
-        )
-
-    def __call__(
-        self, measurement: Measurement, noise: Noise, progress: Step | None = None
-    ) -> Tensor:
-        """(B, M, H, W) in [0, 1]. Raises UserError where the method can't answer."""
-        everything, data = self.fitted.modalities, measurement.data
-        clean, scans = split(measurement)
-        if len(scans) > 1:
-            raise UserError(
-                f"method {self.fitted.name} takes one scan, given were those of "
-                f"{', '.join(scans)}; take a prior"
-            )
-        count, height, width = noise.shape
-        shape = (len(measurement), len(everything), height, width)
-        given = torch.zeros(shape, device=self.device)
-        for m in clean:
-            given[:, everything.index(m)] = data[m]
-        if count != len(everything):
-            size = (len(everything), height, width)
-            noise = Noise(noise.generators, size, noise.device, noise.mixing)
-        if scans:
-            (target,) = scans
-            operator = measurement.operator.operators[target]
-            stack = self.fitted.recover(
-                data[target], operator, target, given=given, available=clean, noise=noise
-            )
-            if self.dc:
-                k = everything.index(target)
-                stack[:, k] = self._agreeing(operator, data[target], stack[:, k])
-        else:
-            stack = self.fitted.complete(given, clean, noise)
-        if progress is not None:
-            for _ in range(self.steps):
-                progress()
-        return stack[:, [everything.index(m) for m in self.modalities]]
-
-    def _agreeing(self, operator: Operator, data: Tensor, image: Tensor) -> Tensor:
-        error = self.fitted.settings.validation_error
-        if error is None:
-            raise UserError(
-                f"dc=true: method {self.fitted.name} was never validated, so its error is not "
-                "known; train it to its end"
-            )
-        noise_std = operator.noise_std
-        weight = (error / noise_std) ** 2 if noise_std else float("inf")
-        return operator.near(data, image).prox(data, image, weight).clamp(0, 1)
-
-
-def split(measurement: Measurement) -> tuple[list[str], list[str]]:
-    """The modalities that are known clean, and those that were measured otherwise."""
-    blocks = measurement.operator.operators
-    clean = [m for m in measurement.known if blocks[m] == Identity()]
-    return clean, [m for m in measurement.known if m not in clean]
 
 
 def _pasted(made: Tensor, given: Tensor, available: Tensor) -> Tensor:

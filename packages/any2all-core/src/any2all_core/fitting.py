@@ -1,4 +1,4 @@
-"""Training of a method: the same examples, changes, validation and checkpoints as of a prior."""
+"""Training of a method, with the same examples, augmentation and checkpoints as for a prior."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ def fit(
     name: str,
     device: str = "auto",
 ) -> FittedMethod:
-    """Train a method on slices; what it was trained to.
+    """Train a method on slices.
 
-    ``name``: qualified, of its entry point; the others as of :func:`any2all_core.training.train`.
-    Example b of step k is the slice that a prior of this batch size and seed would see, changed in
-    the same way, and draws all its randomness from (seed, k, b); so a run that was killed goes on
-    from its last checkpoint with the very losses it would have had. ``run.output`` becomes a
-    method's folder at every checkpoint, with the weights of the best held-out figure in ``best/``.
+    ``name`` is the qualified name of its entry point; the other arguments are those of
+    :func:`any2all_core.training.train`. Example b of step k is the slice that a prior with this
+    batch size and seed would receive, with the same augmentation. It draws all its randomness from
+    (seed, k, b), so a resumed run has the same losses as an uninterrupted one. At every checkpoint,
+    ``run.output`` becomes a method's folder, and ``best/`` holds the weights with the lowest
+    validation loss.
 
-    Raises UserError as ``train`` does, and Stopped.
+    Raises UserError and Stopped as ``train`` does.
     """
     output, where = run.output, choose_device(device)
     prepare_output(output, run.resume)
@@ -77,7 +78,7 @@ def fit(
         network.load_state_dict(kept["network"])
         average.load_state_dict(kept["average"])
         fitted.settings = replace(settings, training=without_grid(kept["training"]))
-        export(output, fitted)  # a kill may have come before it
+        export(output, fitted)  # the run may have been killed before this
         keep_best(output, fitted)
     use_exact_kernels(where)
     network.to(where).train()
@@ -137,7 +138,7 @@ def fit(
 
 
 def _clipped(optimizer: torch.optim.Optimizer, largest: float) -> float:
-    """The norm of the gradients of what an optimizer steps, scaled to be at most ``largest``."""
+    """Scale an optimizer's gradients to a norm of at most ``largest``; returns the norm before."""
     weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     if not weights:
         raise UserError("a loss of this method reaches none of the weights it trains")

@@ -1,4 +1,4 @@
-"""Priors of weights that were trained elsewhere."""
+"""Import of weights that were trained with other software."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ PREDICTIONS: Mapping[str, Prediction] = {
     "v_prediction": "v",
     "sample": "sample",
 }
-"""A diffusers scheduler's names."""
+"""Predictions by their names in a diffusers scheduler."""
 SCHEDULES: Mapping[str, Kind] = {"linear": "linear", "squaredcos_cap_v2": "cosine"}
 
 
 @dataclass(frozen=True)
 class TrainedAs:
-    """What is told of how weights were trained; what is None is taken from their source.
+    """How the weights were trained. A field that is None is read from their source.
 
-    ``image_size``: rows and columns.
+    ``image_size`` is (H, W) in pixels.
     """
 
     image_size: tuple[int, int] | None = None
@@ -53,15 +53,18 @@ def import_prior(
     *,
     options: Mapping[str, str] | None = None,
 ) -> DiffusionPrior:
-    """The prior of foreign weights, which computes what their network did; float32.
+    """Import foreign weights as a float32 prior that computes the same as their network.
 
-    kind: ``guided-diffusion``, a file of its U-Net's weights (read with weights_only), with
-    ``options`` as in :class:`Heads`; ``diffusers``, a folder of a ``UNet2DModel``, or of a pipeline
-    with one; or the name of a plugin of the group ``any2all.networks``, with its own options.
-    Prediction and schedule are by default what a pipeline's scheduler says, else noise and cosine.
-    guided-diffusion's weights say nothing of their schedule, which must be given.
+    ``kind`` is one of these:
 
-    Images enter the network in [−1, 1], as both train them. Raises UserError naming the file.
+    - ``guided-diffusion``: a file of U-Net weights (read with weights_only), with ``options`` as in
+      :class:`Heads`. The weights do not contain their schedule, so it must be given.
+    - ``diffusers``: the folder of a ``UNet2DModel``, or of a pipeline with one
+    - the name of a plugin of the group ``any2all.networks``, with its own options
+
+    By default, prediction and schedule are those of the pipeline's scheduler, or else epsilon and
+    cosine. Images enter the network in [−1, 1], as in both libraries. Raises UserError that names
+    the file.
     """
     prediction, schedule = trained_as.prediction, trained_as.schedule
     others = tuple(plugin.name for plugin in list_plugins("any2all.networks"))
@@ -131,7 +134,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; expected the weights of a U-Net")
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # pickle's and torch's many
+    except Exception as error:  # pickle and torch raise many kinds
         raise UserError(
             f"{path}: not read as weights alone ({type(error).__name__}); save its state_dict()"
         ) from None
@@ -141,7 +144,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
 def _read_diffusers(
     folder: Path, channels: int
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Config, weights, and what a pipeline's scheduler says of them."""
+    """Config, weights, and the settings from a pipeline's scheduler."""
     inner = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (inner / "config.json").exists():
         raise UserError(f"{folder}: no config.json; expected the folder of a UNet2DModel")

@@ -1,4 +1,4 @@
-"""Priors whose posterior is known in closed form, to test samplers against."""
+"""Priors whose posterior is known in closed form, to test samplers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from any2all_core.prior_settings import Levels
 from any2all_core.schedule import Schedule
 
 NULL = 1e-9
-"""Eigenvalues of A Σ Aᵀ + noise below this share of the largest count as zero: data said twice."""
+"""Eigenvalues of A Σ Aᵀ + noise below this share of the largest count as zero (redundant data)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is known of stacks once y is: N(mean, covariance) in [0, 1] units.
+    """The Gaussian posterior p(u | y) = N(mean, covariance) of B stacks in [0, 1] units.
 
-    mean: (B, M, H, W); covariance: (MHW, MHW), the same for all B, as it does not depend on y;
-    log_evidence: log p(y), (B,), up to a constant of A and the noise.
+    Parameters
+    ----------
+    mean
+        (B, M, H, W).
+    covariance
+        (MHW, MHW). It does not depend on y, so all B stacks share it.
+    log_evidence
+        log p(y), (B,), up to a constant that depends on A and the noise.
     """
 
     mean: Tensor
@@ -32,17 +38,28 @@ class Posterior:
 
     @property
     def std(self) -> Tensor:
-        """Of each pixel, (M, H, W)."""
+        """Standard deviation of each pixel, (M, H, W)."""
         return self.covariance.diagonal().clamp(min=0).sqrt().view(self.mean.shape[1:])
 
 
 @dataclass
 class GaussianPrior:
-    """Small stacks drawn from N(mean, covariance), in [−1, 1] units.
+    """A Gaussian prior N(mean, covariance) of small stacks, computed in double precision.
 
-    mean: (M, H, W); covariance: (MHW, MHW), symmetric, not negative. ``levels``: whether it takes a
-    time for each modality. ``calls``: the times at which it was asked, the latest of each call.
-    Everything is computed in double precision.
+    Parameters
+    ----------
+    modalities
+        Names of the M modalities.
+    mean
+        (M, H, W) in [−1, 1] units.
+    covariance
+        (MHW, MHW), symmetric and positive semidefinite, in [−1, 1] units.
+    schedule
+        The noise schedule.
+    calls
+        The times of all calls of :meth:`denoise`; for one time per modality, the largest.
+    levels
+        "separate" if it takes one time per modality, otherwise "shared".
     """
 
     modalities: tuple[str, ...]
@@ -61,16 +78,33 @@ class GaussianPrior:
     def of_pixels(
         cls, modalities: tuple[str, ...], mean: Tensor, covariance: Tensor, size: tuple[int, int]
     ) -> GaussianPrior:
-        """Each pixel's M intensities are drawn from N(mean (M,), covariance (M, M)) by itself."""
+        """Make a prior of independent pixels with correlated modalities.
+
+        Parameters
+        ----------
+        modalities
+            Names of the M modalities.
+        mean
+            Mean of the intensities of a pixel, (M,), in [−1, 1] units.
+        covariance
+            Covariance of the intensities of a pixel, (M, M), in [−1, 1] units.
+        size
+            (H, W) in pixels.
+
+        Returns
+        -------
+        GaussianPrior
+            The prior.
+        """
         pixels = torch.eye(math.prod(size), dtype=torch.float64)
         whole = torch.kron(covariance.double(), pixels)
         return cls(modalities, mean[:, None, None].expand(-1, *size), whole)
 
     def denoise(self, x_t: Tensor, t: Times) -> Tensor:
-        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ).
+        """E[x_0 | x_t] = μ + √ᾱ Σ (ᾱ Σ + (1−ᾱ) I)⁻¹ (x_t − √ᾱ μ), (B, M, H, W).
 
-        With a time for each modality √ᾱ and 1−ᾱ are diagonal matrices, on both sides of Σ, and what
-        is at T−1 is left out.
+        With one time per modality, √ᾱ and 1−ᾱ are diagonal matrices, √ᾱ multiplies Σ from both
+        sides, and modalities at T−1 are ignored.
         """
         if not isinstance(t, int):
             return self._denoise_each(x_t, tuple(t))
@@ -90,7 +124,7 @@ class GaussianPrior:
     def _apart(self, x_t: Tensor, times: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """√ᾱ of each pixel (MHW,), the covariance of x_t (MHW, MHW), and x_t − √ᾱ μ (B, MHW).
 
-        What is at T−1 is noise alone, and its gap 0.
+        A modality at T−1 is pure noise, and its difference is set to 0.
         """
         levels = self.schedule.alpha_bar[list(times)].clone()
         levels[torch.tensor(times) == self.schedule.steps - 1] = 0.0
@@ -108,15 +142,39 @@ class GaussianPrior:
         return -0.5 * ((gap @ axes).square() / values + values.log()).sum(1)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Stacks (B, M, H, W) in [0, 1] units, not clipped."""
+        """Draw stacks from the prior.
+
+        Parameters
+        ----------
+        batch
+            Number of stacks B.
+        generator
+            Source of randomness.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1] units, not clipped.
+        """
         z = torch.randn(batch, len(self._values), generator=generator, dtype=torch.float64)
         x = self.mean.flatten() + (z * self._values.sqrt()) @ self._axes.mT
         return ((x + 1) / 2).view(batch, *self.mean.shape).float()
 
     def posterior(self, measurement: Measurement) -> Posterior:
-        """p(u | y) of u = (x + 1)/2 ~ N(μ_u, Σ_u), by conditioning on y = A u + n.
+        """The posterior p(u | y) of u = (x + 1)/2 ~ N(μ_u, Σ_u) given y = A u + n.
 
-        K = Σ_u Aᵀ (A Σ_u Aᵀ + noise)⁺; mean μ_u + K (y − A μ_u), covariance Σ_u − K A Σ_u.
+        With K = Σ_u Aᵀ (A Σ_u Aᵀ + noise)⁺, its mean is μ_u + K (y − A μ_u) and its covariance is
+        Σ_u − K A Σ_u.
+
+        Parameters
+        ----------
+        measurement
+            The measurement y of B stacks.
+
+        Returns
+        -------
+        Posterior
+            The posterior in [0, 1] units.
         """
         matrix, noise, data = as_matrix(measurement, self.mean.shape)
         mean, covariance = (self.mean.flatten() + 1) / 2, self.covariance / 4
@@ -133,7 +191,17 @@ class GaussianPrior:
 
 @dataclass
 class GaussianMixturePrior:
-    """Σ_k weights_k N(μ_k, Σ_k): a posterior with several modes, each of a known share."""
+    """The mixture Σ_k weights_k N(μ_k, Σ_k), whose posterior has several modes of known weight.
+
+    Parameters
+    ----------
+    weights
+        (K,), probabilities of the components.
+    components
+        K Gaussian priors with the same modalities, schedule and levels.
+    calls
+        The times of all calls of :meth:`denoise`; for one time per modality, the largest.
+    """
 
     weights: Tensor
     components: Sequence[GaussianPrior]
@@ -145,27 +213,27 @@ class GaussianMixturePrior:
         self.levels = self.components[0].levels
 
     def denoise(self, x_t: Tensor, t: Times) -> Tensor:
-        """E[x_0 | x_t] = Σ_k p(k | x_t) E_k[x_0 | x_t]."""
+        """E[x_0 | x_t] = Σ_k p(k | x_t) E_k[x_0 | x_t], (B, M, H, W)."""
         self.calls.append(t if isinstance(t, int) else max(t))
         share = self.shares(x_t, t).to(x_t.dtype)
         each = torch.stack([c.denoise(x_t, t) for c in self.components], 1)
         return (share[..., None, None, None] * each).sum(1)
 
     def shares(self, x_t: Tensor, t: Times = 0) -> Tensor:
-        """p(k | x_t), (B, K); x_t (B, M, H, W) in [−1, 1] units."""
+        """p(k | x_t), (B, K), for x_t (B, M, H, W) in [−1, 1] units."""
         logs = [c.log_density(x_t, t) for c in self.components]
         return torch.softmax(torch.stack(logs, 1) + self.weights.double().log(), 1)
 
     def posterior_shares(self, measurement: Measurement) -> Tensor:
-        """p(k | y), (B, K)."""
+        """p(k | y), (B, K), for a measurement y of B stacks."""
         logs = [c.posterior(measurement).log_evidence for c in self.components]
         return torch.softmax(torch.stack(logs, 1) + self.weights.double().log(), 1)
 
 
 def as_matrix(measurement: Measurement, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """A (N, MHW), the variance of each datum's noise (N,), and y (B, N), all real and double.
+    """A (N, MHW), the noise variance of each datum (N,), and y (B, N), real in double precision.
 
-    Data that A leaves at zero whatever the image is (k-space not sampled) is left out.
+    Data that is zero for every image, such as k-space that was not sampled, is left out.
     """
     basis = torch.eye(math.prod(shape)).view(-1, *shape)
     blocks = measurement.operator.operators
@@ -181,5 +249,5 @@ def as_matrix(measurement: Measurement, shape: Sequence[int]) -> tuple[Tensor, T
 
 
 def _real(data: Tensor) -> Tensor:
-    """(B, ...) real or complex as (B, N) real."""
+    """Convert real or complex data (B, ...) to real vectors (B, N)."""
     return (torch.view_as_real(data) if data.is_complex() else data).flatten(1)

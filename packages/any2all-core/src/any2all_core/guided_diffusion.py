@@ -1,7 +1,7 @@
-"""Weights of openai/guided-diffusion, which the paper used, as a diffusers U-Net.
+"""Conversion of weights of openai/guided-diffusion, which the paper used, to a diffusers U-Net.
 
-The two are one architecture under other names: Dhariwal & Nichol 2021, arXiv 2105.05233, app. C;
-https://github.com/openai/guided-diffusion, ``guided_diffusion/unet.py``.
+Both have the same architecture with different names: Dhariwal & Nichol 2021, arXiv 2105.05233,
+app. C; https://github.com/openai/guided-diffusion, ``guided_diffusion/unet.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from any2all_operators import UserError
 from torch import Tensor
 
-GROUPS = 32  # of every group norm there
+GROUPS = 32  # groups of every group norm in guided-diffusion
 RESIDUAL = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
@@ -35,10 +35,9 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Heads:
-    """What the weights do not say of their attention.
+    """Attention settings that the weights do not contain, under guided-diffusion's own names.
 
-    ``num_head_channels``, or ``num_heads`` where all attention has one width, and
-    ``use_new_attention_order``; the names are guided-diffusion's own.
+    ``num_heads`` may replace ``num_head_channels`` if all attention layers have the same width.
     """
 
     num_head_channels: int = 0
@@ -49,12 +48,13 @@ class Heads:
 def convert(
     state: Mapping[str, Tensor], channels: int, heads: Heads
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and state of the diffusers ``UNet2DModel`` that computes the same.
+    """Convert weights to config and state of a diffusers ``UNet2DModel`` that computes the same.
 
-    state: of a guided-diffusion U-Net without classes; channels: images in a stack. Of learned
-    variances (learn_sigma) the mean's half is kept.
+    ``state`` is that of a guided-diffusion U-Net without classes, and ``channels`` is the number of
+    images in a stack. If the network has learned variances (learn_sigma), only the output of the
+    mean is kept.
 
-    Raises UserError, naming what, when it isn't such a network or diffusers has no equal.
+    Raises UserError if this is not such a network, or if diffusers has no equivalent.
     """
     _check(state, channels)
     layout = _Layout(state)
@@ -63,8 +63,8 @@ def convert(
     if heads.num_heads and not head_channels:
         if len(widths) > 1:
             raise UserError(
-                f"num_heads={heads.num_heads} with attention of widths {sorted(widths)}: only one "
-                "width of heads can be read; give num_head_channels if the network had it"
+                f"num_heads={heads.num_heads} with attention of widths {sorted(widths)}: all heads "
+                "must have one width; give num_head_channels if the network had it"
             )
         head_channels = next(iter(widths)) // heads.num_heads
     if not head_channels or any(width % head_channels for width in widths):
@@ -84,7 +84,7 @@ def convert(
         "up_block_types": [layout.kind("Up", level) for level in reversed(range(layout.levels))],
         "attention_head_dim": head_channels,
         "norm_num_groups": GROUPS,
-        "attn_norm_num_groups": GROUPS,  # of the middle
+        "attn_norm_num_groups": GROUPS,  # for the middle block
         "resnet_time_scale_shift": "scale_shift" if layout.scale_shift else "default",
         "downsample_type": "resnet" if layout.residual_resampling else "conv",
         "upsample_type": "resnet" if layout.residual_resampling else "conv",
@@ -93,7 +93,7 @@ def convert(
 
 
 class _Layout:
-    """What the names and shapes of a state say of its network."""
+    """The layout of a network, inferred from the names and shapes of its weights."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         numbers = [int(m[1]) for k in state if (m := re.match(r"input_blocks\.(\d+)\.", k))]
@@ -101,7 +101,7 @@ class _Layout:
         self.attention = sorted(
             {k[: -len(".qkv.weight")] for k in state if k.endswith("qkv.weight")}
         )
-        # an input block that halves: a convolution ("op"), or a residual block of one level's end
+        # an input block halves by a convolution ("op"), or by a residual block at a level's end
         self.residual_resampling = not any(".op." in k for k in state)
         self.ends = self._halvings(state)
         if any(
@@ -124,7 +124,7 @@ class _Layout:
     def _halvings(self, state: Mapping[str, Tensor]) -> list[int]:
         if not self.residual_resampling:
             return [k for k in range(self.inputs) if f"input_blocks.{k}.0.op.weight" in state]
-        # output blocks that double hold one residual block more than the others
+        # output blocks that double the size have one residual block more than the others
         doubles = sum(
             1
             for k in range(self.inputs)
@@ -150,7 +150,7 @@ class _Layout:
         return state[f"{where}.emb_layers.1.weight"].shape[0] == 2 * self._width(state, where)
 
     def kind(self, way: str, level: int) -> str:
-        """The diffusers block of a level."""
+        """Name of the diffusers block of a level."""
         first = level * (self.blocks + 1) + 1
         if f"input_blocks.{first}.1" in self.attention:
             return f"Attn{way}Block2D"
@@ -175,7 +175,7 @@ class _Layout:
                 yield f"{home}.{rest.replace(part, RESIDUAL[part], 1)}", value
 
     def _homes(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-        """Where each block of guided-diffusion lives in diffusers."""
+        """The name in diffusers of each block of guided-diffusion."""
         yield from (
             ("middle_block.0", "mid_block.resnets.0"),
             ("middle_block.1", "mid_block.attentions.0"),
@@ -233,10 +233,10 @@ def _check(state: Mapping[str, Tensor], channels: int) -> None:
     enters, leaves = state["input_blocks.0.0.weight"].shape[1], state["out.2.weight"].shape[0]
     if enters != channels or leaves not in (channels, 2 * channels):
         raise UserError(
-            f"takes {enters} images and gives {leaves}; expected {channels} modalities, and as "
-            "many or, with learned variances, twice as many"
+            f"takes {enters} images and gives {leaves}; expected {channels} modalities as input, "
+            f"and {channels} or, with learned variances, {2 * channels} as output"
         )
     if not all(
         isinstance(value, Tensor) and torch.is_floating_point(value) for value in state.values()
     ):
-        raise UserError("no state of weights; expected names and tensors")
+        raise UserError("not a state_dict; expected names and tensors of floating-point numbers")

@@ -1,4 +1,4 @@
-"""What this machine computes with: its device, its precision, its cores and memory."""
+"""The hardware of this machine: device, precision, cores and memory."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import torch.nn.functional as F
 from any2all_operators import UserError
 
 BFLOAT16 = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-"""What torch calls the processors that multiply bfloat16."""
+"""torch's tests for processors that multiply bfloat16 in hardware."""
 FASTER = 1.3
-"""How much faster bfloat16 has to be to be taken; where it is emulated it is slower."""
+"""Smallest speed-up at which bfloat16 is used; emulated bfloat16 is slower than float32."""
 ROUNDS = 5
 CGROUP = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-"""Where Linux says how much memory a container, or a job of a cluster, may take."""
+"""Files in which Linux stores the memory limit of a container or a cluster job."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to compute with, for this process.
+    """The hardware available to this process.
 
-    ``cores`` it may use; ``memory``: bytes that are free; ``gpu``: its name, "" where there is
-    none; ``gpu_memory``: bytes, all of it; ``bfloat16``: whether what computes multiplies it in
-    hardware.
+    ``cores`` is the number of usable cores, ``memory`` the free memory in bytes, ``gpu`` the name
+    of the GPU or "", ``gpu_memory`` its total memory in bytes, and ``bfloat16`` tells whether the
+    GPU, or else the CPU, multiplies bfloat16 in hardware.
     """
 
     cores: int
@@ -42,9 +42,9 @@ class Machine:
 
     @classmethod
     def here(cls, device: str = "auto") -> Machine:
-        """This machine, as training on ``device`` sees it. Raises UserError for an unknown one.
+        """This machine, for training on ``device``. Raises UserError if the device is unknown.
 
-        Processes that ``torchrun`` started here share its memory.
+        The memory is divided among the processes that ``torchrun`` started here.
         """
         where = choose_device(device)
         affinity = getattr(os, "sched_getaffinity", None)
@@ -64,27 +64,28 @@ class Machine:
 
 
 def gigabytes(count: float) -> str:
-    """Bytes as a user reads them."""
+    """A number of bytes as text in GB."""
     return f"{count / 1e9:.1f} GB"
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take, by the system and by its container's limit."""
+    """Bytes that this process may still allocate, by the system's and the container's limits."""
     import psutil
 
     limits = [int(psutil.virtual_memory().available)]
     for path in CGROUP:
         try:
             limits.append(int(path.read_text()) - int(psutil.Process().memory_info().rss))
-        except (OSError, ValueError):  # no Linux, no container, or no limit ("max")
+        except (OSError, ValueError):  # not Linux, no container, or no limit ("max")
             continue
     return max(min(limits), 0)
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; ``auto``: this process' GPU, else the CPU. Raises UserError.
+    """The torch device of this name; ``auto`` is this process' GPU, or the CPU if there is none.
 
-    Where there are more processes than GPUs, several share one.
+    If there are more processes than GPUs, several share one. Raises UserError if the device cannot
+    be used.
     """
     if name == "auto":
         gpus, rank = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
@@ -100,11 +101,11 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def use_exact_kernels(device: torch.device) -> None:
-    """Have this process take kernels on a GPU that compute what they are asked for.
+    """Disable inexact GPU kernels in this process.
 
-    cuDNN's attention has NaN gradients in bfloat16 where there are 64 pixels, as in the lowest
-    level of a U-Net of four levels for images of 128 x 128 (PyTorch bug 196678). Its convolutions
-    of float32 are in TF32 unless told otherwise, and their rounding depends on the batch.
+    cuDNN's attention has NaN gradients in bfloat16 for 64 pixels, which occur in the lowest level
+    of a U-Net with four levels for images of 128 x 128 (PyTorch bug 196678). By default, its
+    float32 convolutions use TF32, whose rounding depends on the batch.
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -112,7 +113,7 @@ def use_exact_kernels(device: torch.device) -> None:
 
 
 def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
-    """bfloat16 where the processor or GPU multiplies it in hardware, else float32."""
+    """The dtype of a precision; "auto" is bfloat16 if the hardware multiplies it, else float32."""
     if precision == "auto":
         if device == "cuda":
             has = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -129,7 +130,7 @@ def choose_dtype(precision: str = "auto", device: str = "cpu") -> torch.dtype:
 
 @functools.cache
 def processor_has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; decided once a process."""
+    """Whether this processor multiplies bfloat16 in hardware; tested once per process."""
     said = any(getattr(torch.cpu, name, lambda: False)() for name in BFLOAT16)
     computed = torch.backends.mkldnn.is_available() and bool(
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -138,19 +139,20 @@ def processor_has_bfloat16() -> bool:
 
 
 def is_worth_bfloat16(said: bool, computed: bool, speedup: Callable[[], float]) -> bool:
-    """Whether a processor's bfloat16 is worth taking.
+    """Whether to use a processor's bfloat16.
 
-    said: it names AMX or AVX512-BF16. computed: oneDNN takes bfloat16 there, which it also does
-    where it has to emulate it, and on processors that torch has no name for; so it is measured.
+    ``said`` tells whether the processor reports AMX or AVX512-BF16. ``computed`` tells whether
+    oneDNN accepts bfloat16. It does so also where it emulates it, and on processors that torch does
+    not know, so in that case the speed-up is measured.
     """
     return said or (computed and speedup() >= FASTER)
 
 
 @torch.no_grad()
 def bfloat16_speedup() -> float:
-    """The time of a 3 x 3 convolution in float32 over that in bfloat16; of each the best round.
+    """The time of a 3 x 3 convolution in float32 divided by that in bfloat16, each at its best.
 
-    The rounds take turns, so that what else the machine does slows both.
+    The precisions take turns, so that other load of the machine slows both.
     """
     best: dict[torch.dtype, float] = {}
     for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""How a method is judged while it is trained, on slices of other patients."""
+"""Validation of a method during training, on slices of held-out patients."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ BATCH = 16
 
 
 def validate_method(fitted: FittedMethod, slices: Tensor) -> dict[str, float]:
-    """Figures on slices (N, M, H, W) in [0, 1]; ``validation_loss`` falls as they get better.
+    """Compute the error of a method on held-out slices (N, M, H, W) in [0, 1].
 
-    A method of synthesis is asked for every image from one other, the slices' turns going round
-    what is given: ``psnr_missing`` is the mean PSNR. Another one is asked for its target from a
-    simulated scan, with every other image given: ``psnr_target``. ``validation_error`` is the root
-    mean square error, and ``validation_loss`` the geometric mean of the slices' mean square errors.
+    A method of synthesis receives one image of each slice, in turn over the modalities, and makes
+    the others; ``psnr_missing`` is their mean PSNR in dB. Any other method reconstructs its target
+    from a simulated scan with all other images given; ``psnr_target`` is the mean PSNR in dB.
+    ``validation_error`` is the root mean square error. ``validation_loss`` is the geometric mean of
+    the mean square errors of all images.
     """
     if "synthesis" in fitted.method.abilities:
         name, errors = "psnr_missing", _missing(fitted, slices)
@@ -33,7 +34,7 @@ def validate_method(fitted: FittedMethod, slices: Tensor) -> dict[str, float]:
 
 
 def _missing(fitted: FittedMethod, slices: Tensor) -> Tensor:
-    """The mean square error of each missing image of each slice."""
+    """The mean square error of each missing image of each slice, (N·(M−1),)."""
     names = fitted.modalities
     found = []
     for k, given in enumerate(names):

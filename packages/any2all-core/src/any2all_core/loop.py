@@ -1,4 +1,4 @@
-"""The steps of a training run: asked, taken, saved and judged, until the last or a signal."""
+"""The training loop: it reads examples, steps, validates and saves, until the end or a signal."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from any2all_core.examples import Examples, ahead
 T = TypeVar("T")
 Augment = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 GPU_AHEAD = 4
-"""Batches that are made while a GPU is at work, each by a thread of its own."""
+"""Batches prepared in advance while a GPU computes, each by its own thread."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What training tells its caller after each step.
+    """What training reports to its caller after each step.
 
-    With ``validation`` also ``prior``: what was validated, where and in the precision that it
-    computes.
+    After a validation, ``validation`` holds the figures and ``prior`` the validated model, on the
+    device and in the precision of the computation.
     """
 
     step: int
@@ -41,7 +41,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a step found: its mean loss, the norm of its gradient, and whether the run shall end."""
+    """The result of a step: its mean loss, the norm of its gradient, and whether to stop."""
 
     loss: float
     gradient: float
@@ -50,7 +50,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Meter:
-    """What has passed since the last checkpoint, and since this process began with the run."""
+    """The losses since the last checkpoint, and the time and speed since this process began."""
 
     losses: tuple[float, ...]
     seconds: float
@@ -58,17 +58,23 @@ class Meter:
 
     @property
     def entry(self) -> dict[str, float | None]:
-        """What the log says of it."""
+        """The entry of the log."""
         mean = round(sum(self.losses) / len(self.losses), 5) if self.losses else None
         return {"loss": mean, "images_per_second": round(self.images_per_second, 2)}
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is learnt from, and what tells how well.
+    """The data of a training run.
 
-    ``validation``: held-out slices (N, M, H, W) in [0, 1]; ``augment``: changes of the examples, or
-    None for none.
+    Parameters
+    ----------
+    examples
+        The training examples.
+    validation
+        Held-out slices (N, M, H, W) in [0, 1].
+    augment
+        Augmentation of the examples; None for none.
     """
 
     examples: Examples
@@ -78,9 +84,10 @@ class TrainingData:
     def read(
         self, places: Sequence[int], generators: Sequence[torch.Generator], device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """x_0 (B, M, H, W) in [0, 1] on the device, augmented; which images are absent, (B, M).
+        """Read augmented examples x_0, (B, M, H, W) in [0, 1], onto the device.
 
-        What is absent is 0. ``generators``: of each example.
+        The second result, (B, M), marks absent images, which are 0 in x_0. There is one generator
+        per example.
         """
         x_0 = self.examples.read(places)
         absent = x_0.isnan().all((2, 3))
@@ -92,11 +99,20 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """Where a training run is kept, and how it is carried out.
+    """Where a training run is stored, and how it is carried out.
 
-    ``output``: its folder; ``resume``: go on from the checkpoint there; ``precision``: "auto",
-    "float32" or "bfloat16"; checkpoints and validation come every so many steps;
-    ``report`` is told of each step.
+    Parameters
+    ----------
+    output
+        Folder of the run.
+    resume
+        Whether to continue from the checkpoint in the folder.
+    precision
+        "auto", "float32" or "bfloat16".
+    checkpoint_every, validate_every
+        Number of steps between checkpoints and between validations.
+    report
+        Called after each step.
     """
 
     output: Path
@@ -108,7 +124,7 @@ class TrainingRun:
 
 
 class Stopped(Exception):
-    """The process was asked to end, by ``signal``; the run is saved at ``step``."""
+    """The process received ``signal`` and stopped; the run is saved at ``step``."""
 
     def __init__(self, step: int, signal_: signal.Signals) -> None:
         super().__init__(f"{signal_.name}: stopped at step {step}")
@@ -117,12 +133,22 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Loop(Generic[T]):
-    """A run of training.
+    """The training loop.
 
-    ``training_run``: where it is kept, and how often; ``question``: the examples of a step, made
-    ahead by threads; ``take``: a step on them, which is given what tells whether a signal has asked
-    for the end; ``judge``: the held-out figures, and what has them; ``save``: a checkpoint at a
-    step, with its figures. ``batch``: examples of a step.
+    Parameters
+    ----------
+    training_run
+        Where and how often the run is saved.
+    question
+        Makes the examples of a step. Threads call it in advance.
+    take
+        Takes a step on these examples. Its last argument tells whether a signal asked to stop.
+    judge
+        Returns the validation figures and the validated model.
+    save
+        Writes the checkpoint of a step with its figures.
+    batch
+        Number of examples per step.
     """
 
     training_run: TrainingRun
@@ -135,7 +161,7 @@ class Loop(Generic[T]):
     def run(self, steps: range, device: torch.device) -> None:
         """Take these steps.
 
-        Raises UserError when a loss is not finite, and Stopped on SIGTERM or SIGINT.
+        Raises UserError if a loss is not finite, and Stopped on SIGTERM or SIGINT.
         """
         clock, seconds, rate = time.perf_counter(), 0.0, 0.0
         losses: list[float] = []
@@ -167,7 +193,7 @@ class Loop(Generic[T]):
 
 
 class Rates(Protocol):
-    """What a recipe says of its learning rate."""
+    """The fields of a recipe that determine its learning rate."""
 
     @property
     def steps(self) -> int: ...
@@ -178,7 +204,7 @@ class Rates(Protocol):
 
 
 def learning_rate(recipe: Rates, step: int) -> float:
-    """The share of the full rate at a step: linear warm-up, plateau, linear decay to zero."""
+    """The share of the peak learning rate at a step: warm-up, plateau, linear decay to zero."""
     rise = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
     tail = recipe.decay * recipe.steps
     fall = min(1.0, (recipe.steps - step) / tail) if tail else 1.0
@@ -191,21 +217,21 @@ def averaging(ema: float, step: int) -> float:
 
 
 def onto(device: torch.device, tensor: Tensor) -> Tensor:
-    """On the device, without waiting for what a GPU is at."""
+    """Copy a tensor to the device without waiting for a busy GPU."""
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 class _Ending:
-    """Whether a signal has asked the process to end, and which one."""
+    """Records whether a signal asked the process to stop, and which signal."""
 
     def __init__(self) -> None:
         self.signal = signal.SIGTERM
         self.asked = threading.Event()
 
     def take(self, number: int, frame: object) -> None:
-        """The handler of the signals; after it Ctrl-C ends the process at once."""
+        """Handle a signal. A later Ctrl-C ends the process at once."""
         self.signal = signal.Signals(number)
         self.asked.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -216,9 +242,9 @@ class _Ending:
 
 @contextmanager
 def _terminated() -> Iterator[_Ending]:
-    """What SIGTERM and SIGINT tell, in place of ending the process at once.
+    """Record SIGTERM and SIGINT instead of ending the process at once.
 
-    SIGINT stays ignored where it is, as in what a shell runs in its background.
+    If SIGINT is ignored, as in background jobs of a shell, it stays ignored.
     """
     ending = _Ending()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What a method is that is trained for its task, as a prior is not: the group any2all.methods."""
+"""Methods trained for one task, unlike a prior: plugins of the group ``any2all.methods``."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from typing import Any, ClassVar, Literal
 
 import torch
 from any2all_operators import Operator, UserError
 from torch import Tensor, nn
 
+from any2all_core.given import Guides, Scan, proper_subsets
 from any2all_core.model_settings import ModelSettings
 from any2all_core.noise import Noise
 
 Ability = Literal["synthesis", "reconstruction", "generation"]
-"""synthesis: from any clean images the others; reconstruction: an image from its scan, guided by
-clean ones; generation: all images from nothing."""
-NOTHING_GIVEN = 0.05
-"""The share of a method's examples in which no image is given, if it is to generate."""
+"""synthesis makes the missing images from any clean ones, reconstruction makes an image from its
+scan and clean guides, and generation makes all images from nothing."""
 
 
 @dataclass(frozen=True)
 class MethodSettings(ModelSettings):
-    """What the weights and the options do not say. Stored in ``method.json``."""
+    """Settings of a method beside its weights and options, stored in ``method.json``."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Examples to learn from.
+    """A batch of training examples.
 
-    ``truth``: (B, M, H, W) in [0, 1], augmented, 0 where a patient lacks the image; ``present``:
-    (B, M), whether the patient has it; ``available``: (B, M), whether it is given. ``generators``:
-    of each example, all of its randomness; ``done``: the share of the steps that were taken before.
+    Parameters
+    ----------
+    truth
+        Augmented images, (B, M, H, W) in [0, 1]; 0 if the patient lacks the image.
+    present
+        (B, M), whether the patient has the image.
+    available
+        (B, M), whether the image is given to the method.
+    generators
+        One generator per example, the source of all its randomness.
+    done
+        Fraction of the training steps already taken.
     """
 
     truth: Tensor
@@ -50,35 +57,63 @@ class Question:
 
     @cached_property
     def wanted(self) -> Tensor:
-        """(B, M): what is not given, and known."""
+        """(B, M): the images that the patient has and that are not given."""
         return self.present & ~self.available
 
     @cached_property
     def noise(self) -> Noise:
-        """N(0, 1) like the truth, fresh in each call."""
+        """Source of N(0, 1) noise of the shape of the truth; every call gives fresh noise."""
         count, height, width = self.truth.shape[1:]
         return Noise(self.generators, (count, height, width), self.truth.device)
 
     def uniform(self) -> Tensor:
-        """A number of U[0, 1) for each example, (B,), fresh in each call."""
+        """Draw one number from U[0, 1) for each example, (B,)."""
         numbers = [torch.rand(1, generator=g) for g in self.generators]
         return torch.cat(numbers).to(self.truth.device)
 
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """A network, what it minimises, and how it answers.
+    """A trainable method: its network, its losses and its inference.
 
-    A dataclass whose fields are its options; those of this class are what the shared training asks.
-    A subclass gives ``abilities``, :meth:`build`, :meth:`losses`, and of :meth:`complete` and
-    :meth:`recover` what it is able to. :func:`any2all_core.check_method` tests all of it. The class
-    may have ``presets``, {name: {option: value}}, of which ``small`` is what the command line takes
-    if told nothing and ``tiny`` what tests take; ``random`` = True where the answer depends on the
-    noise.
+    A method is a dataclass whose fields are its options; the fields of this class belong to the
+    shared training. A subclass defines ``abilities``, :meth:`build`, :meth:`losses`, and
+    :meth:`complete` or :meth:`recover` or both. :func:`any2all_core.check_method` tests it.
 
-    ``learning_rate`` rises linearly for ``warmup`` steps and falls linearly to zero over the last
-    ``decay`` fraction of ``steps``; ``ema``: decay of the average of the weights, which answers, 0
-    for the weights themselves; ``clip_norm``: the largest norm of a gradient, 0 for any.
+    Parameters
+    ----------
+    steps
+        Number of training steps.
+    batch_size
+        Examples per step.
+    learning_rate
+        Peak learning rate. It rises linearly over the first ``warmup`` steps and falls linearly to
+        zero over the last fraction ``decay`` of the steps.
+    warmup
+        Number of warm-up steps.
+    decay
+        Fraction of the steps, at the end, over which the learning rate falls; 0 to 1.
+    ema
+        Decay of the moving average of the weights, which is used for inference. 0 uses the weights
+        themselves.
+    clip_norm
+        Largest norm of a gradient; 0 for no limit.
+    seed
+        Seed of the training.
+
+    Attributes
+    ----------
+    abilities
+        The tasks of the method.
+    random
+        Whether the answer depends on the noise.
+    presets
+        {name: {option: value}}. The command line uses ``small`` by default, and tests use ``tiny``.
+
+    Raises
+    ------
+    UserError
+        If an option is out of range.
     """
 
     steps: int = 7000
@@ -111,99 +146,146 @@ class Method(ABC):
 
     @abstractmethod
     def build(self, settings: MethodSettings) -> nn.Module:
-        """The untrained network of images like those; it may have parts.
+        """Build the untrained network.
 
-        Raises UserError where the images do not suit it.
+        Parameters
+        ----------
+        settings
+            The images of the network, such as their size and modalities.
+
+        Returns
+        -------
+        Module
+            The network, which may have several parts.
+
+        Raises
+        ------
+        UserError
+            If the images do not suit the method.
         """
 
     @abstractmethod
     def losses(self, network: Any, question: Question) -> Iterator[tuple[str, Tensor]]:
-        """The losses of a step, one after another, each with the part that it trains.
+        """Yield the losses of a step, each with the name of the part that it trains.
 
-        A part is a name of :meth:`optimizers`. Its optimizer takes its step before the next loss is
-        asked for, so an adversary yields twice. Whatever is random comes from the question.
+        The part's optimizer takes its step before the next loss is computed, so an adversarial
+        method yields twice.
+
+        Parameters
+        ----------
+        network
+            The network in training mode.
+        question
+            The batch of examples, from which all randomness must come.
+
+        Yields
+        ------
+        tuple
+            The part, a key of :meth:`optimizers`, and its loss, a number.
         """
 
     def optimizers(self, network: nn.Module) -> dict[str, torch.optim.Optimizer]:
-        """{part: its optimizer}; here Adam for the whole network, ``network``."""
+        """Make the optimizers; by default Adam for the whole network.
+
+        Parameters
+        ----------
+        network
+            The untrained network.
+
+        Returns
+        -------
+        dict
+            {part: its optimizer}; the default part is "network".
+        """
         return {"network": torch.optim.Adam(network.parameters(), lr=self.learning_rate)}
 
     def given_in_training(
         self, present: Tensor, generators: Sequence[torch.Generator], done: float
     ) -> Tensor:
-        """Which images of examples are given, (B, M), of those that a patient has, (B, M).
+        """Draw which images of each training example are given.
 
-        Here: uniform over all proper subsets of them that are not empty, each example for itself;
-        empty with probability NOTHING_GIVEN where the method generates.
+        By default, each example has an independent, uniformly drawn, proper, non-empty subset. If
+        the method generates, the subset is empty with probability NOTHING_GIVEN.
+
+        Parameters
+        ----------
+        present
+            (B, M), whether the patient has the image.
+        generators
+            One generator for each of the B examples.
+        done
+            Fraction of the training steps already taken.
+
+        Returns
+        -------
+        Tensor
+            (B, M), whether the image is given.
         """
         return proper_subsets(present, generators, "generation" in self.abilities)
 
     def targets(self) -> tuple[str, ...]:
-        """The modalities whose scan :meth:`recover` takes, one of them at a time."""
+        """The modalities that :meth:`recover` can reconstruct, one at a time; by default none."""
         return ()
 
     def scan_in_training(self, settings: MethodSettings, target: str) -> Operator:
-        """A scan of ``target`` like those it is trained on, by which it is judged."""
+        """The operator of a scan as in training, which validation uses.
+
+        Parameters
+        ----------
+        settings
+            The images of the network.
+        target
+            Name of the scanned modality.
+        """
         raise NotImplementedError
 
     def takes(self, operator: Operator) -> bool:
-        """Whether :meth:`recover` is made for scans of this kind; here for all."""
+        """Whether :meth:`recover` accepts scans of this operator; by default all."""
         return True
 
     @property
     def calls(self) -> int:
-        """How often a network is called for an answer."""
+        """Number of network calls for one answer."""
         return 1
 
     def complete(self, network: Any, given: Tensor, available: Tensor, noise: Noise) -> Tensor:
-        """Every image, (B, M, H, W) in [0, 1], from those that are given.
+        """Make every image from the given ones.
 
-        given: (B, M, H, W) in [0, 1], 0 where ``available``, (B, M), is False; ``noise``: N(0, 1)
-        of that shape, for a slice the same whatever batch it is in. What is said of a given image
-        does not count: it is taken as it was given.
+        Parameters
+        ----------
+        network
+            The trained network.
+        given
+            (B, M, H, W) in [0, 1]; 0 where ``available`` is False.
+        available
+            (B, M), whether the image is given.
+        noise
+            Source of N(0, 1) noise (B, M, H, W). The noise of a slice does not depend on its batch.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1]. The caller replaces the given images by their originals.
         """
         raise NotImplementedError
 
     def recover(self, network: Any, scan: Scan, guides: Guides, noise: Noise) -> Tensor:
-        """Every image, (B, M, H, W), from the scan of one and the guides; others may be 0."""
+        """Reconstruct an image from its scan and the guides.
+
+        Parameters
+        ----------
+        network
+            The trained network.
+        scan
+            The scan of the target.
+        guides
+            The clean images.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1]. Images other than the target and the guides may be 0.
+        """
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What was measured of an image: y = A x + n, data (B, ...) of the modality ``place``."""
-
-    data: Tensor
-    operator: Operator
-    place: int
-
-
-@dataclass(frozen=True)
-class Guides:
-    """Clean images (B, M, H, W) in [0, 1], 0 where ``available``, (B, M), is False."""
-
-    images: Tensor
-    available: Tensor
-
-
-def proper_subsets(
-    present: Tensor,
-    generators: Sequence[torch.Generator],
-    nothing: bool = False,
-    most_missing: int | None = None,
-) -> Tensor:
-    """Uniform over the subsets of what is present, (B, M), but all and none of it.
-
-    nothing: whether none of it is drawn, too, with probability NOTHING_GIVEN; ``most_missing``: of
-    what is present. Of a patient with one image nothing is given.
-    """
-    chosen = torch.zeros_like(present)
-    for b, g in enumerate(generators):
-        there = present[b].nonzero().flatten().tolist()
-        empty = bool(torch.rand(1, generator=g) < NOTHING_GIVEN) and nothing
-        draw = float(torch.rand(1, generator=g, dtype=torch.float64))
-        most = len(there) - 1 if most_missing is None else min(most_missing, len(there) - 1)
-        sets = [s for n in range(1, most + 1) for s in combinations(there, len(there) - n)]
-        if sets and not empty:
-            chosen[b, list(sets[int(draw * len(sets))])] = True
-    return chosen

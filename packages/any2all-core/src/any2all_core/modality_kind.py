@@ -1,4 +1,4 @@
-"""What kind of image a modality is: its unit, its scaling, and how its files are read."""
+"""Kinds of modalities: unit, scaling, and how the files are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Values = Literal["stored", "hounsfield", "suv"]
 Scaling = Literal["patient", "group", "fixed"]
 DicomModality = Literal["MR", "CT", "PT"]
 ARBITRARY = "arbitrary"
-"""The unit of values that mean nothing by themselves, as those of most MR."""
+"""The unit of values without a physical meaning, such as those of most MR images."""
 
 
 @dataclass(frozen=True)
@@ -22,39 +22,50 @@ class ModalityKind:
     Parameters
     ----------
     name
-        Of the modality, as T1 or CT.
+        Name of the modality, such as T1 or CT.
     unit
         Physical unit of the values, or "arbitrary".
     scaling
-        How values become [0, 1]: by each patient's own brightness ("patient"; arbitrary units
-        alone), by quantiles of the training group ("group"), or by ``range`` ("fixed").
+        How values are mapped to [0, 1]: "patient" uses each patient's own brightness and needs an
+        arbitrary unit, "group" uses quantiles of the training group, and "fixed" uses ``range``.
     range
-        The physical values that become 0 and 1, of a fixed scaling.
+        The physical values that are mapped to 0 and 1 by a fixed scaling.
     values
-        How values are read from a file: as they are stored, as CT in HU ("hounsfield": checked,
-        and padding becomes air), or as PET in SUV ("suv": computed from activity, dose and
-        weight).
+        How values are read from a file. "stored" reads them unchanged. "hounsfield" reads CT in HU,
+        checks the values and sets padding to air. "suv" computes PET in SUV from activity, dose and
+        weight.
     plausible
-        The least and the largest value that the 99th percentile of an image may have; an image
-        outside is refused. None checks nothing.
+        Smallest and largest plausible 99th percentile of an image. An image outside is refused.
+        None skips the check.
     dicom
-        DICOM's Modality of such series: MR, CT or PT.
-    threshold, margin, voxels
-        Of its registration: the quality below which it is doubtful, the mm of the head's outside
-        that do not count, and the voxels at which images are compared. A pair of modalities has
-        the larger threshold, and the smaller margin and number, of the two.
+        DICOM Modality of the series: MR, CT or PT.
+    threshold
+        Registration quality below which a registration is doubtful. A pair of modalities uses the
+        larger threshold of the two.
+    margin
+        Width in mm of the outer part of the head that registration ignores. A pair of modalities
+        uses the smaller margin of the two.
+    voxels
+        Number of voxels at which registration compares images. A pair of modalities uses the
+        smaller number of the two.
     times
-        {DICOM keyword: (least, largest)} in ms, of the times that such an image has.
+        {DICOM keyword: (smallest, largest)}, plausible sequence times in ms.
     usual_echo
-        The echo time in ms that is taken where there are several, and how near to it others
-        count as alike. None takes the first echo.
+        The preferred echo time if there are several echoes, and the distance within which other
+        echo times count as the same, both in ms. None selects the first echo.
     contrast_agent
-        Whether it is made after a contrast agent was given.
+        Whether the image is acquired after a contrast agent was given.
     second_choice
-        Regular expression on the words of a description; images that match come after others.
+        Regular expression for the words of a description. Images that match are selected only if
+        there are no others.
     match
-        How its files are named: each entry is a rule as of ``modalities.toml``, {tag: regular
-        expression}. For kinds that ``modalities.toml`` does not know.
+        Rules for the names of the files, for kinds that ``modalities.toml`` does not have. Each is
+        a rule as in that file, {tag: regular expression}.
+
+    Raises
+    ------
+    UserError
+        If the fields contradict each other.
     """
 
     name: str
@@ -91,18 +102,29 @@ class ModalityKind:
 
     @property
     def physical(self) -> bool:
-        """Whether values have a unit."""
+        """Whether the values have a physical unit."""
         return self.unit != ARBITRARY
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults, as JSON has it."""
+        """The fields that differ from their defaults, as a JSON object."""
         plain = {f.name: f.default for f in fields(self)} | {"times": {}}
         told = asdict(self)
         return {name: value for name, value in told.items() if value != plain[name]}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> ModalityKind:
-        """The inverse of :meth:`to_json`. Raises UserError or TypeError for what is none."""
+        """The inverse of :meth:`to_json`.
+
+        Parameters
+        ----------
+        told
+            The JSON object.
+
+        Raises
+        ------
+        UserError, TypeError
+            If the object is malformed.
+        """
         read = dict(told)
         for name in ("range", "plausible", "usual_echo"):
             if read.get(name) is not None:
@@ -114,7 +136,7 @@ class ModalityKind:
 
 
 def pair(value: Any, what: str) -> tuple[float, float]:
-    """Two numbers of a list. Raises UserError."""
+    """Read a list of two numbers. Raises UserError if it is not one."""
     numbers = isinstance(value, list | tuple) and len(value) == 2
     if not numbers or not all(type(v) in (int, float) for v in value):
         raise UserError(f"{what} = {value!r}; expected two numbers, as [0, 3000]")

@@ -1,4 +1,4 @@
-"""What the weights of a prior or a method do not say: their images, and their training."""
+"""Settings stored beside the weights of a prior or a method: its images and its training."""
 
 from __future__ import annotations
 
@@ -16,56 +16,64 @@ from any2all_core.stack_format import (
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The images that a model was trained on, and a record of its training, for people."""
+    """Settings that priors and methods share.
+
+    Parameters
+    ----------
+    format
+        The images that the model was trained on.
+    training
+        A human-readable record of the training.
+    """
 
     format: StackFormat
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Their names, in the order of the stack."""
+        """Names of the modalities, in the order of the stack."""
         return self.format.names
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) of a slice."""
+        """(H, W) of a slice in pixels."""
         return self.format.size
 
     @property
     def steps(self) -> int:
-        """The steps that it was trained for; 0 where nothing says so."""
+        """Number of training steps; 0 if the record does not have it."""
         return int(self.training.get("steps", 0))
 
     @property
     def virtual(self) -> bool:
-        """Whether it was trained on virtual people, who do not exist."""
+        """Whether the model was trained on virtual people, who do not exist."""
         return bool(self.training.get("virtual"))
 
     @property
     def validation_error(self) -> float | None:
-        """A method's own error on held-out slices; None where it was not validated."""
+        """Root mean square error of a method on held-out slices; None if it was not validated."""
         return self.training.get("validation_error")
 
     @property
     def budget(self) -> dict[str, float | None]:
-        """Steps, images and seconds of its training; None where nothing says so."""
+        """Steps, images and seconds of the training; None if the record does not have them."""
         return {name: self.training.get(name) for name in ("steps", "images", "seconds")}
 
     @property
     def nearness(self) -> Mapping[str, Mapping[str, tuple[float, float]]]:
         """{given: {missing: PSNR in dB of one draw, and of a copy of the given image}}.
 
-        On people it was not trained on; empty where that was not measured.
+        Measured on people outside the training set; empty if it was not measured.
         """
         found = self.training.get("missing", {})
         return {g: {m: (two[0], two[1]) for m, two in of.items()} for g, of in found.items()}
 
 
 def images_of(told: dict[str, Any]) -> StackFormat:
-    """The images that a file tells of, whose keys are taken out of ``told``.
+    """Read the description of the images from a file's content, and remove its keys from ``told``.
 
-    Format 1 has ``modalities``, ``image_size``, ``normalisation`` and ``training.grid`` in the
-    place of ``images``. Raises AttributeError, KeyError, TypeError, ValueError or UserError.
+    Format 1 has ``modalities``, ``image_size``, ``normalisation`` and ``training.grid`` instead of
+    ``images``. Raises AttributeError, KeyError, TypeError, ValueError or UserError.
     """
     if "images" in told:
         return StackFormat.from_json(told.pop("images"))

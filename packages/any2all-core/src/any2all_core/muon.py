@@ -1,4 +1,4 @@
-"""The optimizer Muon, with Adam for what is no hidden matrix."""
+"""The optimizer Muon for hidden matrices, with Adam for all other weights."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import torch
 from torch import Tensor, nn
 
 OUTSIDE = ("conv_in.", "conv_out.", "time_embedding.")
-"""Layers whose weights Adam steps: the first, the last, and the embedding of time."""
+"""Layers whose weights Adam updates: the first, the last, and the time embedding."""
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 MOMENTUM = 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    r"""Matrices move along the orthogonal factor of their momentum, everything else by Adam.
+    r"""Muon moves matrices along the orthogonal factor of their momentum; Adam updates the rest.
 
     For a matrix W (out, in), or a convolution reshaped to (out, in · kh · kw), with gradient G:
 
     B ← μ B + G,   W ← W − η √max(1, out/in) O(G + μ B),   μ = 0.95,
 
     where O(M) ≈ U Vᵀ for M = U S Vᵀ, by five steps X ← a X + (b X Xᵀ + c (X Xᵀ)²) X from M/‖M‖.
-    A group with ``matrix`` True is stepped so, one with False by Adam (β 0.9, 0.999).
+    Muon updates parameter groups with ``matrix`` True, and Adam (β 0.9, 0.999) those with False.
 
-    ``torch.optim.Muon`` takes no convolutions, and multiplies in bfloat16 even where that is slow.
+    ``torch.optim.Muon`` does not accept convolutions, and always multiplies in bfloat16, which is
+    slow on some processors.
     Source: Jordan 2024, *Muon: an optimizer for hidden layers in neural networks*.
     """
 
@@ -39,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One step; ``closure`` is not used."""
+        """Take one step; ``closure`` is not used."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if group["matrix"]:
@@ -49,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         return None
 
     def _muon(self, weights: list[Tensor], rate: float) -> None:
-        """Matrices of one shape together: a GPU waits for each one's launches otherwise."""
+        """Update matrices of the same shape together, which saves kernel launches on a GPU."""
         alike: dict[tuple[int, ...], list[Tensor]] = {}
         for weight in weights:
             alike.setdefault(tuple(weight.shape), []).append(weight)
@@ -95,7 +96,7 @@ def _gradient(weight: Tensor) -> Tensor:
 
 
 def groups(network: nn.Module, rate: float, matrix_rate: float) -> list[dict[str, Any]]:
-    """The parameter groups of a U-Net: Adam's at ``rate``, Muon's at ``matrix_rate``."""
+    """Parameter groups of a U-Net: Adam's with learning rate ``rate``, Muon's ``matrix_rate``."""
     named: Mapping[str, Tensor] = dict(network.named_parameters())
     hidden = {n for n, p in named.items() if p.ndim >= 2 and not n.startswith(OUTSIDE)}
     return [
@@ -105,10 +106,10 @@ def groups(network: nn.Module, rate: float, matrix_rate: float) -> list[dict[str
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """About U Vᵀ of matrices U S Vᵀ (..., out, in): their singular values come to 0.7 ... 1.2.
+    """Approximate U Vᵀ of matrices U S Vᵀ (..., out, in), with singular values of 0.7 to 1.2.
 
-    Every X is Q M with Q a polynomial of M Mᵀ, so that the steps are taken on Q and X Xᵀ alone,
-    which are smaller than a convolution's matrix.
+    Every X is Q M, where Q is a polynomial of M Mᵀ. The steps are therefore taken on Q and X Xᵀ
+    alone, which are smaller than the matrix of a convolution.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[-2] > matrices.shape[-1]

@@ -1,4 +1,4 @@
-"""Methods by the names of their entry points."""
+"""Finding methods by the names of their entry points."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ GROUP = "any2all.methods"
 
 
 def make_method(name: str, options: Mapping[str, str], preset: str | None = None) -> Method:
-    """The untrained method of an entry point's name. Raises UserError."""
+    """Make an untrained method by the name of its entry point. Raises UserError."""
     method = make_plugin(GROUP, name, options, preset)
     if not isinstance(method, Method):
-        raise UserError(f"method {name!r} is a {type(method).__name__}, no Method; tell its author")
+        raise UserError(
+            f"method {name!r} is a {type(method).__name__}, not a Method; tell its author"
+        )
     return method
 
 
 def method_of(name: str, options: Mapping[str, Any]) -> Method:
-    """A method as it was kept: JSON has lists where it has tuples."""
+    """Make a method from options stored as JSON, where tuples have become lists."""
     try:
         plugin = find_plugin(GROUP, name)
     except UserError:

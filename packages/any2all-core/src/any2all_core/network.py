@@ -1,4 +1,4 @@
-"""The prior's network, by a recipe."""
+"""Building the network of a prior from a recipe."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from any2all_core.recipe import Recipe
 
 
 def build_prior(recipe: Recipe, settings: PriorSettings) -> DiffusionPrior:
-    """An untrained prior with the recipe's network.
+    """Build an untrained prior with the network of a recipe.
 
-    Raises UserError when the images are smaller than what it halves to one pixel.
+    Raises UserError if the images are too small for its levels.
     """
     from diffusers import UNet2DModel
 

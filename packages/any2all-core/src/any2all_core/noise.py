@@ -1,4 +1,4 @@
-"""Random numbers that belong to a slice and a draw, not to a batch."""
+"""Random numbers that depend on the slice and the draw, not on the batch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,32 @@ from any2all_operators import UserError
 from torch import Tensor
 
 LONGEST = 100
-"""Slices through which noise can be alike: all of a head's."""
+"""Largest correlation length of noise across slices: all slices of a head."""
 
 
 def generator(*key: int) -> torch.Generator:
-    """A generator seeded by a tuple of whole numbers, such as (seed, slice, draw)."""
+    """Make a generator that is seeded by several integers, such as (seed, slice, draw)."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
 
 class Noise:
-    """Standard normal stacks (B, M, H, W); entry b comes from generators of its own.
+    """A source of standard normal stacks (B, M, H, W), with separate generators per entry.
 
-    Seeded from (seed, slice, draw), so a result never depends on batch size, order, or the number
-    of processes.
+    If the generators are seeded by (seed, slice, draw), a result never depends on the batch size,
+    the order or the number of processes.
+
+    Parameters
+    ----------
+    generators
+        One generator per entry, or one per column of ``mixing``.
+    shape
+        (M, H, W).
+    device
+        Device of the result. The numbers are drawn on the CPU, so they are the same everywhere.
+    mixing
+        Weights (B, G) with rows of norm 1: entry b is z_b = Σ_g mixing_bg n_g, where n_g comes from
+        generator g. Without it, z_b = n_b.
     """
 
     def __init__(
@@ -34,10 +46,6 @@ class Noise:
         device: torch.device | str = "cpu",
         mixing: Tensor | None = None,
     ) -> None:
-        """mixing: (B, generators), rows of norm 1: z_b = Σ_g mixing_bg n_g; z_b = n_b if not given.
-
-        device: where the numbers go; they are drawn on the CPU, hence the same everywhere.
-        """
         self.generators = generators
         self.shape = shape
         self.device = device
@@ -53,12 +61,35 @@ class Noise:
         *,
         through: float = 0.0,
     ) -> Noise:
-        """Of entries (slice, draw); the noise of two slices k, k' of one draw has the correlation
+        """Make the noise of slices, which may be correlated across slices.
 
-        exp(−(k − k')²/(2 through²)) from through = 1 on, none if ``through`` is 0, and less than
-        that in between. It is the moving average
-        z_k = Σ_j w_j n_{k+j}, w_j ∝ exp(−j²/through²), |j| ≤ 2 through, hence a slice's own
-        whatever others are drawn beside it.
+        Slice k of a draw has the moving average z_k = Σ_j w_j n_{k+j} of independent noise n, with
+        w_j ∝ exp(−j²/through²) and |j| ≤ 2 through. It does not depend on which other slices are
+        drawn. For ``through`` of at least 1, the noise of the slices k and k' has the correlation
+        exp(−(k − k')²/(2 through²)); below 1, the correlation is smaller.
+
+        Parameters
+        ----------
+        seed
+            Seed of the noise.
+        entries
+            (slice, draw) of each of the B entries.
+        shape
+            (M, H, W).
+        device
+            Device of the result.
+        through
+            Correlation length in slices; 0 for independent slices, at most 100.
+
+        Returns
+        -------
+        Noise
+            The source of noise (B, M, H, W).
+
+        Raises
+        ------
+        UserError
+            If ``through`` is out of range.
         """
         if not 0 <= through <= LONGEST:
             raise UserError(f"through {through:g} slices: expected 0 to {LONGEST}")
@@ -76,7 +107,7 @@ class Noise:
         return cls([generator(seed, *key) for key in keys], shape, device, mixing)
 
     def __call__(self) -> Tensor:
-        """The next (B, M, H, W) of z ~ N(0, 1)."""
+        """Draw the next stack z ~ N(0, 1), (B, M, H, W)."""
         draws = torch.stack([torch.randn(self.shape, generator=g) for g in self.generators])
         if self.mixing is not None:
             draws = torch.tensordot(self.mixing, draws, 1)

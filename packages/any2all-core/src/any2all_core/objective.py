@@ -1,4 +1,4 @@
-"""What training minimises, and how it is judged on held-out slices."""
+"""The training loss of a prior, and its validation on held-out slices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALIDATION_BATCH = 16
 
 
 def noised(x_0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x_t = √ᾱ x_0 + √(1−ᾱ) ε, (B, M, H, W); ``alpha_bar``: ᾱ(t_m), (B, M)."""
+    """x_t = √ᾱ x_0 + √(1−ᾱ) ε, (B, M, H, W), with ``alpha_bar`` = ᾱ(t_m), (B, M)."""
     return _planes(alpha_bar.sqrt()) * x_0 + _planes((1 - alpha_bar).sqrt()) * noise
 
 
@@ -30,13 +30,14 @@ def loss(
     prediction: Prediction,
     min_snr: float = 0.0,
 ) -> Tensor:
-    """Mean over (B, M) of w ‖target − out‖² / pixels, 0 for an image that is not ``asked`` for.
+    """The mean over (B, M) of w ‖target − out‖² / pixels, with 0 for images not in ``asked``.
 
-    asked: (B, M). Dividing by what is asked for would weigh an example by the company it is in.
+    ``asked``, (B, M), marks the images that enter the loss. The mean includes the others, so that
+    the weight of an image does not depend on the rest of the batch.
 
-    target = ε, x_0, or v = √ᾱ ε − √(1−ᾱ) x_0. With SNR = ᾱ/(1−ᾱ) and γ = ``min_snr`` the weight
-    is min(SNR, γ) on x_0's error, which is min(SNR, γ)/SNR on ε's and min(SNR, γ)/(SNR + 1) on v's
-    (Hang 2023, arXiv 2303.09556); 1 on the target's own where γ is 0.
+    The target is ε, x_0, or v = √ᾱ ε − √(1−ᾱ) x_0. With SNR = ᾱ/(1−ᾱ) and γ = ``min_snr``, the
+    weight is min(SNR, γ) on the error of x_0, which equals min(SNR, γ)/SNR on that of ε and
+    min(SNR, γ)/(SNR + 1) on that of v (Hang 2023, arXiv 2303.09556). For γ = 0 it is w = 1.
     """
     signal, spread = _planes(alpha_bar.sqrt()), _planes((1 - alpha_bar).sqrt())
     target = {"epsilon": noise, "sample": x_0, "v": signal * noise - spread * x_0}[prediction]
@@ -51,19 +52,22 @@ def loss(
 
 
 def validation_slices(slices: Tensor, count: int = VALIDATION_SLICES) -> Tensor:
-    """Of slices (N, M, H, W), patient after patient, ``count`` evenly spread; all if fewer."""
+    """Choose ``count`` evenly spaced slices of (N, M, H, W), or all if there are fewer.
+
+    The slices must be ordered by patient.
+    """
     count = min(count, len(slices))
     return slices[torch.linspace(0, len(slices) - 1, count).round().long()]
 
 
 @torch.no_grad()
 def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
-    """Held-out loss over fixed noise, and PSNR of x̂_0 at fixed times (data range 1).
+    """Compute the held-out loss with fixed noise, and the PSNR of x̂_0 at fixed times (range 1).
 
-    slices: (N, M, H, W) in [0, 1]. ``loss_joint`` has one t for all modalities; of a prior with a
-    level for each, ``loss_given`` has one image clean, in turn, and the others at t or missing, and
-    ``psnr_missing`` is that of the one-call answers for each missing image given one other.
-    ``validation_loss`` is the mean of both losses, or the first alone.
+    ``slices`` are (N, M, H, W) in [0, 1]. ``loss_joint`` uses one t for all modalities. With
+    separate levels, ``loss_given`` has one clean image, in turn, and the others at t or missing;
+    ``psnr_missing`` is the PSNR in dB of the one-call posterior mean of every image, given one
+    other. ``validation_loss`` is the mean of both losses, or ``loss_joint`` alone.
     """
     joint = _loss(prior, slices, given=False)
     figures = {"validation_loss": joint}
@@ -78,17 +82,17 @@ def validate(prior: DiffusionPrior, slices: Tensor) -> dict[str, float]:
 
 
 def _loss(prior: DiffusionPrior, slices: Tensor, given: bool) -> float:
-    """Each slice is seen at one time in every quarter of the schedule.
+    """The held-out loss, with every slice at one time in each quarter of the schedule.
 
-    Where in the quarter differs from slice to slice by the golden ratio, so that slices next to
-    each other, which are of one patient, lie apart, and all together cover it evenly. Of questions
-    with an image given the last quarter is at T−1.
+    The position within the quarter advances by the golden ratio from slice to slice. All slices
+    together then cover the quarter evenly, and neighbouring slices of one patient have distant
+    times. If an image is given, the last quarter is replaced by T−1.
     """
     count, steps = len(prior.modalities), prior.schedule.steps
     levels = prior.schedule.alpha_bar.float().to(prior.device)
     random = torch.Generator().manual_seed(int(given))
     x_0 = 2 * slices - 1
-    torch.randn(x_0.shape, generator=random)  # left out, as in the figures of earlier priors
+    torch.randn(x_0.shape, generator=random)  # unused; keeps figures comparable with older priors
     within = torch.arange(1, len(x_0) + 1, dtype=torch.float64) * GOLDEN % 1
     asked = torch.ones(len(x_0), count)
     if given:
@@ -123,7 +127,7 @@ def _psnr_at(prior: DiffusionPrior, slices: Tensor, t: int) -> float:
 
 
 def _psnr_missing(prior: DiffusionPrior, slices: Tensor) -> float:
-    """Mean over slices, given images and missing ones of the one-call answer's PSNR."""
+    """The PSNR of the one-call mean, averaged over slices, given images and missing images."""
     count, last, found = len(prior.modalities), prior.schedule.steps - 1, []
     for given in range(count):
         times = [0 if m == given else last for m in range(count)]

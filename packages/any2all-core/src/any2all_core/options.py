@@ -1,4 +1,4 @@
-"""Options as the fields of a dataclass: what operators, samplers and recipes have in common."""
+"""Options as fields of a dataclass, for operators, samplers, methods and recipes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 def option_fields(cls: type[Any]) -> dict[str, tuple[Any, Any]]:
-    """The options that a user can type: {name: (type, default)}.
+    """The options that a user can set: {name: (type, default)}.
 
-    These are the dataclass fields with a default; a field without one (coil maps, a mask) is for
-    the caller that has it.
+    These are the dataclass fields with a default. Fields without one, such as coil maps or a mask,
+    can only be set in Python.
     """
     hints = typing.get_type_hints(cls)
     return {
@@ -28,10 +28,10 @@ def option_fields(cls: type[Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def option_meanings(cls: type[Any]) -> dict[str, str]:
-    """What options mean and which values they take: {name: text}.
+    """The meaning and the valid values of options: {name: text}.
 
-    It is the text in a field's type, as ``sigma: Annotated[float, "Width in pixels; above 0"]``.
-    Options without one are not in it.
+    The text stands in the type of a field, as in
+    ``sigma: Annotated[float, "Width in pixels; above 0"]``. Options without a text are left out.
     """
     meanings = {}
     for name, kind in typing.get_type_hints(cls, include_extras=True).items():
@@ -42,9 +42,9 @@ def option_meanings(cls: type[Any]) -> dict[str, str]:
 
 
 def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[str, Any]:
-    """Turn {name: text} into {name: value} by the types of the fields of ``cls``.
+    """Convert {name: text} to {name: value} by the types of the fields of ``cls``.
 
-    Raises UserError that lists the valid options, for a name or a value that does not fit.
+    Raises UserError that lists the valid options if a name or a value does not fit.
     """
     if not dataclasses.is_dataclass(cls):
         raise UserError(
@@ -69,7 +69,7 @@ def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[st
 
 
 def type_name(kind: Any) -> str:
-    """``int``, ``'a' | 'b'`` ...: a type as a user reads it."""
+    """A type as shown to a user, such as ``int`` or ``a | b``."""
     if typing.get_origin(kind) is typing.Literal:
         return " | ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:

@@ -1,4 +1,4 @@
-"""How far a sampler's draws are from the posterior, where the posterior is known exactly."""
+"""The error of a sampler's draws for priors whose posterior is known exactly."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ NOISE_STD = 0.02
 
 @dataclass(frozen=True)
 class Found:
-    """Of one image, all draws and pixels together.
+    """The error of the draws of one image, over all draws and pixels.
 
-    ``bias``: root mean square of (mean of the draws − posterior mean) over that of the posterior's
-    standard deviation, less what so few draws leave by chance; ``spread``: standard deviation of
-    the draws over the posterior's (root mean squares).
+    ``bias`` is the root mean square of (mean of the draws − posterior mean), divided by that of the
+    posterior's standard deviation and corrected for the finite number of draws. ``spread`` is the
+    standard deviation of the draws divided by the posterior's, both as root mean squares.
     """
 
     bias: float
@@ -42,7 +42,7 @@ class Found:
 
 
 def smooth_images(levels: Levels = "shared") -> GaussianPrior:
-    """Two images of 8 x 8, in which neighbours are alike and A tells much of B (0.74)."""
+    """Two images of 8 x 8 with correlated neighbours; A and B have a correlation of 0.74."""
     place = torch.cartesian_prod(torch.arange(SIZE), torch.arange(SIZE)).double()
     distance = torch.cdist(place, place)
     alike = 0.7 * torch.exp(-distance / 3) + 0.3 * torch.exp(-distance)
@@ -54,7 +54,7 @@ def smooth_images(levels: Levels = "shared") -> GaussianPrior:
 
 
 def two_kinds(levels: Levels = "shared") -> GaussianMixturePrior:
-    """Images of two kinds, 35 and 65 %, whose B differs much in its level and whose A little."""
+    """A mixture of two kinds of images, 35 and 65 %, that differ much in B and little in A."""
     one = smooth_images()
     apart = torch.tensor([0.0625, 0.25])[:, None, None]
     kinds = [
@@ -82,7 +82,7 @@ class Blur(Operator):
 
 
 def cases() -> dict[str, dict[str, Operator]]:
-    """What is known, by name: missing, clean, k-space (R = 2, four coils) and blurred images."""
+    """{name: {modality: operator}} with clean, noisy, blurred and k-space data (R = 2, 4 coils)."""
     x = torch.linspace(-1, 1, SIZE)
     corners = [(a, b) for a in (-1, 1) for b in (-1, 1)]
     maps = torch.stack(
@@ -111,9 +111,10 @@ def posterior_error(
     *,
     levels: Levels = "shared",
 ) -> dict[str, Found]:
-    """{image: how its draws differ from the posterior} for one truth of :func:`smooth_images`.
+    """{image: the error of its draws} for one truth of :func:`smooth_images`.
 
-    Images that the data fixes are left out. Source of the posterior: conditioning a Gaussian.
+    Images that the data determines are left out. The posterior is that of a Gaussian, conditioned
+    on the data.
     """
     prior = smooth_images(levels)
     if known:
@@ -143,7 +144,7 @@ def posterior_error(
 def mode_shares(
     sampler: Sampler, draws: int = 256, seed: int = 0, levels: Levels = "shared"
 ) -> list[tuple[float, float]]:
-    """(exact, found) probability of the second of :func:`two_kinds` given A, for four truths."""
+    """(exact, found) probability of the second kind of :func:`two_kinds` given A, for 4 truths."""
     prior = two_kinds(levels)
     pairs = []
     for k in range(4):

@@ -1,4 +1,4 @@
-"""The prior: what a sampler knows about images before any measurement."""
+"""The prior: the distribution of images before any measurement, read as a denoiser."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from any2all_operators import UserError
 from torch import Tensor, nn
 
 from any2all_core.hardware import choose_device, choose_dtype, use_exact_kernels
+from any2all_core.padding import mirrored
 from any2all_core.prior_settings import (
     Levels,
     PriorSettings,
@@ -28,45 +29,69 @@ from any2all_core.schedule import Schedule
 from any2all_core.stack_format import StackFormat
 
 Times = int | Sequence[int]
-"""One time of the schedule for all modalities, or one for each of them."""
+"""One time of the schedule for all modalities, or one per modality."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @runtime_checkable
 class Prior(Protocol):
-    """What every sampler asks of a prior, and all that it asks."""
+    """The interface that every sampler uses.
+
+    Attributes
+    ----------
+    modalities
+        Names of the M modalities, in the order of the channels.
+    schedule
+        The noise schedule.
+    """
 
     modalities: tuple[str, ...]
     schedule: Schedule
 
     def denoise(self, x_t: Tensor, t: Times) -> Tensor:
-        """E[x_0 | x_t] for a stack (B, M, H, W) whose images lie in [−1, 1]; differentiable.
+        """Compute E[x_0 | x_t], differentiable in x_t.
 
-        t: the time of all modalities. A prior that has an attribute ``levels`` = "separate" also
-        takes one for each, (M,): 0 says that an image is known exactly, T−1 that nothing is known
-        of it, whatever x_t holds there. One that has an attribute ``error_floor`` says how large
-        the error of x̂_0 is at least, as a standard deviation in [0, 1] units.
+        A prior may have two more attributes: ``levels`` = "separate" if it takes one time per
+        modality, and ``error_floor``, the smallest standard deviation of the error of x̂_0 in
+        [0, 1] units.
+
+        Parameters
+        ----------
+        x_t
+            (B, M, H, W), where clean images lie in [−1, 1].
+        t
+            The time of all modalities, or, with separate levels, one per modality, (M,). Then 0
+            means that an image is known exactly, and T−1 that nothing is known about it, whatever
+            x_t holds there.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W), not clipped.
         """
         ...
 
 
 def has_separate_levels(prior: Prior) -> bool:
-    """Whether a prior takes a time for each modality."""
+    """Whether a prior takes one time per modality."""
     return getattr(prior, "levels", "shared") == "separate"
 
 
 class DiffusionPrior(nn.Module):
-    """A U-Net trained to predict ε, v or x_0, read as the denoiser E[x_0 | x_t].
+    """A U-Net trained to predict ε, v or x_0, used as the denoiser x̂_0 = E[x_0 | x_t].
 
-    epsilon: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ (Ho 2020, eq. 15);
-    v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂ (Salimans & Ho 2022, app. D); sample: x̂_0 itself.
+    epsilon: x̂_0 = (x_t − √(1−ᾱ) ε̂)/√ᾱ; v: x̂_0 = √ᾱ x_t − √(1−ᾱ) v̂; sample: x̂_0 itself.
 
-    With ``levels`` "separate" modality m has its own time t_m and ᾱ(t_m). The network sees
-    t_m/(T−1) as a constant plane beside the images, and as its time the largest t_m that is not
-    T−1. A modality at T−1 enters as zeros, since noise of full amplitude says nothing and spoils
-    the others: one call with the known images at 0 and the missing ones at T−1 gives the posterior
-    mean. Source of a level for each part: Multi-domain diffusion, arXiv 2309.14394; Chen 2024,
-    *Diffusion forcing*, arXiv 2407.01392.
+    With ``levels`` "separate", modality m has its own time t_m and ᾱ(t_m). The network receives
+    t_m/(T−1) as a constant plane beside the images, and the largest t_m below T−1 as its time. A
+    modality at T−1 enters as zeros, because noise of full amplitude has no information and disturbs
+    the others. One call with the known images at 0 and the missing ones at T−1 gives the posterior
+    mean.
+
+    References
+    ----------
+    Ho 2020, eq. 15 (epsilon); Salimans & Ho 2022, app. D (v); Multi-domain diffusion, arXiv
+    2309.14394, and Chen 2024, *Diffusion forcing*, arXiv 2407.01392 (separate levels).
     """
 
     SETTINGS: ClassVar[str] = "prior.json"
@@ -74,7 +99,7 @@ class DiffusionPrior(nn.Module):
     def __init__(
         self, unet: Any, settings: PriorSettings, config: Mapping[str, Any] | None = None
     ) -> None:
-        """config: what a plugin built ``unet`` of; a diffusers U-Net knows it itself."""
+        """``config`` is what a plugin built ``unet`` from; a diffusers U-Net holds its own."""
         super().__init__()
         self.unet = unet
         self.config = config
@@ -85,35 +110,35 @@ class DiffusionPrior(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and where ``x_t`` has to be."""
+        """The device of the weights, on which ``x_t`` must be."""
         return next(self.unet.parameters()).device
 
     @property
     def format(self) -> StackFormat:
-        """The images that it was trained on."""
+        """The format of the images that the prior was trained on."""
         return self.settings.format
 
     @property
     def multiple(self) -> int:
-        """The network computes images whose sizes are multiples of it; others are padded to it.
+        """Images are padded to sizes that are multiples of this number of pixels.
 
-        It is patch · 2^k for a U-Net that halves k times. A network of a plugin says how often it
-        does by its ``down_blocks``, of which the last does not, and is not padded for without.
+        It is patch · 2^k for a U-Net that halves the image k times. k is the number of its
+        ``down_blocks`` minus 1; for a plugin's network without ``down_blocks``, k is 0.
         """
         blocks = getattr(self.unet, "down_blocks", None)
         return self.settings.patch * 2 ** (len(blocks) - 1 if blocks else 0)
 
     @property
     def error_floor(self) -> float:
-        """That of its settings."""
+        """``PriorSettings.error_floor``."""
         return self.settings.error_floor
 
     def predict(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The network's raw output (B, M, H, W) for x_t (B, M, H, W) and t, (B,) or (B, M).
 
-        With one level for all, the M times of an example are the same. Images of sizes that are no
-        multiples of :attr:`multiple` are mirrored at their edges, which keeps image and noise as
-        likely as they were, and the output is cropped.
+        With a shared level, the M times of an example are equal. Images whose sizes are not
+        multiples of :attr:`multiple` are padded by reflection, which keeps the statistics of image
+        and noise, and the output is cropped.
         """
         patch = self.settings.patch
         x_t, inside = mirrored(x_t, self.multiple)
@@ -136,9 +161,9 @@ class DiffusionPrior(nn.Module):
     forward = predict
 
     def denoise(self, x_t: Tensor, t: Times) -> Tensor:
-        """E[x_0 | x_t], (B, M, H, W), not clipped; differentiable in x_t.
+        """E[x_0 | x_t], (B, M, H, W); see :meth:`Prior.denoise`.
 
-        Raises UserError for a time a modality where the prior has one level for all.
+        Raises UserError for different times if the prior has one level for all modalities.
         """
         count = len(self.modalities)
         each = [t] * count if isinstance(t, int) else list(t)
@@ -158,10 +183,10 @@ class DiffusionPrior(nn.Module):
         return (x_t - (1 - alpha_bar).sqrt() * out) / alpha_bar.sqrt()
 
     def save_memory(self) -> None:
-        """Recompute activations where a gradient needs them instead of keeping them.
+        """Recompute activations for gradients instead of storing them (gradient checkpointing).
 
-        MPS and MMPS then hold what enters the network's residual blocks and little of what is
-        inside them, for one more forward pass each backward. Results stay the same.
+        MPS and MMPS then need less memory, and one more forward pass per backward pass. Results
+        stay the same. Raises UserError if the network does not support it.
         """
         if not getattr(self.unet, "_supports_gradient_checkpointing", False):
             raise UserError(
@@ -192,16 +217,16 @@ class DiffusionPrior(nn.Module):
         Parameters
         ----------
         folder
-            With ``prior.json``, ``config.json`` and the weights.
+            Folder with ``prior.json``, ``config.json`` and the weights.
         precision
-            "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it.
+            "float32", "bfloat16", or "auto", which is bfloat16 if the hardware supports it.
         device
-            As torch names it, or "auto": a GPU that CUDA or ROCm knows, else the CPU.
+            A torch device, or "auto": a GPU of CUDA or ROCm if there is one, otherwise the CPU.
 
         Raises
         ------
         UserError
-            Names the file that is missing or damaged.
+            If a file is missing or damaged. The message names it.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -232,22 +257,8 @@ class DiffusionPrior(nn.Module):
         return prior.eval().requires_grad_(False)
 
 
-def mirrored(images: Tensor, multiple: int) -> tuple[Tensor, tuple[Any, ...]]:
-    """Images (B, M, H, W) whose sizes are multiples, and where in them the given ones lie.
-
-    Nothing is changed where the sizes are. Sizes below about a third of ``multiple`` can't be.
-    """
-    height, width = images.shape[2:]
-    top, left = -height % multiple // 2, -width % multiple // 2
-    inside = (..., slice(top, top + height), slice(left, left + width))
-    bottom, right = -height % multiple - top, -width % multiple - left
-    if bottom or right:
-        images = F.pad(images, (left, right, top, bottom), mode="reflect")
-    return images, inside
-
-
 def build_network(name: str, config: Mapping[str, Any]) -> Any:
-    """An untrained network: diffusers' U-Net, or a plugin's. Its config says all of it."""
+    """Build an untrained network, a diffusers U-Net or a plugin's, from its config."""
     if name == "diffusers":
         from diffusers import UNet2DModel
 
@@ -255,7 +266,7 @@ def build_network(name: str, config: Mapping[str, Any]) -> Any:
     plugin = find_plugin("any2all.networks", name)
     try:
         return plugin.load().build(dict(config))
-    except Exception as error:  # a plugin's own
+    except Exception as error:  # a plugin may raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise UserError(
             f"network {name!r} of {plugin.distribution} can't be built ({type(error).__name__}: "
@@ -265,10 +276,16 @@ def build_network(name: str, config: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class BundledPrior:
-    """What an entry point of the group ``any2all.priors`` names: a package that carries weights.
+    """A prior that comes with a package, as an entry point of the group ``any2all.priors``.
 
-    ``folder``: as written by :meth:`DiffusionPrior.save`; ``example``: a patient folder of NIfTI
-    files to try it on, if there is one, and ``example_note``: what that patient is.
+    Parameters
+    ----------
+    folder
+        Folder written by :meth:`DiffusionPrior.save`.
+    example
+        Patient folder of NIfTI files to try the prior on, if there is one.
+    example_note
+        Description of that patient.
     """
 
     folder: Path
@@ -277,6 +294,6 @@ class BundledPrior:
 
 
 def weights_hash(folder: str | Path, name: str = WEIGHTS) -> str:
-    """SHA-256 of the weight file, which names a prior in reports."""
+    """SHA-256 of the weight file, which identifies a prior in reports."""
     with (Path(folder) / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""What a prior's weights do not say: ``prior.json`` beside them."""
+"""The settings of a prior, stored as ``prior.json`` beside its weights."""
 
 from __future__ import annotations
 
@@ -17,22 +17,38 @@ Prediction = Literal["epsilon", "v", "sample"]
 Levels = Literal["separate", "shared"]
 SETTINGS = "prior.json"
 FORMAT = 2
-"""Format 1 had ``modalities``, ``image_size``, ``normalisation`` and ``training.grid`` in the place
-of ``images``; it is read, too."""
+"""Format of ``prior.json``. Format 1, which is still read, had ``modalities``, ``image_size``,
+``normalisation`` and ``training.grid`` instead of ``images``."""
 
 
 @dataclass(frozen=True)
 class PriorSettings(ModelSettings):
-    """All that the weights do not say. Stored as ``prior.json`` beside them.
+    """The settings of a prior, stored as ``prior.json`` beside its weights.
 
-    ``format``: the images that the prior was trained on (``images`` in the file). ``patch``: the
-    network sees pixel_unshuffle(x, patch), so a stack of M images enters as M·patch² channels on an
-    (H/patch, W/patch) grid. ``levels``: whether each modality has a noise level of its own, which
-    the network is told in M more channels, or all share one. ``network``: diffusers, a
-    ``UNet2DModel``, or the name of a plugin of the group ``any2all.networks`` that builds another.
-    ``error_floor``: the standard deviation, in [0, 1] units, below which the error of x̂_0 does not
-    fall, however little noise is left: a network is never exact. ``training``: a record of how it
-    was trained, for people.
+    Parameters
+    ----------
+    format
+        The images that the prior was trained on (``images`` in the file).
+    training
+        A human-readable record of the training.
+    prediction
+        Output of the network: "epsilon", "v" or "sample" (x_0).
+    levels
+        "separate" if each modality has its own noise level, which the network receives in M more
+        channels; "shared" if all modalities share one.
+    patch
+        The network receives pixel_unshuffle(x, patch), so a stack of M images enters as M·patch²
+        channels of (H/patch, W/patch).
+    diffusion_steps
+        T of the noise schedule.
+    schedule
+        The noise schedule: "cosine" or "linear".
+    network
+        "diffusers" for a ``UNet2DModel``, or the name of a plugin of the group
+        ``any2all.networks`` that builds another network.
+    error_floor
+        Smallest standard deviation of the error of x̂_0, in [0, 1] units. It remains even without
+        noise, because a network is never exact.
     """
 
     prediction: Prediction = "v"
@@ -45,7 +61,7 @@ class PriorSettings(ModelSettings):
 
 
 def read_settings(folder: Path) -> PriorSettings:
-    """The settings of a prior's folder. Raises UserError naming the file."""
+    """Read the settings in a prior's folder. Raises UserError that names the file."""
     path = folder / SETTINGS
     told = read_json(path)
     if told.pop("format", None) not in (1, FORMAT):
@@ -59,7 +75,7 @@ def read_settings(folder: Path) -> PriorSettings:
 
 
 def write_settings(settings: PriorSettings, folder: Path) -> None:
-    """Write ``prior.json``, in one rename."""
+    """Write ``prior.json`` atomically, by a rename."""
     own = {f.name: getattr(settings, f.name) for f in fields(settings)}
     training = own.pop("training")
     images = own.pop("format").to_json()
@@ -70,7 +86,7 @@ def write_settings(settings: PriorSettings, folder: Path) -> None:
 
 
 def damaged(error: Exception, folder: Path) -> UserError:
-    """What to tell a user of an error in ``prior.json`` or ``config.json``."""
+    """The user's message for an error in ``prior.json`` or ``config.json``."""
     if isinstance(error, UserError):
         return error
     reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
@@ -78,7 +94,7 @@ def damaged(error: Exception, folder: Path) -> UserError:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a prior's folder. Raises UserError naming the file."""
+    """Read a JSON object from a prior's folder. Raises UserError that names the file."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:

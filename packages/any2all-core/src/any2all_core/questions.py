@@ -1,4 +1,4 @@
-"""Which noise level each modality of a training example has: the questions a prior is asked."""
+"""The questions of training: which noise level each modality of an example has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Question = Literal["joint", "given", "mean", "mixed", "apart"]
 QUESTIONS: tuple[Question, ...] = get_args(Question)
 
 JOINT = (1.0, 0.0, 0.0, 0.0, 0.0)
-"""Shares of QUESTIONS: the only question of a prior with one level for all."""
+"""Shares of QUESTIONS for a prior whose modalities share one noise level."""
 
 
 def draw_times(
@@ -21,21 +21,21 @@ def draw_times(
     diffusion_steps: int,
     shares: Sequence[float],
 ) -> tuple[Tensor, Tensor]:
-    """The times of examples, (B, M), and which of their modalities bear the loss, (B, M).
+    """Draw the times of examples, (B, M), and which modalities enter the loss, (B, M).
 
-    ``generators``: of each example; ``absent``: (B, M), modalities that a patient lacks: always at
-    T−1, and without loss.
+    There is one generator per example. ``absent``, (B, M), marks modalities that a patient lacks;
+    they are always at T−1 and never enter the loss.
 
-    0 stands for a clean image, T−1 for one that is missing, and t ~ U{0 ... T−1}. The question is
+    Time 0 stands for a clean image, T−1 for a missing one, and t ~ U{0 ... T−1}. The question is
     drawn with the probabilities ``shares``, in the order of QUESTIONS:
 
-    - joint: one t for all, the paper's prior
-    - given: a random proper subset is clean, the others are at one t; what draws ask for
-    - mean: a random subset is clean, the others are missing; one call gives their posterior mean
-    - mixed: each is clean, at one t, or missing; what reconstruction beside missing images asks for
-    - apart: a t for each; what noisy images ask for
+    - joint: all modalities are at one t, as in the paper
+    - given: a random proper subset is clean and the others are at one t, as in conditional sampling
+    - mean: a random subset is clean and the others are missing; one call gives their posterior mean
+    - mixed: each modality is clean, at one t, or missing, as in reconstruction with missing images
+    - apart: each modality has its own t, as with noisy images
 
-    What is clean bears no loss.
+    Clean modalities do not enter the loss.
     """
     count, last = absent.shape[1], diffusion_steps - 1
     drawn = torch.stack([torch.rand(2 + 2 * count, generator=g).double() for g in generators])
@@ -47,7 +47,7 @@ def draw_times(
     # 0 clean, 1 at t, 2 missing
     role = (drawn[:, 2 + count :] * torch.where(mixed, 3, 2)).long()
     role = torch.where(joint | apart, 1, torch.where(mean, 2 * role, role))
-    # something that the patient has is asked for
+    # at least one modality that the patient has enters the loss
     there = ~absent
     place = (chosen * there.sum(1, keepdim=True)).long()
     some = there & (there.cumsum(1) - 1 == place)

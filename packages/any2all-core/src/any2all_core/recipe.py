@@ -1,4 +1,4 @@
-"""Recipes: what a prior's network is, and how it is trained."""
+"""Recipes: the network of a prior and the settings of its training."""
 
 from __future__ import annotations
 
@@ -29,20 +29,50 @@ AT_LEAST_1 = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Network and optimisation; every field may stand in a recipe's TOML file.
+    """Network and optimisation. Each field is a key of a recipe's TOML file.
 
-    ``prediction``: of the network: epsilon, v or sample (x_0). ``levels``: a noise level for each
-    modality (separate), or one for all (shared), as in the paper; ``questions``: of separate
-    levels, the shares of the examples that are joint, given, mean, mixed and apart (see
-    :func:`any2all_core.questions.draw_times`). ``min_snr``: γ of the loss weight
-    min(SNR, γ) (Hang 2023, arXiv 2303.09556), 0 for none. ``channels``: of each level, ``blocks``
-    residual blocks a level, attention at the last ``attention_levels``, ``norm_groups`` of group
-    norm; ``patch``: pixels a side that become channels. ``batch_size``: of one process, made of
-    ``accumulate`` parts, each of that size, one after another. ``optimizer``: muon or adam;
-    ``learning_rate``, Adam's, and ``matrix_rate``, Muon's, rise linearly for ``warmup`` steps and
-    fall linearly to zero over the last ``decay`` fraction; the EMA's decay is
-    min(ema, (1+step)/(10+step)). ``coarse``: the first fraction of the steps, which take images of
-    half the size, at a quarter of the cost.
+    Parameters
+    ----------
+    prediction
+        Output of the network: "epsilon", "v" or "sample" (x_0).
+    levels
+        Noise levels: "separate" for each modality, or "shared" by all, as in the paper.
+    questions
+        For separate levels, the shares of examples that are joint, given, mean, mixed and apart;
+        see :func:`any2all_core.questions.draw_times`.
+    min_snr
+        γ of the loss weight min(SNR, γ) (Hang 2023, arXiv 2303.09556); 0 for no weight.
+    channels
+        Channels at each level of the U-Net.
+    blocks
+        Residual blocks per level.
+    attention_levels
+        Number of levels with attention, counted from the lowest resolution.
+    norm_groups
+        Groups of the group norm.
+    patch
+        Side in pixels of the square patches that become channels.
+    diffusion_steps
+        T of the noise schedule.
+    steps
+        Number of training steps.
+    batch_size
+        Examples that a process computes at a time.
+    accumulate
+        Number of such parts whose gradients are accumulated for one step of the optimizer.
+    optimizer
+        "muon" or "adam".
+    learning_rate, matrix_rate
+        Peak learning rates of Adam and of Muon. They rise linearly over the first ``warmup`` steps
+        and fall linearly to zero over the last fraction ``decay`` of the steps.
+    ema
+        Largest decay of the exponential moving average; it is min(ema, (1+step)/(10+step)).
+    clip_norm
+        Largest norm of the gradient.
+    coarse
+        Fraction of the steps, at the beginning, with images of half the size, which cost a quarter.
+    seed
+        Seed of the training.
     """
 
     prediction: Prediction = "v"
@@ -75,8 +105,8 @@ class Recipe:
         if self.seed < 0 or not min(self.learning_rate, self.matrix_rate) > 0 or self.min_snr < 0:
             raise UserError(
                 f"recipe: seed={self.seed}, learning_rate={self.learning_rate}, "
-                f"matrix_rate={self.matrix_rate}, min_snr={self.min_snr}; expected at least 0, "
-                "above 0, above 0, at least 0"
+                f"matrix_rate={self.matrix_rate}, min_snr={self.min_snr}; expected rates above 0, "
+                "and the others at least 0"
             )
         if not 0 <= self.coarse <= 1:
             raise UserError(f"recipe: coarse={self.coarse}, expected 0 to 1")
@@ -92,7 +122,7 @@ class Recipe:
         if self.levels == "separate" and self.prediction == "epsilon":
             raise UserError(
                 "recipe: levels=separate with prediction=epsilon: the noise of a missing image "
-                "says nothing of it; take prediction=v or sample, or levels=shared"
+                "has no information on it; take prediction=v or sample, or levels=shared"
             )
         if (
             len(self.questions) != len(QUESTIONS)
@@ -105,14 +135,16 @@ class Recipe:
             )
         if any(width % self.norm_groups for width in self.channels):
             raise UserError(
-                f"recipe: channels {self.channels} don't divide into norm_groups={self.norm_groups}"
+                f"recipe: channels {self.channels} are not multiples of "
+                f"norm_groups={self.norm_groups}"
             )
 
 
 def read_recipe(name: str | Path) -> Recipe:
-    """A recipe by the name of a shipped one, or from a TOML file; what it leaves out is small's.
+    """Read a recipe: a shipped one by its name, or a TOML file.
 
-    Raises UserError naming the file and what is wrong in it.
+    Missing keys take the values of the recipe ``small``. Raises UserError that names the file and
+    its mistake.
     """
     path = files("any2all_core") / f"recipes/{name}.toml" if name in SHIPPED else Path(name)
     try:
@@ -132,7 +164,7 @@ def read_recipe(name: str | Path) -> Recipe:
 
 
 def _as(default: Any, value: Any, what: str) -> Any:
-    """A value of the default's kind. Raises UserError for one of another."""
+    """The value converted to the type of the default. Raises UserError if it has another type."""
     kind = type(default)
     if kind is tuple and isinstance(value, list):
         parts = tuple(_as(default[0], part, what) for part in value)

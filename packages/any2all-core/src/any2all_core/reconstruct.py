@@ -1,168 +1,60 @@
-"""From a prior and a measurement to images."""
+"""Reconstruction: from a prior and a measurement to images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, TypedDict, Unpack
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, Unpack
 
 import torch
 from any2all_operators import Array, BlockDiagonal, Data, Measurement, UserError, Zero, as_tensor
 from torch import Tensor
 
+from any2all_core.drawing import Drawing, DrawOptions
 from any2all_core.noise import Noise, generator
-from any2all_core.prior import BundledPrior, DiffusionPrior, Prior
-from any2all_core.registry import find_plugin, make_plugin
+from any2all_core.prior import Prior
+from any2all_core.registry import make_plugin
 from any2all_core.sampler import Sampled, Sampler, Solver
-
-HUB = "hf:"
-
-
-class Kept(Protocol):
-    """Batches that are done: (B, M, H, W) of the places of a range, on the CPU."""
-
-    def get(self, places: range) -> Tensor | None: ...
-
-    def put(self, places: range, stacks: Tensor) -> None: ...
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What is drawn, and how the work is done.
-
-    ``shape``: (B, H, W), needed only where no modality is known. ``slice_ids``: numbers of the
-    slices, which their noise is seeded with; 0 ... B−1 if not given. ``through``: over so many
-    slices of a volume the noise of a draw is alike (Noise.of_slices), so that what is invented in
-    one goes on in the next. Each slice is drawn from the same distribution as without.
-    ``batch_size``: slices at a time, which changes no result. ``progress`` is called once for each
-    call of the network. ``kept``: batches that an interrupted call of the same arguments has
-    finished; they are not drawn again, and what is drawn is handed to it batch by batch.
-    """
-
-    shape: tuple[int, int, int] | None = None
-    slice_ids: Sequence[int] | None = None
-    seed: int = 0
-    draws: int = 1
-    through: float = 0.0
-    batch_size: int = 8
-    progress: Callable[[], None] | None = None
-    kept: Kept | None = None
-
-
-class DrawOptions(TypedDict, total=False):
-    """The fields of :class:`Drawing`, as keywords of :func:`reconstruct` and :func:`solve`."""
-
-    shape: tuple[int, int, int] | None
-    slice_ids: Sequence[int] | None
-    seed: int
-    draws: int
-    through: float
-    batch_size: int
-    progress: Callable[[], None] | None
-    kept: Kept | None
-
-
-def load_prior(name: str | Path, precision: str = "auto", device: str = "auto") -> DiffusionPrior:
-    """Load a prior.
-
-    Parameters
-    ----------
-    name
-        A folder written by training, ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face Hub, or the
-        name of an installed prior.
-    precision
-        "float32", "bfloat16", or "auto": bfloat16 where the hardware multiplies it.
-    device
-        As torch names it, or "auto": a GPU where there is one.
-
-    Raises
-    ------
-    UserError
-        Where there is no such prior, or its files are damaged.
-    """
-    return DiffusionPrior.load(prior_folder(name), precision, device)
-
-
-def prior_folder(name: str | Path) -> Path:
-    """Where a prior's files lie: ``name`` itself if it is a folder, else what its plugin says.
-
-    ``hf:OWNER/NAME[@REVISION]`` is one on the Hugging Face Hub, fetched once into its cache.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    if str(name).startswith(HUB):
-        return _from_hub(str(name).removeprefix(HUB))
-    if isinstance(name, Path) or "/" in name:
-        raise UserError(
-            f"{name}: no such folder; expected one written by 'train', or a plugin's name"
-        )
-    return bundled_prior(name).folder
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    repository, _, revision = name.partition("@")
-    try:
-        found = snapshot_download(
-            repository, revision=revision or None, allow_patterns=["*.json", "*.safetensors"]
-        )
-    except Exception as error:  # the Hub's and the network's many
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{HUB}{name}: not fetched ({type(error).__name__}: {reason}); check the name, the "
-            "network, and for a private one huggingface-cli login"
-        ) from None
-    return Path(found)
-
-
-def bundled_prior(name: str) -> BundledPrior:
-    """The installed prior of a name."""
-    plugin = find_plugin("any2all.priors", name)
-    bundled = plugin.load()
-    if not isinstance(bundled, BundledPrior):
-        raise UserError(
-            f"prior {name!r} of {plugin.distribution} is a {type(bundled).__name__}, not a "
-            "BundledPrior; tell its author"
-        )
-    return bundled
 
 
 def make_sampler(
     name: str, options: Mapping[str, str] | None = None, preset: str | None = None
 ) -> Sampler:
-    """Make a sampler of its name.
+    """Make a sampler by its name.
 
     Parameters
     ----------
     name
-        Of an installed sampler, as "mds".
+        Name of an installed sampler, such as "mds".
     options
         {option: value as text}, as on the command line.
     preset
-        A named setting of the sampler that replaces its defaults, as "paper"; ``options`` win over
-        it.
+        Name of one of the sampler's presets, such as "paper". Its values replace the defaults, and
+        ``options`` override it.
+
+    Returns
+    -------
+    Sampler
+        The sampler.
 
     Raises
     ------
     UserError
-        For an unknown name, option or value.
+        If the name, the preset, an option or a value is unknown.
     """
     sampler: Sampler = make_plugin("any2all.samplers", name, options or {}, preset)
     return sampler
 
 
 class Knowing(Protocol):
-    """A prior, a method or a solver: what knows some modalities."""
+    """An object with modalities: a prior, a method or a solver."""
 
     @property
     def modalities(self) -> tuple[str, ...]: ...
 
 
 def complete(operator: BlockDiagonal, prior: Knowing) -> BlockDiagonal:
-    """The operator with every modality of the prior, in its order; absent ones are missing."""
+    """The operator extended to every modality of the prior, in its order, with ``Zero`` blocks."""
     unknown = set(operator.modalities) - set(prior.modalities)
     if unknown:
         raise UserError(
@@ -179,16 +71,40 @@ def reconstruct(
     sampler: Sampler | str = "mds",
     **options: Unpack[DrawOptions],
 ) -> Tensor:
-    """Draw whole stacks x ~ p(x | y): (draws, B, M, H, W) on the [0, 1] scale.
+    """Draw complete stacks x ~ p(x | y).
 
-    ``data``: {modality: y_m (B, ...)} for what is known, torch tensors or NumPy arrays; a modality
-    that is absent is missing. Each operator checks its data: shape, kind of numbers, and whether it
-    can be that of an image in [0, 1]. Raises UserError otherwise.
-    Noise-free modalities (noise_std 0) come out fitting their data exactly: a clean image as it
-    went in. Entry (d, b) depends on (seed, slice_ids[b], d) alone.
-    options: see :class:`Drawing`, such as ``draws=4, seed=1``.
-    Computed where the prior's weights are; operator and data may be anywhere.
-    Source: arXiv 2602.08249.
+    The computation runs on the device of the prior; operator and data may be on any device.
+
+    Parameters
+    ----------
+    prior
+        The prior p(x) of M modalities.
+    operator
+        A, with one block per modality that has data.
+    data
+        {modality: y_m (B, ...)}, torch tensors or NumPy arrays. A modality of the prior without
+        data is missing.
+    sampler
+        A sampler, or the name of an installed one.
+    options
+        Fields of :class:`any2all_core.drawing.Drawing`, such as ``draws=4, seed=1``.
+
+    Returns
+    -------
+    Tensor
+        x, (draws, B, M, H, W) on the [0, 1] scale. A noise-free modality (noise_std 0) fits its
+        data exactly, so a clean image is unchanged. Entry (d, b) depends only on the arguments and
+        on (seed, slice_ids[b], d).
+
+    Raises
+    ------
+    UserError
+        If an operator finds that its data has the wrong shape or type, or cannot belong to an image
+        in [0, 1]; if the prior does not know a modality; or if the sampler refuses.
+
+    References
+    ----------
+    arXiv 2602.08249.
     """
     draw = make_sampler(sampler) if isinstance(sampler, str) else sampler
     return solve(Sampled(prior, draw), operator, data, **options)
@@ -200,7 +116,25 @@ def solve(
     data: Mapping[str, Array],
     **options: Unpack[DrawOptions],
 ) -> Tensor:
-    """What any solver answers, (draws, B, M, H, W) on the [0, 1] scale; see :func:`reconstruct`."""
+    """Complete stacks with any solver: a prior with its sampler, or a trained method.
+
+    Parameters
+    ----------
+    solver
+        The solver of M modalities.
+    operator, data, options
+        As in :func:`reconstruct`.
+
+    Returns
+    -------
+    Tensor
+        (draws, B, M, H, W) on the [0, 1] scale.
+
+    Raises
+    ------
+    UserError
+        As in :func:`reconstruct`, and if several draws are requested of a deterministic solver.
+    """
     asked = Drawing(**options)
     if asked.draws > 1 and not solver.random:
         raise UserError(
@@ -209,7 +143,7 @@ def solve(
         )
     stray = set(data) - set(operator.modalities)
     if stray:
-        raise UserError(f"data of {', '.join(sorted(stray))} has no operator; name one for each")
+        raise UserError(f"data of {', '.join(sorted(stray))} has no operator; give one for each")
     operator = complete(operator, solver)
     given = {name: as_tensor(y, name) for name, y in data.items()}
     for name, block in operator.operators.items():
@@ -223,7 +157,7 @@ def solve(
     for name, y in given.items():
         if len(y) != slices:
             raise UserError(
-                f"{name}: data of {len(y)} slices, expected {slices} as the others have"
+                f"{name}: data of {len(y)} slices, expected {slices}, as for the other modalities"
             )
     ids = range(slices) if asked.slice_ids is None else asked.slice_ids
     operator = operator.estimated(given)
@@ -254,9 +188,9 @@ def simulate(
     seed: int = 0,
     slice_ids: Sequence[int] | None = None,
 ) -> dict[str, Tensor]:
-    """Measure known images virtually: y = A x + n.
+    """Simulate a measurement y = A x + n of known images.
 
-    The noise of a slice depends on (seed, slice id, modality) alone.
+    The noise of a slice depends only on (seed, slice id, modality).
 
     Parameters
     ----------
@@ -267,7 +201,7 @@ def simulate(
     seed
         Seed of the noise.
     slice_ids
-        Numbers of the slices; 0 ... B−1 if not given.
+        Numbers of the B slices; 0 ... B−1 if not given.
 
     Returns
     -------
@@ -283,7 +217,7 @@ def simulate(
 
 
 def project_onto_data(measurement: Measurement, stack: Tensor) -> Tensor:
-    """The stack clipped to [0, 1]; then noise-free modalities moved onto their data."""
+    """The stack clipped to [0, 1], with noise-free modalities then fitted exactly to their data."""
     images = list(stack.clamp(0, 1).unbind(1))
     for m, (name, block) in enumerate(measurement.operator.operators.items()):
         if not block.noise_std:
@@ -293,7 +227,7 @@ def project_onto_data(measurement: Measurement, stack: Tensor) -> Tensor:
 
 
 def infer_shape(operator: BlockDiagonal, data: Data) -> tuple[int, int, int]:
-    """(B, H, W) from any modality that has data."""
+    """(B, H, W), from any modality with data. Raises UserError if there is none."""
     for name, block in operator.operators.items():
         if name in data and not isinstance(block, Zero):
             batch, height, width = block.adjoint(data[name]).shape
@@ -302,6 +236,6 @@ def infer_shape(operator: BlockDiagonal, data: Data) -> tuple[int, int, int]:
 
 
 def batches(count: int, size: int) -> Iterator[range]:
-    """The places 0 ... count − 1 in parts of ``size``, the last of what is left."""
+    """The places 0 ... count − 1 in ranges of ``size``; the last one may be shorter."""
     for first in range(0, count, size):
         yield range(first, min(first + size, count))

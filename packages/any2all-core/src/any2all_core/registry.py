@@ -1,4 +1,4 @@
-"""Plugins: operators, samplers and priors found through entry points, imported when used."""
+"""Plugins such as operators, samplers and priors: found by entry points, imported when used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point as installed; nothing of it has been imported."""
+    """An installed entry point, which has not been imported."""
 
     group: str
     name: str
@@ -36,11 +36,11 @@ class Plugin:
 
     @property
     def qualified(self) -> str:
-        """``distribution:name``, which is never ambiguous."""
+        """The unambiguous name ``distribution:name``."""
         return f"{self.distribution}:{self.name}"
 
     def load(self) -> Any:
-        """Import it. Raises UserError that names the package and what went wrong."""
+        """Import the plugin. Raises UserError that names the package and the error."""
         try:
             return self.entry_point.load()
         except Exception as error:
@@ -51,10 +51,10 @@ class Plugin:
 
 
 def list_plugins(group: str) -> list[Plugin]:
-    """All plugins of a group, sorted by name, without importing any.
+    """All plugins of a group, sorted by name, without importing them.
 
-    One that names an extra of its package, as in ``name = "module:Class [extra]"``, is there once
-    the packages of that extra are.
+    A plugin may name an extra of its package, as in ``name = "module:Class [extra]"``. It is listed
+    only if the packages of that extra are installed.
     """
     found: dict[tuple[str, str], Plugin] = {}
     for entry in entry_points(group=group):
@@ -66,7 +66,7 @@ def list_plugins(group: str) -> list[Plugin]:
 
 
 def _is_there(distribution: Distribution, extra: str) -> bool:
-    """Whether the packages that an extra asks for are installed."""
+    """Whether the packages that an extra requires are installed."""
     for text in distribution.requires or []:
         requirement, _, marker = text.partition(";")
         name = re.match(r"[\w.-]+", requirement)
@@ -81,10 +81,11 @@ def _is_there(distribution: Distribution, extra: str) -> bool:
 def make_plugin(
     group: str, name: str, options: Mapping[str, str], preset: str | None = None
 ) -> Any:
-    """An operator or sampler of a name, its options parsed from text by the types of its fields.
+    """Make an operator, sampler or method by its name.
 
-    ``preset``: one of the class's ``presets``, {name: {option: value}}; options given win over it.
-    Raises UserError that names the plugin, for options that do not fit, or a class that needs more.
+    Options are parsed from text by the types of the class's fields. ``preset`` names one of the
+    class's ``presets``, {name: {option: value}}; ``options`` override it. Raises UserError that
+    names the plugin if an option does not fit, or if the class needs more than options.
     """
     plugin = find_plugin(group, name)
     cls = plugin.load()
@@ -111,10 +112,10 @@ def _kind(group: str) -> str:
 
 
 def find_plugin(group: str, name: str) -> Plugin:
-    """The plugin of a name, or of a qualified ``distribution:name``.
+    """Find a plugin by its name or its qualified name, ``distribution:name``.
 
-    Raises UserError that lists what exists when there is none, and the qualified names when two
-    packages use the name.
+    Raises UserError if there is none, with a list of the installed plugins, or if several packages
+    use the name, with their qualified names.
     """
     plugins = list_plugins(group)
     matches = [plugin for plugin in plugins if name in (plugin.name, plugin.qualified)]

@@ -1,4 +1,4 @@
-"""What a sampler is, and what answers a measurement."""
+"""The interfaces of samplers and solvers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,20 @@ Step = Callable[[], None]
 
 
 class Solver(Protocol):
-    """What answers a measurement: a prior with a sampler, or a method trained for the task.
+    """The interface of solvers of measurements: a prior with a sampler, or a trained method.
 
-    ``name``: of the sampler or the method; ``steps``: network calls of an answer; ``random``:
-    whether it depends on the noise.
+    Attributes
+    ----------
+    name
+        Name of the sampler or the method.
+    modalities
+        Names of the M modalities, in the order of the channels.
+    device
+        Device on which the solver computes.
+    steps
+        Number of network calls for one answer.
+    random
+        Whether the answer depends on the noise.
     """
 
     @property
@@ -37,19 +47,22 @@ class Solver(Protocol):
     def __call__(
         self, measurement: Measurement, noise: Noise, progress: Step | None = None
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]; noise and progress as of :class:`Sampler`."""
+        """Solve a measurement: (B, M, H, W) in [0, 1]; arguments as in :class:`Sampler`."""
         ...
 
 
 class Sampler(Protocol):
-    """An algorithm that draws a stack given a prior and a measurement.
+    """The interface of algorithms that draw a stack given a prior and a measurement.
 
-    A dataclass whose fields are its options. Returns (B, M, H, W) in [0, 1]. ``noise()`` gives
-    fresh N(0, 1) of that shape; ``progress()``, if given, is called once per network call, of
-    which there are ``steps``. The class may have ``presets``, {name: {option: value}}: settings
-    other than the defaults that have a name; ``random`` = False, where its answer does not depend
-    on the noise; and ``passes(prior, measurement)``, the passes of the network for a slice, forward
-    or backward, where these are more than ``steps``.
+    A sampler is a dataclass whose fields are its options. The class may have more attributes:
+    ``presets``, {name: {option: value}}; ``random`` = False if the answer does not depend on the
+    noise; and ``passes(prior, measurement)``, the number of forward and backward passes per slice,
+    if it exceeds ``steps``.
+
+    Attributes
+    ----------
+    steps
+        Number of network calls.
     """
 
     @property
@@ -61,7 +74,26 @@ class Sampler(Protocol):
         measurement: Measurement,
         noise: Noise,
         progress: Step | None = None,
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        measurement
+            The measurement of B slices.
+        noise
+            ``noise()`` returns fresh N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per network call, if given.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -92,7 +124,7 @@ class Sampled:
         return bool(getattr(self.sampler, "random", True))
 
     def passes(self, measurement: Measurement) -> int:
-        """As the sampler says, or a forward pass a step."""
+        """The sampler's own number of passes, or by default one forward pass per step."""
         own = getattr(self.sampler, "passes", None)
         return self.steps if own is None else int(own(self.prior, measurement))
 
@@ -103,5 +135,5 @@ class Sampled:
 
 
 def passes_of(solver: Solver, measurement: Measurement) -> int:
-    """The passes of the network, forward and backward, that a solver takes for one slice."""
+    """Number of forward and backward passes of the network that a solver takes for one slice."""
     return solver.passes(measurement) if isinstance(solver, Sampled) else solver.steps

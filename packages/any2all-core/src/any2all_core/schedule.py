@@ -1,4 +1,4 @@
-"""The variance-preserving noise schedule and how its steps are thinned out."""
+"""The variance-preserving noise schedule, and the subsets of its times that samplers use."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ from torch import Tensor
 Spacing = Literal["sigma", "uniform"]
 Kind = Literal["cosine", "linear"]
 LARGEST_SIGMA = 20.0
-"""Where spacing by σ begins, if not told; on held-out patients 80 costs 0.1 to 0.2 dB."""
+"""Default σ at which spacing by σ begins. On held-out patients, 80 costs 0.1 to 0.2 dB."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     r"""x_t = √ᾱ_t x_0 + √(1−ᾱ_t) ε for t = 0 ... T−1, with ᾱ_t = Π_{s≤t} (1−β_s).
 
-    cosine: β_t = min(1 − f(t+1)/f(t), 0.999), f(t) = cos²(((t/T + s)/(1 + s))·π/2), s = 0.008.
-    Source: Nichol & Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, eq. 17.
+    Parameters
+    ----------
+    steps
+        T.
+    kind
+        "cosine": β_t = min(1 − f(t+1)/f(t), 0.999), with f(t) = cos²(((t/T + s)/(1 + s))·π/2) and
+        s = 0.008. "linear": β_t evenly spaced from 0.1/T to 20/T.
 
-    linear: β_t evenly from 0.1/T to 20/T. Source: Ho 2020, sec. 4, with T = 1000.
+    References
+    ----------
+    Nichol & Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, eq. 17 (cosine);
+    Ho 2020, sec. 4, with T = 1000 (linear).
     """
 
     steps: int = 1000
@@ -32,7 +40,7 @@ class Schedule:
 
     @cached_property
     def alpha_bar(self) -> Tensor:
-        """ᾱ_t, shape (T,), float64, falling from about 1 to about 0."""
+        """ᾱ_t, (T,), float64, which falls from about 1 to about 0."""
         if self.kind == "linear":
             ends = (0.1 / self.steps, min(20 / self.steps, 0.999))
             return torch.cumprod(1 - torch.linspace(*ends, self.steps, dtype=torch.float64), 0)
@@ -44,24 +52,29 @@ class Schedule:
 
     @cached_property
     def sigma(self) -> Tensor:
-        """σ_t = √((1−ᾱ_t)/ᾱ_t), shape (T,): the noise of x_t/√ᾱ_t."""
+        """σ_t = √((1−ᾱ_t)/ᾱ_t), (T,): the standard deviation of the noise of x_t/√ᾱ_t."""
         return torch.sqrt((1 - self.alpha_bar) / self.alpha_bar)
 
     def timesteps(
         self, n: int, spacing: Spacing = "sigma", start: float = LARGEST_SIGMA
     ) -> list[int]:
-        """Exactly n distinct times, falling, from T−1 to 0.
+        """Choose exactly n distinct times that fall from T−1 to 0.
 
         Parameters
         ----------
         n
-            How many; 1 to T.
+            Number of times; 1 to T.
         spacing
-            "uniform": evenly in t, as in DDIM. "sigma": T−1, then evenly in σ^(1/7) below σ =
-            ``start`` (after Karras 2022, eq. 5), where the image forms; between 20 and ``start``
-            only by factors of e.
+            "uniform": evenly spaced in t, as in DDIM. "sigma": it begins with T−1. Between σ = 20
+            and ``start``, σ falls by factors of e. Below ``start``, where the image forms, the
+            times are evenly spaced in σ^(1/7) (after Karras 2022, eq. 5).
         start
-            σ below which the times of "sigma" lie close.
+            σ below which the times of "sigma" are closely spaced.
+
+        Returns
+        -------
+        list
+            n times; [T−1] for n = 1.
 
         Raises
         ------
@@ -88,7 +101,7 @@ class Schedule:
         nearest = torch.searchsorted(root, levels).clamp(max=last).tolist()
         times = [last]
         for i, t in enumerate(nearest, start=1):
-            # distinct, and room left for those that follow down to 0
+            # keep times distinct, and leave room for the following ones down to 0
             times.append(max(min(t, times[-1] - 1), n - 1 - i))
         times[-1] = 0
         return times

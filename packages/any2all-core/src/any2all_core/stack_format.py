@@ -1,4 +1,4 @@
-"""What the images of a stack are: which modalities, how they are scaled, of what size and grid."""
+"""The format of a stack's images: modalities, scaling, slice size and grid."""
 
 from __future__ import annotations
 
@@ -17,17 +17,45 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Range:
-    """The physical values that are 0 and 1: u = clip((v − low)/(high − low), 0, 1)."""
+    """The linear scaling u = clip((v − low)/(high − low), 0, 1) of physical values v.
+
+    Parameters
+    ----------
+    low, high
+        The physical values that become 0 and 1, in the unit of the modality.
+    """
 
     low: float
     high: float
 
     def normalise(self, values: Array) -> Array:
-        """To [0, 1]; what lies outside the range saturates."""
+        """Scale physical values to [0, 1].
+
+        Parameters
+        ----------
+        values
+            v of any shape, in the unit of the modality.
+
+        Returns
+        -------
+        array
+            u of the same shape, float32; values outside the range saturate.
+        """
         return np.clip((values - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
 
     def physical(self, normalised: Array) -> Array:
-        """v = low + u (high − low), the inverse within the range."""
+        """The inverse of :meth:`normalise` within the range.
+
+        Parameters
+        ----------
+        normalised
+            u of any shape, in [0, 1].
+
+        Returns
+        -------
+        array
+            v = low + u (high − low) of the same shape, float32, in the unit of the modality.
+        """
         return (self.low + normalised * (self.high - self.low)).astype(np.float32)
 
 
@@ -35,9 +63,20 @@ class Range:
 class ModalityFormat:
     """One modality of a stack.
 
-    ``unit``: of its physical values; ``scaling``: how they become [0, 1]; ``range``: the values
-    that become 0 and 1, None where each patient has its own or they are not fitted yet; ``kind``:
-    its row of a table of one's own, None for the row of its name in the table of any2all-data.
+    Parameters
+    ----------
+    name
+        Name of the modality, such as T1.
+    unit
+        Unit of its physical values.
+    scaling
+        How values are scaled to [0, 1]; see :class:`ModalityKind`.
+    range
+        The values that become 0 and 1. None if each patient has its own, or if they are not fitted
+        yet.
+    kind
+        The modality's row in a user's own table of kinds. None for the row of this name in the
+        table of any2all-data.
     """
 
     name: str
@@ -49,11 +88,16 @@ class ModalityFormat:
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxels that a patient's images are put on.
+    """The voxel grid onto which a patient's images are resampled.
 
-    ``spacing``: mm of (x, y, z) voxels, None where every patient keeps those of its reference;
-    ``reference``: the modality that the others are registered to; ``bias_corrected``: whether N4
-    was applied to MR.
+    Parameters
+    ----------
+    spacing
+        Voxel size (x, y, z) in mm. None if every patient keeps that of its reference.
+    reference
+        The modality to which the others are registered.
+    bias_corrected
+        Whether N4 bias field correction was applied to MR.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -63,10 +107,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class StackFormat:
-    """The images that a cohort holds, a prior knows and a patient is read as.
+    """The format of image stacks, shared by cohorts, priors and patients.
 
-    ``modalities``: in the order of the stack's channels; ``size``: (H, W), rows and columns of a
-    slice; ``grid``: None where it is not known.
+    Parameters
+    ----------
+    modalities
+        The modalities in the order of the stack's channels.
+    size
+        (H, W), rows and columns of a slice.
+    grid
+        The voxel grid; None if it is not known.
     """
 
     modalities: tuple[ModalityFormat, ...]
@@ -75,32 +125,51 @@ class StackFormat:
 
     @classmethod
     def of_names(cls, names: Sequence[str], size: tuple[int, int]) -> StackFormat:
-        """Images of which only the names and the size are known: each patient scales its own."""
+        """A format with default modalities of these names, scaled for each patient separately.
+
+        Parameters
+        ----------
+        names
+            Names of the modalities, in the order of the channels.
+        size
+            (H, W) in pixels.
+        """
         return cls(tuple(ModalityFormat(name) for name in names), size)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the modalities."""
+        """Names of the modalities, in the order of the channels."""
         return tuple(modality.name for modality in self.modalities)
 
     def __getitem__(self, name: str) -> ModalityFormat:
-        """The modality of a name. Raises KeyError."""
+        """The modality with this name. Raises KeyError if there is none."""
         return self.modalities[self._place(name)]
 
     def select(self, names: Sequence[str]) -> StackFormat:
-        """The same with these of its modalities alone, in this order."""
+        """The format of these modalities alone, in this order.
+
+        Parameters
+        ----------
+        names
+            Names of the selected modalities.
+
+        Raises
+        ------
+        KeyError
+            If a name is unknown.
+        """
         return replace(self, modalities=tuple(self[name] for name in names))
 
     @property
     def known_grid(self) -> Grid:
-        """The grid. Raises UserError where it is not known."""
+        """The grid. Raises UserError if it is not known."""
         if self.grid is None:
             raise UserError("the voxel size of these images is not known; give a Grid")
         return self.grid
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """{modality: the values that become 0 and 1} of those that are alike for everybody."""
+        """{modality: its range}, for the modalities whose range is the same for all patients."""
         return {m.name: m.range for m in self.modalities if m.range is not None}
 
     def _place(self, name: str) -> int:
@@ -109,7 +178,7 @@ class StackFormat:
         return self.names.index(name)
 
     def to_json(self) -> dict[str, Any]:
-        """As ``prior.json`` has it under ``images``."""
+        """The JSON object that ``prior.json`` holds under ``images``."""
         return {
             "modalities": [_modality_to_json(modality) for modality in self.modalities],
             "size": list(self.size),
@@ -118,19 +187,30 @@ class StackFormat:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> StackFormat:
-        """The inverse of :meth:`to_json`. Raises KeyError, TypeError, ValueError or UserError."""
+        """The inverse of :meth:`to_json`.
+
+        Parameters
+        ----------
+        told
+            The JSON object.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, UserError
+            If the object is malformed.
+        """
         modalities = tuple(_modality_from_json(one) for one in told["modalities"])
         return cls(modalities, size_of(told["size"]), grid_of(told.get("grid")))
 
 
 def size_of(told: Sequence[int]) -> tuple[int, int]:
-    """(H, W) of a list. Raises TypeError or ValueError."""
+    """Read (H, W) from a list. Raises TypeError or ValueError."""
     height, width = map(int, told)
     return height, width
 
 
 def grid_of(told: Mapping[str, Any] | None) -> Grid | None:
-    """The grid that a file tells of. Raises KeyError, TypeError or ValueError."""
+    """Read a grid from a file's content. Raises KeyError, TypeError or ValueError."""
     if told is None:
         return None
     spacing: tuple[float, float, float] | None = None
@@ -142,9 +222,10 @@ def grid_of(told: Mapping[str, Any] | None) -> Grid | None:
 
 
 def modality_of_normalisation(name: str, told: Mapping[str, Any]) -> ModalityFormat:
-    """A modality as cohorts, and priors of format 1, tell of it.
+    """Read a modality from the entry of a cohort or of a prior of format 1.
 
-    told: {"unit", "low", "high", "fitted_on"}; without constants each patient has its own.
+    ``told`` is {"unit", "low", "high", "fitted_on"}. Without "low" and "high", each patient is
+    scaled separately.
     """
     unit = str(told.get("unit", ARBITRARY))
     if "low" not in told:

@@ -1,7 +1,7 @@
 """Small objects for the tests of a plugin: a phantom, a patient's images, and an untrained prior.
 
-The checks of a contract stand beside them: :func:`check_operator` and :func:`check_sampler`.
-Everything here is made from a seed in milliseconds, and needs neither files nor pytest.
+:func:`check_operator` and :func:`check_sampler` test whether a plugin fulfils its contract.
+All objects are made from a seed in milliseconds and need neither files nor pytest.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ MODALITIES = ("T1", "FLAIR", "T1Gd")
 """The modalities of the tiny patient and of the tiny prior."""
 
 AFFINE = np.diag([-1.5, -1.5, 4.0, 1.0])
-"""From voxel indices of a phantom to mm in RAS+: pixels of 1.5 mm, slices of 4 mm."""
+"""Affine from voxel indices of a phantom to mm in RAS+, with pixels of 1.5 mm, slices of 4 mm."""
 
 BRIGHTEST = 200.0
-"""No voxel of a phantom is brighter."""
+"""Upper limit of the voxel values of a phantom."""
 
 TINY_RECIPE = Recipe(
     channels=(8, 16),
@@ -51,7 +51,7 @@ TINY_RECIPE = Recipe(
     batch_size=4,
     warmup=2,
 )
-"""A network of two levels, which is built and trained for its six steps within a second."""
+"""Recipe of a network with two levels, which trains for its six steps within a second."""
 
 
 def phantom(size: int = 32, depth: int = 4, seed: int = 0) -> np.ndarray:
@@ -64,7 +64,7 @@ def phantom(size: int = 32, depth: int = 4, seed: int = 0) -> np.ndarray:
     depth
         Number of slices.
     seed
-        Another seed gives another contrast in the same outline.
+        Seed of the contrast; the outline is always the same.
 
     Returns
     -------
@@ -83,23 +83,37 @@ def patient_volumes(
 ) -> dict[str, np.ndarray]:
     """Make one phantom for each modality, all with the same outline.
 
+    Parameters
+    ----------
+    modalities
+        Names of the modalities.
+    size, depth
+        As in :func:`phantom`.
+
     Returns
     -------
     dict
-        {modality: array (x, y, z)} as :func:`phantom` makes them. Saved with :data:`AFFINE` as
-        ``<modality>.nii.gz``, they are the folder of a patient.
+        {modality: array (x, y, z)}, made by :func:`phantom`. Saved with :data:`AFFINE` as
+        ``<modality>.nii.gz``, they form the folder of a patient.
     """
     return {name: phantom(size, depth, seed) for seed, name in enumerate(modalities)}
 
 
 def patient_stack(modalities: Sequence[str] = MODALITIES, size: int = 32, depth: int = 4) -> Tensor:
-    """Make the slices of the tiny patient, as operators, samplers and training take them.
+    """Make the slices of the tiny patient in the layout for operators, samplers and training.
+
+    Parameters
+    ----------
+    modalities
+        Names of the M modalities.
+    size, depth
+        As in :func:`phantom`.
 
     Returns
     -------
     Tensor
-        (B, M, H, W), float32, in [0, 1]: B = ``depth`` slices, M = the modalities in their order,
-        H = W = ``size``.
+        (B, M, H, W), float32, in [0, 1], with B = ``depth`` slices, the M modalities in their
+        order, and H = W = ``size``.
     """
     volumes = patient_volumes(modalities, size, depth).values()
     stack = torch.stack([torch.from_numpy(volume / BRIGHTEST) for volume in volumes])
@@ -114,8 +128,8 @@ def tiny_prior(
 ) -> DiffusionPrior:
     """Build an untrained prior with the network of :data:`TINY_RECIPE`.
 
-    What it draws is noise, but its shapes, devices and files are those of any prior. Its weights
-    take no gradient, as those of a prior that is loaded.
+    Its draws are noise, but its shapes, devices and files are those of any prior. As in a loaded
+    prior, its weights need no gradient.
 
     Parameters
     ----------
@@ -127,6 +141,11 @@ def tiny_prior(
         Seed of the weights.
     settings
         Other fields of :class:`any2all_core.PriorSettings`, such as ``levels``.
+
+    Returns
+    -------
+    DiffusionPrior
+        The prior in evaluation mode, on the CPU.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

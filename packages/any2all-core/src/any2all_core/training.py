@@ -1,4 +1,4 @@
-"""Training of the prior: denoising score matching on stacks of slices, on one process or many."""
+"""Training of a prior: denoising score matching on stacks of slices, in one process or many."""
 
 from __future__ import annotations
 
@@ -56,25 +56,25 @@ def train(
     start_from: DiffusionPrior | None = None,
     shard: bool = False,
 ) -> DiffusionPrior:
-    """Minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t; the EMA prior.
+    """Train a prior: minimise E w_t‖target − network(x_t, t)‖² over slices, noise and uniform t.
 
-    ``run.output`` becomes a prior folder at every checkpoint, with ``log.jsonl``, and with the
-    prior of the least validation loss in ``best/``; ``run.resume`` goes on from it with the very
-    losses an uninterrupted run would have had, because example b of step k draws all its randomness
-    from (seed, k, b); what ``start_from`` and ``run.precision`` leave open is then as it was begun
-    with.
-    ``ask``: the questions of
-    examples (see :func:`draw_times`), the recipe's if not given. ``start_from``: a prior of the
-    same network (float32) that shares a modality.
+    The result is the prior with the exponential moving average of the weights. At every checkpoint,
+    ``run.output`` becomes a prior folder with ``log.jsonl``, and ``best/`` holds the prior with the
+    lowest validation loss. Example b of step k draws all its randomness from (seed, k, b), so a run
+    continued by ``run.resume`` has the same losses as an uninterrupted one. If ``start_from`` and
+    ``run.precision`` are then left out, they are those with which the run began.
 
-    Started by ``torchrun`` or ``accelerate launch`` on several processes, each computes its part of
-    the batch (``recipe.batch_size`` a process) and gradients are averaged (DDP): n processes take
-    the steps that one with n times the batch would. ``shard``: the weights, their average and
-    Adam's moments are shared out among them, too (FSDP), for networks that one would not hold.
+    ``ask`` draws the questions of examples (see :func:`draw_times`); by default the recipe's are
+    used. ``start_from`` is a prior with the same network, in float32, that shares a modality.
 
-    Raises UserError when ``run.output`` holds something else, or a run of another recipe, when
-    ``start_from`` does not fit, when the loss is not finite, or the disk is full; Stopped on
-    SIGTERM and on SIGINT (Ctrl-C), of which a second one ends it without saving.
+    ``torchrun`` or ``accelerate launch`` can start several processes. Each then computes
+    ``recipe.batch_size`` examples and gradients are averaged (DDP), so n processes take the same
+    steps as one process with n times the batch. With ``shard``, the weights, their average and
+    Adam's moments are also distributed (FSDP), for networks that do not fit on one device.
+
+    Raises UserError if ``run.output`` holds something else or a run of another recipe, if
+    ``start_from`` does not fit, if the loss is not finite, or if the disk is full. Raises Stopped
+    on SIGTERM and SIGINT (Ctrl-C); a second Ctrl-C ends the run without saving.
     """
     output, resume, accelerator = run.output, run.resume, engine()
     device, rank, processes = (
@@ -96,7 +96,7 @@ def train(
     if start_from is not None:
         _begin_with(prior, start_from)
     prior.unet.to(memory_format=torch.channels_last)
-    # nothing in it acts otherwise in training, but then diffusers undoes channels_last: 10 % slower
+    # no layer depends on the mode, but in training mode diffusers undoes channels_last: 10 % slower
     prior.eval()
     ema = copy.deepcopy(prior).requires_grad_(False)
     share = recipe.batch_size * recipe.accumulate
@@ -106,7 +106,7 @@ def train(
     if resume and precision == "auto":
         precision = was["precision"].removeprefix("torch.")
     dtype = choose_dtype(precision, device.type)
-    # what a resumed run must share with its beginning
+    # a resumed run must have the same values
     identity = {
         "recipe": asdict(recipe),
         "batch_size": batch,
@@ -125,7 +125,7 @@ def train(
     if start_from is not None:
         origin = dict(start_from.settings.training)
     if resume and accelerator.is_main_process:
-        export(output, ema)  # a kill may have come before it
+        export(output, ema)  # the run may have been killed before this
         keep_best(output, ema)
     weights = Weights(prior, ema, dtype, accelerator, shard=shard)
     if recipe.optimizer == "muon":
@@ -147,7 +147,7 @@ def train(
         ask = functools.partial(draw_times, diffusion_steps=recipe.diffusion_steps, shares=shares)
 
     def question(step: int) -> tuple[Tensor, ...]:
-        """This process' examples of a step: x_0 and noise, (b, M, H, W), t and asked, (b, M)."""
+        """This process' examples of a step: x_0, noise, (b, M, H, W); t, loss mask, (b, M)."""
         everyone = places(len(data.examples), batch, step, recipe.seed)
         random = [generator(recipe.seed, step, rank * share + b) for b in range(share)]
         chosen = everyone[rank * share : (rank + 1) * share]
@@ -182,8 +182,8 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         weights.stepped(averaging(recipe.ema, step))
-        # a GPU is waited for once a step, here; and there is one word between the processes,
-        # which stop, or fail, together
+        # the only synchronisation of a step: with the GPU, and between the processes, so that all
+        # of them stop or fail together
         word = torch.stack([total, norm, torch.full_like(total, float(ending()))])
         if processes > 1:
             word = accelerator.reduce(word, "mean")
@@ -214,10 +214,10 @@ def train(
 
 
 def at_half_size(x_0: Tensor) -> Tensor:
-    """Means of 2 x 2 pixels, of those there are at the end of an odd size: (B, M, ⌈H/2⌉, ⌈W/2⌉).
+    """Average 2 x 2 pixels, or fewer at the end of an odd size: (B, M, ⌈H/2⌉, ⌈W/2⌉).
 
-    What images have to do with each other is learnt there at a quarter of the cost; the network,
-    being convolutional, goes on from it at full size.
+    The network learns the relation between modalities there at a quarter of the cost. Because it is
+    convolutional, training can continue at full size.
     """
     return F.avg_pool2d(x_0, 2, ceil_mode=True, count_include_pad=False)
 
@@ -229,32 +229,32 @@ def _name(prior: DiffusionPrior) -> str:
 
 
 def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
-    """Take over the weights of ``start``, which may be of other modalities, in another order.
+    """Copy the weights of ``start``, whose modalities may differ or have another order.
 
-    What leads from and to a modality that is new starts at zero: the images of the others are
-    denoised as before.
+    Weights from and to a new modality start at zero, so the other modalities are denoised as
+    before.
     """
     shared = [m for m in prior.modalities if m in start.modalities]
     if not shared:
         raise UserError(
-            f"the prior to start from knows {', '.join(start.modalities)}, this training has "
-            f"{', '.join(prior.modalities)}: nothing in common"
+            f"the prior to start from knows {', '.join(start.modalities)} and this training has "
+            f"{', '.join(prior.modalities)}: they have nothing in common"
         )
     for name in ("prediction", "patch", "diffusion_steps", "schedule"):
         has, wanted = getattr(start.settings, name), getattr(prior.settings, name)
         if has != wanted:
-            raise UserError(f"the prior to start from has {name} {has}, this training {wanted}")
+            raise UserError(f"the prior to start from has {name} {has}, but this training {wanted}")
     if start.levels == "separate" and prior.levels == "shared":
         raise UserError(
-            "the prior to start from has a noise level for each modality, this training one for "
-            "all; take levels=separate"
+            "the prior to start from has a noise level for each modality, but this training has "
+            "one for all; take levels=separate"
         )
     misfit = UserError(
         "the prior to start from has a network of another size; give its recipe's channels, "
         "blocks, attention_levels and norm_groups"
     )
     config = getattr(start.unet, "config", None)
-    for name in ("norm_num_groups", "attention_head_dim"):  # which change no weight's shape
+    for name in ("norm_num_groups", "attention_head_dim"):  # these do not change a weight's shape
         if not isinstance(config, Mapping) or config.get(name) != prior.unet.config.get(name):
             raise misfit
     state = start.state_dict()
@@ -276,13 +276,13 @@ def _begin_with(prior: DiffusionPrior, start: DiffusionPrior) -> None:
 
 
 def _channels(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
-    """Where patches of these modalities lie among the network's channels."""
+    """Indices of these modalities' patches among the network's channels."""
     parts = prior.settings.patch**2
     first = [prior.modalities.index(m) * parts for m in modalities]
     return torch.tensor([k + i for k in first for i in range(parts)])
 
 
 def _told(prior: DiffusionPrior, modalities: Sequence[str]) -> Tensor:
-    """Where the noise levels of these modalities lie among the channels that enter."""
+    """Indices of these modalities' noise levels among the network's input channels."""
     first = len(prior.modalities) * prior.settings.patch**2
     return torch.tensor([first + prior.modalities.index(m) for m in modalities])

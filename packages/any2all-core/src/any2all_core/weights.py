@@ -1,4 +1,4 @@
-"""The weights of a training run: what is stepped, what computes, what is averaged, and where."""
+"""The weights of a training run: masters, working copy and moving average, and their devices."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 
 def engine() -> Accelerator:
-    """The processes and devices of this run, as ``torchrun`` or ``accelerate launch`` said."""
+    """The processes and devices of this run, as ``torchrun`` or ``accelerate launch`` set them."""
     from accelerate import Accelerator
 
-    return Accelerator(cpu=not torch.cuda.is_available())  # which else ignores a CPU's processes
+    return Accelerator(cpu=not torch.cuda.is_available())  # by default, it ignores CPU processes
 
 
 class Weights:
-    """Float32 masters that are stepped, a copy in ``dtype`` that computes, and their average.
+    """Float32 master weights, a working copy in ``dtype``, and the moving average.
 
-    One process, or each of several, has all of it, and gradients are averaged among them (DDP).
-    With ``shard`` each has its part of masters, average and Adam's moments, and parameters are
-    gathered, in ``dtype``, only while a block of the U-Net computes (FSDP, ``fully_shard``;
-    Zhao 2023, arXiv 2304.11277).
+    The optimizer updates the masters, and the working copy computes. By default every process holds
+    all of them, and gradients are averaged over the processes (DDP). With ``shard``, each process
+    holds a part of the masters, the average and Adam's moments. Parameters are then gathered, in
+    ``dtype``, only while a block of the U-Net computes (FSDP, ``fully_shard``; Zhao 2023, arXiv
+    2304.11277).
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Weights:
         *,
         shard: bool,
     ) -> None:
-        """prior: the masters, which are moved to the accelerator's device; ema: their average."""
+        """``prior`` holds the masters, which move to the accelerator's device; ``ema`` the mean."""
         device = accelerator.device
         self.sharded = shard or str(accelerator.distributed_type) == "DistributedType.FSDP"
         if self.sharded and accelerator.num_processes == 1:
@@ -89,27 +90,27 @@ class Weights:
                 part.grad = None
 
     def clip(self, largest: float) -> Tensor:
-        """Scale all gradients so that their norm is at most ``largest``; what it was, a number."""
+        """Scale all gradients to a norm of at most ``largest``; returns the norm before."""
         norm: Any = torch.nn.utils.clip_grad_norm_(self.masters, largest)
         return norm.full_tensor() if self.sharded else norm
 
     @torch.no_grad()
     def stepped(self, decay: float) -> None:
-        """Take up the masters' new values: average ← decay · average + (1 − decay) · masters."""
+        """Update the working copy, and average ← decay · average + (1 − decay) · masters."""
         torch._foreach_lerp_(self._average, self.masters, 1 - decay)
         if self._workers[0] is not self.masters[0]:
             torch._foreach_copy_(self._workers, self.masters)
 
     @torch.no_grad()
     def ema(self) -> DiffusionPrior:
-        """The averaged prior, whole; to be called by all processes."""
+        """The averaged prior, gathered from all processes. All of them must call this."""
         if self.sharded:
             for whole, part in zip(self._ema.parameters(), self._average, strict=True):
                 whole.copy_(_whole(part))
         return self._ema
 
     def state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """What a checkpoint keeps, whole; to be called by all processes."""
+        """The state of a checkpoint, gathered from all processes. All of them must call this."""
         state = {
             "prior": self.prior.state_dict(),
             "ema": self.ema().state_dict(),
@@ -118,7 +119,7 @@ class Weights:
         return tree_map(_whole, state) if self.sharded else state
 
     def load(self, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-        """Give the optimizer a state that :meth:`state` has kept."""
+        """Load an optimizer's state that :meth:`state` returned."""
         stepped = [weight for group in optimizer.param_groups for weight in group["params"]]
         moments = {
             i: {n: _like(v, stepped[i]) if v.ndim else v for n, v in of.items()}
@@ -128,7 +129,7 @@ class Weights:
 
 
 def _shard(prior: DiffusionPrior, dtype: torch.dtype, device: str) -> None:
-    """Block by block, so that never all of it lies on one device."""
+    """Shard the prior block by block, so that no device ever holds all of it."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -136,14 +137,14 @@ def _shard(prior: DiffusionPrior, dtype: torch.dtype, device: str) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
-    unet = prior.unet.to(memory_format=torch.contiguous_format)  # it takes no other
+    unet = prior.unet.to(memory_format=torch.contiguous_format)  # the only format it accepts
     blocks: Sequence[Any] = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     for module in [*blocks, prior]:
         fully_shard(module, mesh=mesh, mp_policy=policy)
 
 
 def _like(whole: Tensor, weight: Tensor) -> Tensor:
-    """A tensor that all processes have, laid out as ``weight`` is: fused Adam looks no further."""
+    """A tensor that all processes hold, distributed like ``weight``, as fused Adam requires."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(weight, DTensor):

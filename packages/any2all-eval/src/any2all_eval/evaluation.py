@@ -15,8 +15,8 @@ from any2all_app.observer import SILENT, Observer
 from any2all_app.report import versions
 from any2all_app.shared_run import begin, wait_for_all
 from any2all_app.terminal import duration
+from any2all_core.named_priors import prior_folder
 from any2all_core.prior import DiffusionPrior, weights_hash
-from any2all_core.reconstruct import prior_folder
 from any2all_operators import UserError
 
 from any2all_eval.evaluator import Evaluator

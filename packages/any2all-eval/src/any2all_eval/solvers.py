@@ -9,8 +9,9 @@ from typing import Any
 
 from any2all_app.grammar import sampler_of
 from any2all_app.measurement import Trained
+from any2all_core.answers import Answers
 from any2all_core.checkpoint import BEST
-from any2all_core.fitted import WEIGHTS, Answers, FittedMethod
+from any2all_core.fitted import WEIGHTS, FittedMethod
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.sampler import Sampled, Solver
 from any2all_operators import BlockDiagonal, UserError

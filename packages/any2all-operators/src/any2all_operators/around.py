@@ -1,4 +1,4 @@
-"""What an operator around another one passes on."""
+"""Base class of operators that wrap another operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from any2all_operators.operator import Operator
 
 
 class Around(Operator, ABC):
-    """An operator whose data and noise are those of another one, ``scan``."""
+    """An operator that wraps another one, ``scan``, and shares its data and its noise."""
 
     scan: Operator
 
@@ -22,7 +22,7 @@ class Around(Operator, ABC):
 
     @property
     def acceleration(self) -> float:
-        """That of the scan."""
+        """Acceleration of the wrapped scan; 1 if the scan has none."""
         return float(getattr(self.scan, "acceleration", 1.0))
 
     def check(self, data: Tensor, modality: str) -> None:

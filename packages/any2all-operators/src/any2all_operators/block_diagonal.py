@@ -1,4 +1,4 @@
-"""One operator a modality, and the measurement of a whole patient."""
+"""One operator per modality, and the measurement of a whole patient."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator
 
 Data = Mapping[str, Tensor]
+"""{modality: its data (B, ...)}, of shape (B, 0) for a missing modality."""
 
 
 class BlockDiagonal:
-    """A = diag(A_1 ... A_M): stack (B, M, H, W) ↔ {modality: data}.
+    """A = diag(A_1 ... A_M), from a stack (B, M, H, W) to {modality: data (B, ...)}.
 
-    The mapping's order is the order of the stack's channels. Every block is solved by itself: one
-    weight for all would leave half of a clean image's error at weight 1.
+    Every block has its own weight in :meth:`prox`. With one weight of 1 for all, half of a clean
+    image's error would remain.
+
+    Parameters
+    ----------
+    operators
+        {modality: its operator}, in the order of the stack's channels.
     """
 
     def __init__(self, operators: Mapping[str, Operator]) -> None:
@@ -29,22 +35,80 @@ class BlockDiagonal:
         return tuple(self.operators)
 
     def forward(self, stack: Tensor) -> dict[str, Tensor]:
-        """A x: {modality: A_m x_m}."""
+        """Apply A.
+
+        Parameters
+        ----------
+        stack
+            x, (B, M, H, W).
+
+        Returns
+        -------
+        dict
+            {modality: A_m x_m, (B, ...)}.
+
+        Raises
+        ------
+        UserError
+            If the stack does not have M channels.
+        """
         self._expect(stack)
         return {name: op.forward(stack[:, m]) for m, (name, op) in self._enumerate()}
 
     def adjoint(self, data: Data) -> Tensor:
-        """A* y, (B, M, H, W), 0 for a modality without data; some must have data."""
+        """Apply A*.
+
+        Parameters
+        ----------
+        data
+            {modality: y_m, (B, ...)}; at least one modality must have data.
+
+        Returns
+        -------
+        Tensor
+            A* y, (B, M, H, W), with 0 for missing modalities.
+        """
         there = {m: op.adjoint(data[m]) for m, op in self.operators.items() if data[m].numel()}
         nothing = torch.zeros_like(next(iter(there.values())))
         return torch.stack([there.get(name, nothing) for name in self.operators], 1)
 
     def prox(self, data: Data, anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
-        """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖², (B, M, H, W)."""
+        """argmin_u Σ_m weight_m/2 ‖A_m u_m − y_m‖² + 1/2 ‖u − anchor‖².
+
+        Parameters
+        ----------
+        data
+            {modality: y_m, (B, ...)}.
+        anchor
+            (B, M, H, W).
+        weight
+            {modality: weight_m}, each at least 0 and possibly infinite; see :meth:`Operator.prox`.
+
+        Returns
+        -------
+        Tensor
+            u, (B, M, H, W).
+
+        Raises
+        ------
+        UserError
+            If the anchor does not have M channels.
+        """
         return self.prox_of(data)(anchor, weight)
 
     def prox_of(self, data: Data) -> Callable[[Tensor, Mapping[str, float]], Tensor]:
-        """``prox`` of fixed data, (anchor, {modality: weight}) ↦ u."""
+        """:meth:`prox` for fixed data, as samplers use it in every step.
+
+        Parameters
+        ----------
+        data
+            {modality: y_m, (B, ...)}.
+
+        Returns
+        -------
+        callable
+            The function (anchor, {modality: weight}) ↦ u.
+        """
         of = {name: op.prox_of(data[name]) for name, op in self.operators.items()}
 
         def prox(anchor: Tensor, weight: Mapping[str, float]) -> Tensor:
@@ -57,24 +121,24 @@ class BlockDiagonal:
         return prox
 
     def estimated(self, data: Data) -> BlockDiagonal:
-        """The operators that a reconstruction may know; see :meth:`Operator.estimated`."""
+        """The operators as far as the data tells them; see :meth:`Operator.estimated`."""
         return BlockDiagonal(
             {name: op.estimated(data[name]) for name, op in self.operators.items()}
         )
 
     def near(self, data: Data, stack: Tensor) -> BlockDiagonal:
-        """The linear operators that explain the data around a stack; see :meth:`Operator.near`."""
+        """The operators linearised around a stack (B, M, H, W); see :meth:`Operator.near`."""
         self._expect(stack)
         return BlockDiagonal(
             {name: op.near(data[name], stack[:, m]) for m, (name, op) in self._enumerate()}
         )
 
     def select(self, index: Tensor) -> BlockDiagonal:
-        """The operators of slices ``index`` (B,)."""
+        """The operators of the slices ``index``, (B,)."""
         return BlockDiagonal({name: op.select(index) for name, op in self.operators.items()})
 
     def to(self, device: torch.device | str) -> BlockDiagonal:
-        """Every operator on a device."""
+        """A copy whose operators are all on ``device``."""
         return BlockDiagonal({name: op.to(device) for name, op in self.operators.items()})
 
     def _enumerate(self) -> enumerate[tuple[str, Operator]]:
@@ -90,7 +154,15 @@ class BlockDiagonal:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of B slices: y = A x + n, as the operator and {modality: data (B, ...)}."""
+    """The measurement y = A x + n of B slices.
+
+    Parameters
+    ----------
+    operator
+        A, with one block per modality.
+    data
+        y, {modality: data (B, ...)}; (B, 0) for a missing modality.
+    """
 
     operator: BlockDiagonal
     data: Data
@@ -105,20 +177,31 @@ class Measurement:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The modalities that have none, in order."""
+        """The modalities that have no data, in order."""
         return tuple(name for name, y in self.data.items() if not y.numel())
 
     def near(self, stack: Tensor) -> Measurement:
-        """The same with the operators that explain the data around a stack (B, M, H, W)."""
+        """The same data with the operators linearised around a stack (B, M, H, W)."""
         return Measurement(self.operator.near(self.data, stack), self.data)
 
     def residual(self, stack: Tensor) -> dict[str, Tensor]:
-        """{modality: ‖y_m − A_m x_m‖ of each slice, (B,)} for a stack (B, M, H, W)."""
+        """Compute the data misfit of a stack.
+
+        Parameters
+        ----------
+        stack
+            x, (B, M, H, W).
+
+        Returns
+        -------
+        dict
+            {modality: ‖y_m − A_m x_m‖ of each slice, (B,)}, without the missing modalities.
+        """
         norms: dict[str, Tensor] = {}
         for name, y in self.operator.forward(stack).items():
             if y.numel():
                 gap = self.data[name] - y
-                # torch takes the norm of complex numbers fifty times as slowly
+                # torch's norm of complex numbers is fifty times slower
                 parts = torch.view_as_real(gap) if gap.is_complex() else gap
                 norms[name] = parts.flatten(1).norm(dim=1)
         return norms

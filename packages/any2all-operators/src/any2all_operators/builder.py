@@ -1,4 +1,4 @@
-"""How an operator is made for a patient: what a plugin may register instead of an operator."""
+"""Builders of operators. A plugin may register a builder instead of an operator."""
 
 from __future__ import annotations
 
@@ -13,31 +13,47 @@ from any2all_operators.operator import Operator
 
 
 class OperatorBuilder(Protocol):
-    """A dataclass whose fields are options, for operators that depend on the image's size.
+    """A builder of operators that depend on the size of the image.
 
-    ``build(height, width)`` gives the operator for images (H, W), to simulate a measurement with.
+    It is a dataclass whose fields are its options.
     """
 
-    def build(self, height: int, width: int) -> Operator: ...
+    def build(self, height: int, width: int) -> Operator:
+        """Build the operator that simulates measurements of images (H, W)."""
+        ...
 
 
 class FileOperatorBuilder(OperatorBuilder, Protocol):
-    """A builder that also reads measurements from files of its own kind.
+    """A builder that also reads measurements from files.
 
-    ``suffixes``: of the files it reads, as in <patient>/<modality>.h5, the first that exists.
+    Attributes
+    ----------
+    suffixes
+        Suffixes of the files that it reads, such as ".h5" for <patient>/<modality>.h5. If several
+        such files exist, the first suffix wins.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
 
-    def read(self, path: Path, height: int, width: int) -> Measured: ...
+    def read(self, path: Path, height: int, width: int) -> Measured:
+        """Read the measurement of images (H, W) from a file."""
+        ...
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A measurement read from a file: y = A x + n of Z slices.
+    """A measurement y = A x + n of Z slices, read from a file.
 
-    data: (Z, ...) for ``operator``, on the scale where images lie in [0, 1]; ``scale``: the value
-    in the file's unit that is 1 there; ``details``: what was found out or assumed, for the report.
+    Parameters
+    ----------
+    operator
+        A.
+    data
+        y, (Z, ...), on the scale on which images lie in [0, 1].
+    scale
+        The value, in the unit of the file, that becomes 1 on that scale.
+    details
+        What was found in the file or assumed about it; it is copied into the report.
     """
 
     operator: Operator

@@ -1,4 +1,4 @@
-"""The phase ramp that makes a plain FFT a centred one."""
+"""The phase ramp that turns a plain FFT into a centred one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def centring(height: int, width: int) -> Tensor:
-    """Π exp(2πi k c/n), k = 0 ... n−1, c = n // 2, (H, W)."""
+    """The ramp Π exp(2πi k c/n) over both axes, with k = 0 ... n−1 and c = n // 2; (H, W)."""
     ramps = []
     for n in (height, width):
         angle = 2 * math.pi * ((torch.arange(n) * (n // 2)) % n).double() / n

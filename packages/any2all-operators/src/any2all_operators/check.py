@@ -1,4 +1,4 @@
-"""The test kit for authors of operators."""
+"""A contract test for authors of operators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from any2all_operators.unknown_phase import UnknownPhase
 
 TOLERANCE = 1e-4
 LOOSENING = 100.0
-"""An infinite weight may leave what is hardly measured: its error is divided by this."""
+"""Divisor of the error at infinite weight, where hardly measured components may remain."""
 
 
 def check_operator(
@@ -21,39 +21,40 @@ def check_operator(
 ) -> dict[str, float]:
     """Test an operator on two random images.
 
-    The images are complex where the operator's are (``complex_image``). What is tested:
+    The images are complex if the operator's are (``complex_image``). These properties are tested:
 
     - ``adjoint``: Re⟨A x, y⟩ = Re⟨x, A* y⟩ for a random y
     - ``linearity``: A(2x − 3z) = 2 A x − 3 A z
     - ``normal``: A*A x = A*(A x)
     - ``prox`` (weights 0.1, 1, 100) on noisy data: weight A*(A u − y) + u − anchor = 0
-    - ``prox`` (infinite weight): A*(A u − y) = 0, and finite
-    - ``prox_of`` fixed data gives what prox gives
-    - ``batch``: an image alone gives what it gives in a batch, in A and in prox
+    - ``prox`` (infinite weight): A*(A u − y) = 0, and u is finite
+    - ``prox_of``: it gives the same result as ``prox``
+    - ``batch``: A and prox give the same result for an image alone and in a batch
 
-    Of an :class:`UnknownPhase` this is tested of its scan. Of itself adjoint, linearity, normal and
-    batch are, and that no step of its prox raises the objective.
+    For an :class:`UnknownPhase`, all of this is tested on its scan. The operator itself is tested
+    for adjoint, linearity, normal and batch; in addition, no step of its prox may raise the
+    objective.
 
     Parameters
     ----------
     operator
-        What is tested.
+        The operator to test.
     shape
         (H, W) of the images.
     seed
         Seed of the images.
     tolerance
-        The largest relative error that is let pass.
+        Largest relative error that passes.
 
     Returns
     -------
     dict
-        {what is tested: its relative error}.
+        {property: its relative error}.
 
     Raises
     ------
     AssertionError
-        Names what fails, and by how much.
+        If a property fails. The message names it and its error.
     """
     errors = _errors(operator, shape, seed)
     failed = {name: error for name, error in errors.items() if not error <= tolerance}
@@ -93,7 +94,7 @@ def _errors(operator: Operator, shape: tuple[int, int], seed: int) -> dict[str, 
 
 
 def _of_prox(operator: Operator, data: Tensor, target: Tensor, anchor: Tensor) -> dict[str, float]:
-    """target: A* y."""
+    """Relative errors of ``prox`` and ``prox_of``; ``target`` is A* y."""
     errors = {}
     for weight in (0.1, 1.0, 100.0):
         u = operator.prox(data, anchor, weight)
@@ -114,7 +115,7 @@ def _of_prox(operator: Operator, data: Tensor, target: Tensor, anchor: Tensor) -
 
 
 def _of_unknown_phase(operator: UnknownPhase, data: Tensor, anchor: Tensor) -> dict[str, float]:
-    """By how much a step of majorisation raises the objective, from z = anchor on."""
+    """The relative rise of the objective in the majorisation steps that start at z = anchor."""
     errors = {}
     solve = operator.scan.prox_of(data)
     for weight in (1.0, 100.0):

@@ -18,10 +18,10 @@ def conjugate_gradient(
     max_steps: int = 500,
     precondition: Callable[[Tensor], Tensor] = lambda residual: residual,
 ) -> Tensor:
-    """Solve system(u) = b for each entry of a batch by itself.
+    """Solve system(u) = b independently for each entry of a batch.
 
-    Step lengths are per entry, so a result never depends on its neighbours in the batch. An entry
-    whose system turns out not to be positive keeps what it has by then.
+    Every entry has its own step lengths, so its result never depends on the rest of the batch. If
+    the system of an entry turns out not to be positive definite, that entry is no longer updated.
 
     Parameters
     ----------
@@ -30,11 +30,11 @@ def conjugate_gradient(
     right_hand_side
         b, real or complex (B, ...).
     start
-        The first u; zero if not given.
+        Initial u; zero if not given.
     tolerance
-        It stops when every residual is at most tolerance · ‖b‖.
+        The iteration stops when every residual norm is at most tolerance · ‖b‖.
     max_steps
-        It also stops after so many steps.
+        Largest number of iterations.
     precondition
         An approximate inverse of ``system``, symmetric or Hermitian.
 
@@ -78,9 +78,10 @@ def solve_prox(
     *,
     precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """(1 + weight A*A) u = anchor + weight A* y from ``anchor``; normal is A*A, back A* y.
+    """Solve (1 + weight A*A) u = anchor + weight A* y for u, starting from ``anchor``.
 
-    For an infinite weight A*A (u − anchor) = A* y − A*A anchor, from zero.
+    ``normal`` is A*A and ``back`` is A* y. For an infinite weight, A*A (u − anchor) =
+    A* y − A*A anchor is solved instead, starting from u = anchor.
     """
     if math.isinf(weight):
         gap = back - normal(anchor)

@@ -1,4 +1,4 @@
-"""The one exception that means: what was asked for cannot be done as asked."""
+"""The exception for requests that cannot be carried out as they were made."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A user's mistake, told in one line: what was given, what was expected, what to do.
+    """A user's mistake.
 
-    The command line prints it without a traceback and exits with 2.
+    Its message is one line that says what was given, what was expected and what to do. The command
+    line prints it without a traceback and exits with 2.
     """
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """``; did you mean NAME?`` where one of the names is close to what was given, or nothing."""
+    """Suggest the closest name for a mistyped one.
+
+    Parameters
+    ----------
+    given
+        The name that was typed.
+    names
+        The valid names.
+
+    Returns
+    -------
+    str
+        ``; did you mean NAME?``, or an empty string if no name is close.
+    """
     by_lower = {name.lower(): name for name in names}
     close = get_close_matches(given.lower(), by_lower, n=1)
     return f"; did you mean {by_lower[close[0]]}?" if close else ""

@@ -1,4 +1,4 @@
-"""A scan whose field of view is not that of the images."""
+"""A scan whose field of view differs from that of the images."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from any2all_operators.operator import Operator, Prox
 
 @dataclass(frozen=True, eq=False)
 class FieldOfView(Around):
-    """y = B C x + n: the scan B sees the window C around the centre of the image.
+    """y = B C x + n: the scan B measures the window C around the centre of the image.
 
     Parameters
     ----------
     scan
-        B, an operator on images (h, w), whose pixels are as large as those of the image.
+        B, an operator on images (h, w) with the same pixel size as the image.
     scan_size
-        (h, w). Where it is smaller than that of the image, the rest of the image was not seen;
-        where it is larger, the image is taken to be 0 outside.
+        (h, w) in pixels. Along an axis where the window is smaller than the image, the rest of the
+        image is not measured. Where it is larger, the image is padded with 0.
     image_size
-        (H, W).
+        (H, W) in pixels.
     """
 
     scan: Operator
@@ -49,7 +49,10 @@ class FieldOfView(Around):
         return self.prox_of(data)(anchor, weight)
 
     def prox_of(self, data: Tensor) -> Prox:
-        """The scan's own in the window, the anchor around it; by iteration for a larger window."""
+        """The scan's ``prox_of`` inside the window, and the anchor outside.
+
+        For a window larger than the image, it is found by conjugate gradients.
+        """
         if any(n > N for n, N in zip(self.scan_size, self.image_size, strict=True)):
             back = self.adjoint(data)
             return lambda anchor, weight: solve_prox(self.normal, back, anchor, weight)

@@ -1,4 +1,4 @@
-"""The two simplest operators: an image that is there, and one that is not."""
+"""The two simplest operators: an available image and a missing one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,22 @@ from any2all_operators.operator import Operator, check_noise_std
 
 @dataclass(frozen=True)
 class Identity(Operator):
-    """A clean image, or with noise_std > 0 a noisy one: y = x + n."""
+    """An available image, y = x + n.
 
-    noise_std: Annotated[float, "Standard deviation of the noise in [0, 1]; at least 0"] = 0.0
+    Parameters
+    ----------
+    noise_std
+        Standard deviation of n on the [0, 1] image scale; 0 for a clean image.
+
+    Raises
+    ------
+    UserError
+        If ``noise_std`` is negative or not finite.
+    """
+
+    noise_std: Annotated[
+        float, "Standard deviation of the noise on the [0, 1] image scale; at least 0"
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_noise_std(self.noise_std)
@@ -30,7 +43,7 @@ class Identity(Operator):
         return data
 
     def image(self, data: Tensor) -> Tensor:
-        """The data itself."""
+        """The data itself, (B, H, W)."""
         return data
 
     def check(self, data: Tensor, modality: str) -> None:
@@ -51,7 +64,7 @@ class Identity(Operator):
 
 @dataclass(frozen=True)
 class Zero(Operator):
-    """A missing image: no data, A x = (); data has shape (B, 0)."""
+    """A missing image: A x is empty, so the data has shape (B, 0)."""
 
     def forward(self, image: Tensor) -> Tensor:
         return image.new_zeros(len(image), 0)
@@ -63,5 +76,5 @@ class Zero(Operator):
         return torch.zeros_like(image)
 
     def prox(self, data: Tensor, anchor: Tensor, weight: float) -> Tensor:
-        """anchor: nothing is known."""
+        """The anchor, since there is no data."""
         return anchor

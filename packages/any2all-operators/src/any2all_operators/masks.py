@@ -1,4 +1,4 @@
-"""Which phase-encode lines a Cartesian scan takes."""
+"""Sampling masks: which phase-encode lines a Cartesian scan acquires."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from any2all_operators.errors import UserError
 
 
 def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: int = 0) -> Tensor:
-    """Take every R-th line, counted from the centre, and all lines around the centre.
+    """Sample every R-th line, and all lines around the centre.
 
     Parameters
     ----------
@@ -20,19 +20,20 @@ def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: i
     acceleration
         R; 1 to W.
     acs_lines
-        Lines in the centre that are all taken.
+        Number of autocalibration lines: lines around the centre that are all sampled.
     offset
-        By how many lines the others are moved, so that slices or modalities may differ.
+        Shift of the other lines, in lines. Slices or modalities with different offsets sample
+        different lines.
 
     Returns
     -------
     Tensor
-        (W,), 1 where a line is taken and 0 elsewhere.
+        (W,), 1 for a sampled line and 0 elsewhere.
 
     Raises
     ------
     UserError
-        For numbers that don't fit the width.
+        If ``acceleration`` or ``acs_lines`` does not fit the width.
     """
     _expect(width, acceleration, acs_lines)
     line = torch.arange(width) - width // 2 - offset
@@ -40,9 +41,10 @@ def equispaced_mask(width: int, acceleration: int, acs_lines: int = 8, offset: i
 
 
 def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0) -> Tensor:
-    """Take the lines in the centre, and others that are drawn uniformly, W/R in all.
+    """Sample the lines around the centre and others drawn uniformly, W/R lines in total.
 
-    Never fewer than those in the centre, so many calibration lines lower the acceleration.
+    The lines around the centre are always sampled. If there are more than W/R of them, the actual
+    acceleration is lower than R.
 
     Parameters
     ----------
@@ -51,19 +53,19 @@ def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0
     acceleration
         R; 1 to W.
     acs_lines
-        Lines in the centre that are all taken.
+        Number of autocalibration lines: lines around the centre that are all sampled.
     seed
-        Seed of the lines that are drawn.
+        Seed of the random lines.
 
     Returns
     -------
     Tensor
-        (W,), 1 where a line is taken and 0 elsewhere.
+        (W,), 1 for a sampled line and 0 elsewhere.
 
     Raises
     ------
     UserError
-        For numbers that don't fit the width.
+        If ``acceleration`` or ``acs_lines`` does not fit the width.
     """
     _expect(width, acceleration, acs_lines)
     mask = _centre(width, acs_lines).float()
@@ -76,7 +78,25 @@ def random_mask(width: int, acceleration: int, acs_lines: int = 8, seed: int = 0
 
 
 def partial_fourier(mask: Tensor, fraction: float) -> Tensor:
-    """The mask (..., W) without the last 1 − ``fraction`` of its lines; 0.5 < fraction ≤ 1."""
+    """Remove the last lines of a mask, as partial Fourier sampling does.
+
+    Parameters
+    ----------
+    mask
+        (..., W), 1 for a sampled line and 0 elsewhere.
+    fraction
+        Share of the lines that remain; above 0.5 and at most 1.
+
+    Returns
+    -------
+    Tensor
+        (..., W).
+
+    Raises
+    ------
+    UserError
+        If ``fraction`` is out of range.
+    """
     if not 0.5 < fraction <= 1:
         raise UserError(f"partial_fourier {fraction}: expected above 0.5 and at most 1")
     line = torch.arange(mask.shape[-1])

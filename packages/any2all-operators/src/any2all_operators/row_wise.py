@@ -1,4 +1,4 @@
-"""Systems that do not mix the rows of an image, solved exactly by one eigen-decomposition each."""
+"""Exact solution of systems that do not mix image rows, by one eigendecomposition per row."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 NULL = 1e-3
-"""With an infinite weight, eigenvalues of A*A below this count as unmeasured."""
+"""At infinite weight, eigenvectors of A*A with an eigenvalue below this count as unmeasured."""
 
 
 @dataclass(frozen=True, eq=False)
 class RowWise:
-    """A*A = N_h = Q Λ Qᴴ on row h: ``values`` Λ (S, H, W), ``vectors`` Q (S, H, W, W).
+    """The eigendecomposition A*A = N_h = Q Λ Qᴴ on each row h.
 
-    S is 1, for all slices, or one each. Q is real for real images, and complex for complex ones.
+    ``values`` is Λ, (S, H, W), and ``vectors`` is Q, (S, H, W, W). S is 1 if all slices share
+    them, otherwise the number of slices. Q is real for real images and complex for complex ones.
     """
 
     values: Tensor
@@ -24,14 +25,14 @@ class RowWise:
 
     @staticmethod
     def bytes_needed(slices: int, height: int, width: int, *, complex_image: bool = False) -> int:
-        """Of the eigenvectors, in single precision."""
+        """Memory of the eigenvectors in single precision, in bytes."""
         return (8 if complex_image else 4) * slices * height * width**2
 
     @staticmethod
     def of_sense(coil_maps: Tensor, lines: Tensor, complex_image: bool = False) -> RowWise:
-        """Of N_h = Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch), its real part for real images.
+        """Decompose N_h = Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch); for real images, its real part.
 
-        coil_maps: (S, C, H, W), lines: (S, W).
+        ``coil_maps`` s are (S, C, H, W) and ``lines`` M are (S, W).
         """
         width = lines.shape[1]
         identity = torch.eye(width, dtype=torch.complex128, device=lines.device)
@@ -39,7 +40,7 @@ class RowWise:
             torch.fft.fft(torch.fft.ifftshift(identity, dim=0), dim=0, norm="ortho"), dim=0
         )
         values, vectors = [], []
-        # slice by slice: in double precision, all at once would not fit
+        # one slice at a time: in double precision, all of them would not fit into memory
         for maps, taken in zip(coil_maps, lines, strict=True):
             kernel = fourier.mH @ (taken[:, None] * fourier)
             rows = maps.to(torch.complex128).transpose(0, 1)  # (H, C, W)
@@ -52,25 +53,26 @@ class RowWise:
         return RowWise(torch.stack(values), torch.stack(vectors))
 
     def select(self, index: Tensor) -> RowWise:
-        """That of some slices."""
+        """The decomposition of the slices ``index``, (B,)."""
         return RowWise(self.values[index], self.vectors[index])
 
     def to(self, device: torch.device | str) -> RowWise:
-        """The same on a device."""
+        """The same decomposition on ``device``."""
         values, vectors = self.values.to(device), self.vectors.to(device)
         return self if vectors is self.vectors else RowWise(values, vectors)
 
     def to_eigen(self, image: Tensor) -> Tensor:
-        """Qᴴ x of every row, (H, B, W) for one slice's Q and (B, H, 1, W) for one each."""
-        image = image.conj()  # Qᴴ x is the conjugate of x̄ᵀ Q: the large Q stays as it is
+        """Qᴴ x of every row: (H, B, W) if all slices share Q, otherwise (B, H, 1, W)."""
+        image = image.conj()  # Qᴴ x is the conjugate of x̄ᵀ Q, which avoids conjugating the large Q
         if len(self.values) == 1:
             return torch.bmm(image.transpose(0, 1), self.vectors[0]).conj()
         return (image[:, :, None] @ self.vectors).conj()
 
     def solve(self, anchor: Tensor, back: Tensor, weight: float) -> Tensor:
-        """u = Q (1 + weight Λ)⁻¹ (Qᴴ anchor + weight back), the limit for an infinite weight.
+        """u = Q (1 + weight Λ)⁻¹ (Qᴴ anchor + weight back), (B, H, W).
 
-        anchor (B, H, W); back = Qᴴ A* y as :meth:`to_eigen` gives it.
+        ``anchor`` is (B, H, W), and ``back`` is Qᴴ A* y as :meth:`to_eigen` returns it. For an
+        infinite weight, the limit is returned.
         """
         values = self.values[0] if len(self.values) == 1 else self.values
         values, u = values[..., None, :], self.to_eigen(anchor)

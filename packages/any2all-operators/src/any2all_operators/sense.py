@@ -1,4 +1,4 @@
-"""Multi-coil Cartesian MRI."""
+"""The forward model of multi-coil Cartesian MRI."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +15,16 @@ from any2all_operators.arrays import as_tensor, check_scale
 from any2all_operators.centring import centring
 from any2all_operators.circulant import inverse_of_circulant, nearest_circulant
 from any2all_operators.conjugate_gradient import solve_prox
+from any2all_operators.differentiable import differentiable
 from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, Prox, check_noise_std
 from any2all_operators.row_wise import RowWise
 
 EIGENVECTOR_BYTES = 2**30
-"""Above this the row-wise decomposition is not made and prox iterates."""
+"""Above this size the row-wise decomposition is not computed, and prox iterates instead."""
 CHUNK_BYTES = 8 * 2**20
-"""Coil images treated at a time: what stays in the cache costs a third, and nothing is copied."""
+"""Size of the coil images processed at a time. Chunks that fit the cache take a third of the time,
+and nothing is copied."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +37,20 @@ class SenseFourier(Operator):
     Parameters
     ----------
     coil_maps
-        s, complex (C, H, W), Σ_c |s_c|² = 1 inside the object, or (B, C, H, W) where every slice
-        has its own; a tensor or a NumPy array.
+        s, complex (C, H, W), or (B, C, H, W) if every slice has its own, with Σ_c |s_c|² = 1 inside
+        the object; a tensor or a NumPy array.
     mask
-        M, 1 where sampled: (W,) for fully sampled readout along H, or (H, W), or (B, H, W) where
+        M, 1 where sampled: (W,) if the readout along H is fully sampled, (H, W), or (B, H, W) if
         every slice has its own; a tensor or a NumPy array.
     noise_std
         Standard deviation of one real component of n, on the [0, 1] image scale.
     complex_image
-        Whether images are complex. The adjoint is then not cut to its real part, which is what
-        :class:`UnknownPhase` takes.
+        Whether images are complex. The adjoint is then complex, as :class:`UnknownPhase` needs it.
 
     Raises
     ------
     UserError
-        For coil maps and a mask that don't fit each other, or hold no samples.
+        If coil maps and mask do not fit each other, or the mask holds no samples.
 
     References
     ----------
@@ -89,9 +89,10 @@ class SenseFourier(Operator):
 
     @property
     def acceleration(self) -> float:
-        """Effective acceleration: all samples over those taken, calibration included.
+        """Effective acceleration: the number of all samples over that of the acquired ones.
 
-        The mean of the slices' sampled shares, where each has its own mask.
+        Autocalibration lines count. If every slice has its own mask, the samples of all slices are
+        counted together.
         """
         return self.mask.numel() / max(float(self.mask.count_nonzero()), 1.0)
 
@@ -103,7 +104,7 @@ class SenseFourier(Operator):
             coil_maps=self.coil_maps[index] if self.coil_maps.ndim == 4 else self.coil_maps,
             mask=self.mask[index] if self.mask.ndim == 3 else self.mask,
         )
-        if self._row_wise is not None:  # made once, for every batch
+        if self._row_wise is not None:  # computed once and shared by all batches
             vars(chosen)["_row_wise"] = self._row_wise.select(index)
         return chosen
 
@@ -122,12 +123,11 @@ class SenseFourier(Operator):
         check_scale(float(seen), self.noise_std, f"{modality}: the image of its k-space")
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, H, W) to (B, C, H, W) complex; its gradient is the adjoint."""
+        """A x: (B, H, W) to complex (B, C, H, W); differentiable, with the adjoint as gradient."""
         self._expect(image, self.coil_maps.shape[-2:], "image")
         if not (image.requires_grad and torch.is_grad_enabled()):
             return self._forward(image)
-        data: Tensor = _Forward.apply(image, self)  # type: ignore[no-untyped-call]
-        return data
+        return differentiable(image, self._forward, self.adjoint)
 
     def _forward(self, image: Tensor) -> Tensor:
         chunks = self._coil_chunks(len(image))
@@ -143,7 +143,7 @@ class SenseFourier(Operator):
         return data
 
     def adjoint(self, data: Tensor) -> Tensor:
-        """(B, C, H, W) complex to (B, H, W), real unless images are complex."""
+        """A* y: complex (B, C, H, W) to (B, H, W), which is real unless images are complex."""
         self._expect(data, self.coil_maps.shape[-3:], "k-space")
         factor = self._sampling.conj().resolve_conj()
         return self._combined(
@@ -151,7 +151,7 @@ class SenseFourier(Operator):
         )
 
     def normal(self, image: Tensor) -> Tensor:
-        """A*A x, a few coils at a time and without the transform along a fully sampled axis."""
+        """A*A x, a few coils at a time and without the FFT along a fully sampled axis."""
         self._expect(image, self.coil_maps.shape[-2:], "image")
         axis = self._undersampled_axis
         dims = (-2, -1) if axis is None else (axis,)
@@ -167,12 +167,12 @@ class SenseFourier(Operator):
         return self.prox_of(data)(anchor, weight)
 
     def prox_of(self, data: Tensor) -> Prox:
-        """Exact where only lines are missing, by preconditioned conjugate gradients otherwise.
+        """Exact if one axis is fully sampled; otherwise by preconditioned conjugate gradients.
 
-        One axis is then fully sampled, so A*A does not mix the rows along it (of the columns
-        likewise): row h is multiplied by N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch) = Q Λ Qᵀ, and
-        u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight from one decomposition. Of
-        complex images N_h is not cut to its real part: Hermitian, Q Λ Qᴴ.
+        If the columns are fully sampled, A*A does not mix rows: it multiplies row h by
+        N_h = Re Σ_c diag(s̄_ch) Fᴴ M F diag(s_ch) = Q Λ Qᵀ. One decomposition then gives
+        u = Q (1 + weight Λ)⁻¹ Qᵀ (anchor + weight A* y) for any weight. Fully sampled rows are
+        treated likewise. For complex images the whole Hermitian N_h = Q Λ Qᴴ is used.
         """
         back, rows = self.adjoint(data), self._row_wise
         if rows is not None and self._undersampled_axis == -1:
@@ -190,49 +190,46 @@ class SenseFourier(Operator):
         )
 
     def preconditioner(self, weight: float) -> Callable[[Tensor], Tensor]:
-        """An approximate inverse of 1 + weight A*A: the best one that a Fourier transform can do.
-
-        See :mod:`any2all_operators.circulant`.
-        """
+        """The inverse of the circulant nearest to 1 + weight A*A; see ``circulant.py``."""
         size, complex_image = self.coil_maps.shape[-2:], self.complex_image
         return inverse_of_circulant(self._circulant, weight, size, complex_image=complex_image)
 
     def noise(self, data: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Complex Gaussian noise on the samples taken."""
+        """Complex Gaussian noise on the acquired samples."""
         return self._taken * super().noise(data, generators)
 
     def data_size(self, data: Tensor) -> int:
-        """The real numbers that were sampled, of all coils; the mean of the slices."""
+        """The number of real numbers acquired by all coils in one slice, on average over slices."""
         return round(2 * data[0].numel() / self.acceleration)
 
     @property
     def _slices(self) -> int | None:
-        """How many slices have maps or masks of their own; None where all share them."""
+        """The number of slices with their own maps or masks; None if all slices share them."""
         if self.mask.ndim == 3:
             return len(self.mask)
         return len(self.coil_maps) if self.coil_maps.ndim == 4 else None
 
     @property
     def _power(self) -> float:
-        """Σ_c |s_c|² at its largest; 1 for maps that are scaled as they should be."""
+        """The maximum of Σ_c |s_c|² over the image; 1 for normalised coil maps."""
         return float(self.coil_maps.abs().square().sum(-3).max())
 
     @property
     def _taken(self) -> Tensor:
-        """The mask, to multiply k-space (B, C, H, W) with."""
+        """The mask in a shape that multiplies k-space (B, C, H, W)."""
         return self.mask[:, None] if self.mask.ndim == 3 else self.mask
 
     @cached_property
     def _encoding(self) -> Tensor:
-        """Coil maps times the phase ramp that centres the transform, (..., C, H, W)."""
+        """Coil maps times the phase ramp that centres the Fourier transform, (..., C, H, W)."""
         height, width = self.coil_maps.shape[-2:]
         return self.coil_maps * centring(height, width).to(self.coil_maps.device)
 
     @cached_property
     def _sampling(self) -> Tensor:
-        """Mask times the phase ramp of k-space and its constant; often real, ±1 and 0.
+        """Mask times the phase ramp of k-space and its constant; often real, with values ±1 and 0.
 
-        (H, W), or (B, 1, H, W) where slices have masks of their own.
+        (H, W), or (B, 1, H, W) if slices have their own masks.
         """
         height, width = self.coil_maps.shape[-2:]
         centre_y, centre_x = height // 2, width // 2
@@ -244,7 +241,7 @@ class SenseFourier(Operator):
 
     @cached_property
     def _undersampled_axis(self) -> int | None:
-        """−1 where whole columns of k-space are missing, −2 where whole rows are, else None."""
+        """−1 if whole columns of k-space are missing, −2 if whole rows are, otherwise None."""
         mask = self.mask
         if mask.ndim == 1 or bool((mask == mask[..., :1, :]).all()):
             return -1
@@ -252,7 +249,7 @@ class SenseFourier(Operator):
 
     @cached_property
     def _row_wise(self) -> RowWise | None:
-        """None where rows and columns are mixed, or where it would not fit."""
+        """The row-wise decomposition; None if rows and columns are mixed, or if it is too large."""
         if self._undersampled_axis is None:
             return None
         size = self.coil_maps.shape[-3:]
@@ -272,17 +269,17 @@ class SenseFourier(Operator):
 
     @cached_property
     def _combining(self) -> Tensor:
-        """The conjugate of ``_encoding``, not computed anew each time."""
+        """The conjugate of ``_encoding``, computed once."""
         return self._encoding.conj().resolve_conj()
 
     def _combined(self, coils: Callable[[slice], Tensor], batch: int) -> Tensor:
-        """Σ_c s̄_c · coil image c, (B, H, W), of real images its real part; some coils at a time."""
+        """Σ_c s̄_c · coil image c, (B, H, W), a few coils at a time; real if images are real."""
         parts = (coils(c).mul_(self._combining[..., c, :, :]) for c in self._coil_chunks(batch))
         summed = ((p if self.complex_image else p.real).sum(1) for p in parts)
         return functools.reduce(Tensor.add_, summed)
 
     def _coil_chunks(self, batch: int) -> list[slice]:
-        """Coils to treat at a time, so that their images stay in the processor's cache."""
+        """Coils to process at a time, so that their images stay in the processor's cache."""
         count, height, width = self.coil_maps.shape[-3:]
         size = max(1, CHUNK_BYTES // (8 * batch * height * width))
         return [slice(first, first + size) for first in range(0, count, size)]
@@ -295,16 +292,3 @@ class SenseFourier(Operator):
                 f"{what} is {tuple(given.shape)}, coil maps are {tuple(self.coil_maps.shape)}; "
                 f"expected ({batch}, {', '.join(map(str, shape))})"
             )
-
-
-class _Forward(torch.autograd.Function):
-    """A x, some coils at a time; being linear, its derivative needs nothing but A*."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, scan: SenseFourier) -> Tensor:
-        ctx.scan = scan
-        return scan._forward(image)
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.scan.adjoint(gradient[0]), None

@@ -1,4 +1,4 @@
-"""A scan whose images have a phase that nobody knows."""
+"""A scan of complex images whose phase is unknown."""
 
 from __future__ import annotations
 
@@ -13,44 +13,47 @@ from any2all_operators.errors import UserError
 from any2all_operators.operator import Operator, Prox
 
 SPREAD = 0.3
-"""Standard deviation in radians of what is left of the phase after its smooth part; from val."""
+"""Standard deviation of the phase around its smooth part, in radians; fitted on validation data."""
 FAINTEST = 0.02
-"""Image below which the phase is as free as here, in [0, 1] units."""
+"""Lower limit of the image in the stiffness ``a``, in [0, 1] units."""
 NEAR_ERROR = 0.02
-"""Error of an image that :meth:`UnknownPhase.near` is given, in [0, 1] units."""
+"""Assumed error of the image that :meth:`UnknownPhase.near` receives, in [0, 1] units."""
 NEAR_STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class UnknownPhase(Around):
-    r"""y = B (x e^{iφ}) + n: the prior speaks of the magnitude x alone, and φ is not known.
+    r"""y = B (x e^{iφ}) + n, where x is the magnitude that a prior describes and φ is unknown.
 
     For a given φ, A = B diag(e^{iφ}) is linear, with A* y = Re(e^{−iφ} · B* y).
 
-    The phase is free at every pixel, but expected to be within ``SPREAD`` of 0. ``prox`` minimises
+    The phase may differ at every pixel, but is expected to lie within ``SPREAD`` of 0. ``prox``
+    minimises
 
     weight/2 ‖B z − y‖² + 1/2 Σ (1−a) (|z| − anchor)² + a |z − anchor|²,
     a = r²/(r² + (SPREAD · anchor)²), r² = weight noise_std²,
 
-    over complex images z = u e^{iφ} and gives u = |z|. r is the error that a sampler expects of its
-    anchor: while that is large the phase keeps to its smooth part, in the end it follows the data.
-    It is done by majorisation: with φ the phase of z before, the next z is
-    argmin weight/2 ‖B z − y‖² + 1/2 ‖z − ((1−a) e^{iφ} + a) anchor‖², which never raises the
-    objective. ``prox_of`` takes one such step a call, from the phase of the call before: a sampler
-    refines it on its way.
+    over complex images z = u e^{iφ} and returns u = |z|. r is the error that a sampler expects of
+    its anchor. While r is large, the phase stays close to its smooth part; as r falls, the phase
+    follows the data.
+
+    The minimiser is found by majorisation. With φ the phase of the current z, the next z is
+    argmin weight/2 ‖B z − y‖² + 1/2 ‖z − ((1−a) e^{iφ} + a) anchor‖². Such a step never raises the
+    objective. ``prox_of`` takes one step per call and starts from the phase of the previous call,
+    so the phase improves over the steps of a sampler.
 
     Parameters
     ----------
     scan
-        B, an operator with ``complex_image``. A smooth estimate of the phase, where there is one,
-        is folded into its coil maps.
+        B, an operator with ``complex_image``. A smooth estimate of the phase, if there is one, is
+        part of its coil maps.
     phase
-        What is thought of the rest φ, in radians, (B, H, W) or (H, W); 0 if not given.
+        Estimate of φ in radians, (B, H, W) or (H, W); 0 if not given.
 
     Raises
     ------
     UserError
-        For a scan of real images.
+        If the images of the scan are real.
     """
 
     scan: Operator
@@ -59,7 +62,7 @@ class UnknownPhase(Around):
     def __post_init__(self) -> None:
         if not self.scan.complex_image:
             raise UserError(
-                f"an unknown phase of {type(self.scan).__name__}: its images are real; expected an "
+                f"UnknownPhase of {type(self.scan).__name__}: its images are real; expected an "
                 "operator with complex_image=True"
             )
 
@@ -80,7 +83,7 @@ class UnknownPhase(Around):
         return self.prox_of(data)(anchor, weight)
 
     def prox_of(self, data: Tensor) -> Prox:
-        """One step of majorisation a call, from the phase of the call before."""
+        """One majorisation step per call, which starts from the phase of the previous call."""
         solve = self.scan.prox_of(data)
         turn: Tensor | None = None
 
@@ -94,7 +97,7 @@ class UnknownPhase(Around):
         return prox
 
     def near(self, data: Tensor, image: Tensor) -> UnknownPhase:
-        """The operator with the phase that explains the data best, for images around ``image``."""
+        """The operator with the phase that best explains the data, for images near ``image``."""
         solve, turn = self.scan.prox_of(data), self._turn(image)
         weight = (NEAR_ERROR / self.noise_std) ** 2 if self.noise_std else math.inf
         for _ in range(NEAR_STEPS):
@@ -102,7 +105,7 @@ class UnknownPhase(Around):
         return replace(self, phase=turn.angle())
 
     def _turn(self, image: Tensor) -> Tensor:
-        """e^{iφ}, for images (B, H, W)."""
+        """e^{iφ}, expanded to images (B, H, W)."""
         phase = torch.zeros((), device=image.device) if self.phase is None else self.phase
         return torch.polar(torch.ones_like(phase), phase).expand(image.shape)
 
@@ -112,7 +115,7 @@ class UnknownPhase(Around):
         return ((1 - a) * turn + a) * anchor
 
     def stiffness(self, anchor: Tensor, weight: float) -> Tensor:
-        """a = r²/(r² + (SPREAD · anchor)²), 0 for an infinite weight, (B, H, W)."""
+        """a = r²/(r² + (SPREAD · anchor)²), (B, H, W); here 0 for an infinite weight."""
         if math.isinf(weight):
             return torch.zeros_like(anchor)
         error = weight * self.noise_std**2
@@ -120,6 +123,6 @@ class UnknownPhase(Around):
 
 
 def _direction(z: Tensor, otherwise: Tensor) -> Tensor:
-    """z/|z|, and ``otherwise`` where z is 0."""
+    """z/|z|, or ``otherwise`` where z is 0."""
     magnitude = z.abs()
     return torch.where(magnitude > 0, z / magnitude.clamp(min=1e-12), otherwise)

@@ -1,4 +1,4 @@
-"""Diffusion samplers: DDPM, MPS, MDS, MCS, MMPS and the posterior mean, one algorithm a file."""
+"""Diffusion samplers: DDPM, MPS, MDS, MCS, MMPS and the posterior mean, one per file."""
 
 from any2all_samplers.ddpm import DDPM
 from any2all_samplers.mcs import MCS

@@ -1,4 +1,4 @@
-"""Ancestral sampling: images from nothing."""
+"""Unconditional ancestral sampling."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class DDPM:
-    r"""Unconditional ancestral sampling: for a measurement in which every modality is missing.
+    r"""Unconditional ancestral sampling, for a measurement in which every modality is missing.
 
-    x̂_0 = E[x_0 | x_t];  x_{t'} = μ(x_t, x̂_0) + σ z, the mean and variance of q(x_{t'} | x_t, x̂_0):
+    With x̂_0 = E[x_0 | x_t], each step draws x_{t'} = μ + σ z from q(x_{t'} | x_t, x̂_0), where
 
     μ = √ᾱ' (1−α)/(1−ᾱ) x̂_0 + √α (1−ᾱ')/(1−ᾱ) x_t,  σ² = (1−α)(1−ᾱ')/(1−ᾱ),  α = ᾱ/ᾱ'.
 
-    Source: Ho, Jain & Abbeel 2020, eq. 6–7, over a thinned-out schedule (Nichol & Dhariwal 2021).
+    Parameters
+    ----------
+    steps
+        Number of network calls; 1 to the diffusion steps of the prior.
+    spacing
+        Spacing of the times; see :meth:`any2all_core.Schedule.timesteps`.
+
+    References
+    ----------
+    Ho, Jain & Abbeel 2020, eq. 6–7, on a subset of the time steps (Nichol & Dhariwal 2021).
     """
 
     steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 250
     spacing: Annotated[
-        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+        Spacing, "Spacing of the steps: sigma is even in σ^(1/7), uniform is even in time"
     ] = "uniform"
 
     @torch.no_grad()
@@ -38,7 +47,29 @@ class DDPM:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]. Raises UserError when there is data, which it would ignore."""
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        measurement
+            A measurement of B slices without data.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per network call.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If a modality has data, because this sampler would ignore it.
+        """
         known = measurement.known
         if known:
             raise UserError(
@@ -58,9 +89,9 @@ class DDPM:
 def ancestral_step(
     x_t: Tensor, x0_hat: Tensor, alpha_bar: Tensor, alpha_bar_next: Tensor, *, noise: Noise
 ) -> Tensor:
-    """A draw of q(x_{t'} | x_t, x_0 = x̂_0), ᾱ and ᾱ' of each modality (M, 1, 1).
+    """Draw from q(x_{t'} | x_t, x_0 = x̂_0), with ᾱ and ᾱ' of each modality, (M, 1, 1).
 
-    x̂_0 itself where ᾱ' = 1.
+    If ᾱ' = 1 for all modalities, the result is x̂_0 itself.
     """
     if bool((alpha_bar_next == 1).all()):
         return x0_hat

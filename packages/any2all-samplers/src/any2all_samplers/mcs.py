@@ -1,4 +1,4 @@
-"""Multimodal conditional sampling: draws from the posterior without a gradient."""
+"""Multimodal conditional sampling: posterior draws without gradients of the network."""
 
 from __future__ import annotations
 
@@ -19,23 +19,33 @@ from any2all_samplers.sde import ReverseSDE
 
 @dataclass(frozen=True)
 class MCS:
-    r"""MCS: the reverse SDE of p(x | y), for a prior with a noise level for each modality.
+    r"""MCS: the reverse SDE of p(x | y), for a prior with a separate noise level per modality.
 
-    1. x̂_0 = E[x_0 | x_t], told of the images that are there (see ``Conditioning``)
-    2. x̃_0 ≈ E[x_0 | x_t, y]: what was measured otherwise moves to the data by its ``prox``, with
-       w_m = r_t²/noise_std_m², r_t² the variance that x̂_0's error is expected to have at t
-    3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
+    1. x̂_0 = E[x_0 | x_t], conditioned on the available images (see ``Conditioning``)
+    2. x̃_0 ≈ E[x_0 | x_t, y]: modalities measured through another operator, such as k-space, are
+       moved to their data by ``prox`` with weight w_m = r_t²/noise_std_m². r_t² is the expected
+       variance of the error of x̂_0 at t.
+    3. A step of the solver :class:`any2all_samplers.sde.ReverseSDE` gives x_{t'}.
 
-    What was measured goes first, with what is missing at T−1, in half of the steps; it is then an
-    image like any other, and what is missing is drawn from the prior's own conditional distribution
-    in the other half: p(x | y) = p(measured | y) p(missing | measured). Step 2 is for k-space and
-    the like alone, and takes x̂_0's error as white. So the spread of the draws says how much is not
-    known. One draw has √2 times the error of the mean of many: the price of a right spread.
+    By p(x | y) = p(measured | y) p(missing | measured), the sampler has two halves. In the first
+    half of the steps it reconstructs the measured modalities, while the missing ones stay at T−1.
+    In the second half it draws the missing modalities from the prior, conditioned on the
+    reconstructed ones. If there are only measured or only missing modalities, all steps treat them.
+
+    The spread of the draws shows the uncertainty, apart from the approximation in step 2, which
+    takes the error of x̂_0 to be white. One draw has √2 times the error of the posterior mean.
+
+    Parameters
+    ----------
+    steps
+        Number of network calls; 1 to the diffusion steps of the prior.
+    spacing
+        Spacing of the times; see :meth:`any2all_core.Schedule.timesteps`.
     """
 
     steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 20
     spacing: Annotated[
-        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+        Spacing, "Spacing of the steps: sigma is even in σ^(1/7), uniform is even in time"
     ] = "sigma"
 
     @torch.no_grad()
@@ -46,7 +56,29 @@ class MCS:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]. Raises UserError for a prior with one level for all."""
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            A prior with a separate noise level per modality.
+        measurement
+            The measurement of B slices.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per network call.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If the prior has one noise level shared by all modalities.
+        """
         conditioning = Conditioning(prior, measurement)
         if not conditioning.separate:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Multimodal decomposition sampling."""
+"""Multimodal decomposition sampling: denoising steps, alternated with proximal steps."""
 
 from __future__ import annotations
 
@@ -17,52 +17,72 @@ from any2all_operators import Measurement, UserError
 from torch import Tensor
 
 CLOSE = 1.5
-"""σ below which the data of most modalities settles what the image is; chosen on val."""
+"""σ below which the data of most modalities determines the image; chosen on validation data."""
 
 
 @dataclass(frozen=True)
 class MDS:
-    r"""MDS: every denoised stack is replaced by the nearest one that explains the data.
+    r"""MDS: in each step, the denoised stack is moved to the data by a proximal step.
 
     1. x̂_0 = clip(E[x_0 | x_t]), u = (x̂_0 + 1)/2
-    2. ũ_m = argmin w_m/2 ‖A_m ũ − y_m‖² + 1/2 ‖ũ − u_m‖² for each modality (its ``prox``)
-    3. x_{t'} = √ᾱ' ((1−κ) x̃_0 + κ x̃_0') + √(1−ᾱ') (η z + √(1−η²) ε̂),
-       ε̂ = (x_t − √ᾱ x̂_0)/√(1−ᾱ), x̃_0' that of the step before, κ = ``average``
+    2. ũ_m = argmin w_m/2 ‖A_m ũ − y_m‖² + 1/2 ‖ũ − u_m‖² for each modality (its ``prox``), and
+       x̃_0 = 2ũ − 1
+    3. x_{t'} = √ᾱ' ((1−κ) x̃_0 + κ x̃_0') + √(1−ᾱ') (η z + √(1−η²) ε̂), with
+       ε̂ = (x_t − √ᾱ x̂_0)/√(1−ᾱ) and x̃_0' from the previous step
 
-    Where at most a third of the modalities is missing, the data says much from the first step on,
-    and ``start`` = "auto" has only the noise below σ = 1.5 gone through closely (see
-    ``Schedule.timesteps``); with more to make up it is all of it, from σ = 20. Averaging, below
-    σ = 1.5, takes out some of the noise that each step leaves in x̃_0.
+    If the prior has a separate noise level per modality, step 1 conditions exactly on the available
+    images (see ``Conditioning``), so x̂_0 of a missing modality is the mean given those images at
+    every t. A noisy image also takes part in step 2 once t is below its own noise level, because
+    step 3 would otherwise forget its data. If the prior has one noise level for all modalities, the
+    available images act only through their noised copies in step 3.
 
-    η is the share of fresh noise in step 3 (1: all of it), not DDIM's σ. Weight "noise":
-    w_m = r_t²/noise_std_m², with r_t² = s² v/(s² + v), s² = (1−ᾱ)/4ᾱ, v = 0.04: the error that
-    x̂_0 is expected to have at t, in [0, 1] units, and at least the prior's ``error_floor``². A
-    noise-free modality has infinite weight, so a
-    clean image is replaced outright. A number instead of "noise" is one constant weight for all
-    noisy modalities, as in DDS. The preset ``paper`` has the constants of the paper.
+    Parameters
+    ----------
+    steps
+        Number of network calls; 1 to the diffusion steps of the prior.
+    start
+        σ below which the times are closely spaced (see :meth:`any2all_core.Schedule.timesteps`).
+        "auto" is 1.5 if at most a third of the modalities are missing, since the data then
+        determines much from the first step on, and otherwise 20.
+    average
+        κ, the weight of the previous step, applied below σ = 1.5. It averages out some of the noise
+        that each step leaves in x̃_0.
+    eta
+        η, the share of fresh noise in step 3; 1 for fresh noise alone. It is not the σ of DDIM.
+    weight
+        "noise": w_m = r_t²/noise_std_m², where r_t² = s² v/(s² + v) with s² = (1−ᾱ)/4ᾱ and
+        v = 0.04 is the expected squared error of x̂_0 at t, in [0, 1] units, and at least the
+        prior's ``error_floor``². A noise-free modality has infinite weight, so a clean image
+        replaces its estimate. A number is one constant weight for all noisy modalities, as in DDS.
+    spacing
+        Spacing of the times; see :meth:`any2all_core.Schedule.timesteps`.
 
-    A prior with a noise level for each modality is told of the images that are there (see
-    ``Conditioning``): they are conditioned on exactly, in step 1. A noisy one takes part in step 2
-    below its own noise level, where step 3 would have forgotten its data. For what is missing x̂_0
-    is then the mean given those images, at every t, where a prior with one level for all has to be
-    steered by the noised copies of step 3.
+    Raises
+    ------
+    UserError
+        If an option is out of range.
 
-    Source: arXiv 2602.08249; Chung 2024, *Decomposed diffusion sampler*, alg. 1.
+    References
+    ----------
+    arXiv 2602.08249, whose constants are the preset ``paper``; Chung 2024, *Decomposed diffusion
+    sampler*, alg. 1.
     """
 
     steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 20
     start: Annotated[
-        float | Literal["auto"], "σ below which the steps lie close; above 0, auto: 1.5 or 20"
+        float | Literal["auto"],
+        "σ below which the steps are closely spaced; above 0, or auto for 1.5 or 20",
     ] = "auto"
     average: Annotated[
-        float, "Share of the step before in each step, below σ = 1.5; 0 to less than 1"
+        float, "Weight of the previous step's estimate, below σ = 1.5; 0 to less than 1"
     ] = 0.25
     eta: Annotated[float, "Share of fresh noise in each step; 0 to 1"] = 1.0
     weight: Annotated[
-        Literal["noise"] | float, "Weight of noisy data: by its noise, or a number above 0"
+        Literal["noise"] | float,
+        "Weight of noisy data: noise derives it from the noise level; or a number above 0",
     ] = "noise"
     spacing: Annotated[
-        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+        Spacing, "Spacing of the steps: sigma is even in σ^(1/7), uniform is even in time"
     ] = "sigma"
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -87,7 +107,24 @@ class MDS:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]."""
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        measurement
+            The measurement of B slices.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per network call.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+        """
         conditioning = Conditioning(prior, measurement)
         path = conditioning.path(self.steps, self.spacing, self.first_sigma(measurement))
         prox = measurement.operator.prox_of(measurement.data)
@@ -119,7 +156,7 @@ class MDS:
         return ((x_t + 1) / 2).clamp(0, 1)
 
     def first_sigma(self, measurement: Measurement) -> float:
-        """σ from which the noise is gone through closely."""
+        """σ below which the times are closely spaced: ``start``, or the value of "auto"."""
         if self.start != "auto":
             return self.start
         few = 3 * len(measurement.missing) <= len(measurement.data)
@@ -134,10 +171,10 @@ def data_weights(
     *,
     fixed: float | None = None,
 ) -> dict[str, float]:
-    """w_m = r_t²/noise_std_m², or ``fixed``, of the modalities that are ``guided``; 0 of others.
+    """{modality: w_m}: r_t²/noise_std_m² or ``fixed`` for ``guided`` modalities, 0 for others.
 
-    r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, on [0, 1] images, and at least the
-    prior's ``error_floor``², if it has one.
+    r_t² = s² v/(s² + v), with s² = (1−ᾱ)/4ᾱ and v = 0.04, in units of [0, 1] images. It is at least
+    the prior's ``error_floor``², if the prior has one. A noise-free modality has infinite weight.
     """
     floor = getattr(prior, "error_floor", 0.0)
     weights = dict.fromkeys(measurement.operator.modalities, 0.0)

@@ -1,4 +1,4 @@
-"""The posterior mean of what is missing, in one call."""
+"""The posterior mean of the missing images, by one network call."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Mean:
-    r"""E[x_0 | y]: one call with the images that are there at their noise level, the others at T−1.
+    r"""The posterior mean E[x_0 | y], by one network call.
 
-    No draw has a smaller expected squared error. It is smooth where the images that are there leave
-    open what the missing one looks like, and the same whatever the seed. For a prior with a noise
-    level for each modality; what was measured through another operator has to be reconstructed
-    first.
+    The available images enter at their own noise level and the missing ones at T−1. No other
+    estimate has a smaller expected squared error. The mean is smooth wherever the available images
+    do not determine the missing one. It does not depend on the seed.
+
+    The prior must have a separate noise level per modality. Modalities measured through another
+    operator, such as k-space, must be reconstructed first.
+
+    Parameters
+    ----------
+    steps
+        Number of network calls, always 1.
+
+    Raises
+    ------
+    UserError
+        If ``steps`` is not 1.
     """
 
-    steps: Annotated[int, "Network calls; 1 alone"] = 1
+    steps: Annotated[int, "Network calls; always 1"] = 1
 
     random: ClassVar[bool] = False
 
@@ -38,7 +50,30 @@ class Mean:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]. Raises UserError for what one call can't answer."""
+        """Compute the mean for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            A prior with a separate noise level per modality.
+        measurement
+            The measurement of B slices: clean, noisy or missing images.
+        noise
+            Source of N(0, 1) noise (B, M, H, W). The result does not depend on it.
+        progress
+            Called once, after the network call.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+
+        Raises
+        ------
+        UserError
+            If the prior has one noise level for all modalities, or if a modality was measured
+            through another operator.
+        """
         conditioning = Conditioning(prior, measurement)
         if not conditioning.separate:
             raise UserError(

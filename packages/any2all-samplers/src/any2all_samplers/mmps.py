@@ -1,4 +1,4 @@
-"""Moment matching posterior sampling: draws whose spread is that of the posterior."""
+"""Moment matching posterior sampling: draws with the spread of the posterior."""
 
 from __future__ import annotations
 
@@ -24,42 +24,60 @@ from torch import Tensor
 from any2all_samplers.sde import ReverseSDE
 
 FLOOR = 0.005
-"""Noise std with which noise-free data enters step 2, in [0, 1] units."""
+"""Standard deviation that step 2 assumes for noise-free data, in [0, 1] units."""
 
 
 @dataclass(frozen=True)
 class MMPS:
-    r"""MMPS: x̂_0 is moved to E[x_0 | x_t, y] by what the network itself says of its error.
+    r"""MMPS: x̂_0 is moved to E[x_0 | x_t, y] with the covariance of its error from the network.
 
-    p(x_0 | x_t) is taken as N(x̂_0, C) with the mean and covariance that it has by Tweedie,
+    p(x_0 | x_t) is approximated by N(x̂_0, C), with mean and covariance from Tweedie's formula:
 
     1. x̂_0 = E[x_0 | x_t],  C = Cov[x_0 | x_t] = (1−ᾱ)/√ᾱ ∂x̂_0/∂x_t
     2. x̃_0 = x̂_0 + C A* (A C A* + noise_std²)⁻¹ (y − A x̂_0)
-    3. x_{t'} by a step of the solver :class:`any2all_samplers.sde.ReverseSDE`
+    3. A step of the solver :class:`any2all_samplers.sde.ReverseSDE` gives x_{t'}.
 
-    (in [−1, 1] units; A, y and the noise in [0, 1] units). C is never formed: C v is one backward
-    pass, and step 2 takes ``iterations`` of conjugate gradients, hence iterations + 1 backward
-    passes a step. Noise-free data counts there as having a noise_std of 0.005, so that what C
-    hardly knows is not divided by nothing, and is fitted in full at the end. For a Gaussian prior
-    the draws are those of the posterior, but for what few steps and iterations leave; for others as
-    far as p(x_0 | x_t) is Gaussian. Above σ = 20 the data is left aside: there C is a small
-    difference times a large number.
+    Images are in [−1, 1] units; A, y and the noise are in [0, 1] units. C is never formed, because
+    C v is one backward pass. Step 2 takes ``iterations`` iterations of conjugate gradients and
+    therefore iterations + 1 backward passes. To keep the inverse stable, step 2 assumes a noise_std
+    of 0.005 for noise-free data; such data is fitted exactly at the end. Above σ = 20 the data is
+    ignored, because there C is a small difference times a large number.
 
-    Where A has an unknown phase, it is that which explains the data best for x̂_0.
+    For a Gaussian prior, the draws follow the posterior up to the error of finitely many steps and
+    iterations. For other priors this holds as far as p(x_0 | x_t) is Gaussian.
 
-    A prior with a noise level for each modality is told of the images that are there (see
-    ``Conditioning``); step 2 is then for what was measured otherwise, and left out if nothing was.
+    If A has an unknown phase, each step uses the phase that best explains the data for x̂_0.
 
-    Source: Rozet 2024, *Learning diffusion priors from observations by expectation maximization*,
+    If the prior has a separate noise level per modality, step 1 conditions on the available images
+    (see ``Conditioning``). Step 2 then treats only modalities measured through another operator,
+    and is skipped if there are none.
+
+    Parameters
+    ----------
+    steps
+        Number of network calls; 1 to the diffusion steps of the prior.
+    iterations
+        Conjugate gradient iterations per step; at least 1.
+    spacing
+        Spacing of the times; see :meth:`any2all_core.Schedule.timesteps`.
+
+    Raises
+    ------
+    UserError
+        If ``iterations`` is below 1.
+
+    References
+    ----------
+    Rozet 2024, *Learning diffusion priors from observations by expectation maximization*,
     arXiv 2405.13712, sec. 4.2.
     """
 
     steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 25
     iterations: Annotated[
-        int, "Conjugate gradients of a step, a backward pass each; at least 1"
+        int, "Conjugate gradient iterations per step, each with a backward pass; at least 1"
     ] = 5
     spacing: Annotated[
-        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+        Spacing, "Spacing of the steps: sigma is even in σ^(1/7), uniform is even in time"
     ] = "sigma"
 
     def __post_init__(self) -> None:
@@ -73,7 +91,24 @@ class MMPS:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]."""
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        measurement
+            The measurement of B slices.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per step.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+        """
         conditioning = Conditioning(prior, measurement)
         guiding = _of(conditioning.guided, measurement)
         solver = ReverseSDE(conditioning, noise)
@@ -90,7 +125,7 @@ class MMPS:
         return (x_t + 1) / 2
 
     def passes(self, prior: Prior, measurement: Measurement) -> int:
-        """One forward pass a step, and iterations + 1 backward where the data enters."""
+        """One forward pass per step, and iterations + 1 backward passes if the data enters."""
         conditioning = Conditioning(prior, measurement)
         path = conditioning.path(self.steps, self.spacing)[:-1]
         guided = sum(self.is_guided(prior, conditioning, at) for at in path)
@@ -98,7 +133,7 @@ class MMPS:
 
     @staticmethod
     def is_guided(prior: Prior, conditioning: Conditioning, at: Sequence[int]) -> bool:
-        """Whether the data enters at these times."""
+        """Whether the data enters at the times ``at``."""
         return bool(conditioning.guided) and float(prior.schedule.sigma[max(at)]) <= LARGEST_SIGMA
 
     def expected(
@@ -110,7 +145,7 @@ class MMPS:
         *,
         at: Sequence[int],
     ) -> Tensor:
-        """E[x_0 | x_t, y], (B, M, H, W): step 2."""
+        """E[x_0 | x_t, y], (B, M, H, W): the result of step 2."""
         alpha_bar, _ = conditioning.alpha_bars(at, at, x_t)
         with torch.enable_grad():
             x_t = x_t.detach().requires_grad_()
@@ -122,7 +157,7 @@ class MMPS:
         gap = {m: measurement.data[m] - fitted[m] for m in fitted}
 
         def covariance(v: Tensor) -> Tensor:
-            """Cov[u | x_t] v of u = (x_0 + 1)/2."""
+            """Cov[u | x_t] v, where u = (x_0 + 1)/2."""
             (product,) = torch.autograd.grad(x0_hat, x_t, v, retain_graph=True)
             return (1 - alpha_bar) / (4 * alpha_bar.sqrt()) * product
 
@@ -138,7 +173,7 @@ class MMPS:
 
 
 def _of(names: Sequence[str], measurement: Measurement) -> Measurement:
-    """What these modalities alone say."""
+    """The measurement of these modalities alone; the others become missing."""
     operator, data = {}, {}
     for name, block in measurement.operator.operators.items():
         y = measurement.data[name]
@@ -148,13 +183,13 @@ def _of(names: Sequence[str], measurement: Measurement) -> Measurement:
 
 
 def flatten(data: Data) -> Tensor:
-    """All data as real vectors, (B, N); a complex number is two."""
+    """All data as real vectors, (B, N); a complex number becomes two real ones."""
     parts = (torch.view_as_real(y) if y.is_complex() else y for y in data.values())
     return torch.cat([y.flatten(1) for y in parts], 1)
 
 
 def unflatten(flat: Tensor, like: Data) -> dict[str, Tensor]:
-    """The data of such vectors, shaped as ``like``."""
+    """The inverse of :func:`flatten`, with the shapes of ``like``."""
     data: dict[str, Tensor] = {}
     for name, y in like.items():
         width = y[0].numel() * (2 if y.is_complex() else 1)

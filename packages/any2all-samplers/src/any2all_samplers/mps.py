@@ -1,4 +1,4 @@
-"""Multimodal posterior sampling."""
+"""Multimodal posterior sampling: ancestral sampling, guided by the gradient of the misfit."""
 
 from __future__ import annotations
 
@@ -20,32 +20,48 @@ from any2all_samplers.ddpm import ancestral_step
 
 @dataclass(frozen=True)
 class MPS:
-    r"""MPS: ancestral sampling pulled towards the data by the gradient of its misfit.
+    r"""MPS: ancestral sampling guided by the gradient of the data misfit.
 
     1. x̂_0 = E[x_0 | x_t], u = (x̂_0 + 1)/2
     2. x' = ancestral step(x_t, clip(x̂_0))
     3. x_{t'} = x' − ζ ∇_{x_t} Σ_m ‖y_m − A_m u_m‖
 
-    The norm (not its square) is taken per slice and per modality, on [0, 1] images, so that neither
-    the batch nor the amount of data of another modality changes the step. The gradient passes
-    through the whole network, which couples the modalities, and u is not clipped in it: a clipped
-    pixel would have no gradient. ``zeta`` is the step for the 1000-step schedule of the paper
-    (its preset); with fewer steps each is longer by 1000/steps to keep the total pull.
+    The norm, not its square, is taken per slice and per modality on [0, 1] images. The step
+    therefore depends neither on the batch nor on the amount of data of another modality. The
+    gradient passes through the whole network, which couples the modalities. In the gradient u is
+    not clipped, because a clipped pixel would have no gradient.
 
-    Where A_m has an unknown phase, it is that which explains the data best for the image u_m of
-    each step (``Operator.near``).
+    If A_m has an unknown phase, each step uses the phase that best explains the data for the image
+    u_m (``Operator.near``).
 
-    A prior with a noise level for each modality is told of the images that are there (see
-    ``Conditioning``): they are conditioned on exactly, in step 1, and have no part in the sum of
-    step 3. Where nothing else is known there is no gradient, and these are ancestral draws.
+    If the prior has a separate noise level per modality, step 1 conditions exactly on the available
+    images (see ``Conditioning``), and step 3 leaves them out of its sum. If there is no other data,
+    there is no gradient, and the sampler is ancestral.
 
-    Source: arXiv 2602.08249; Chung 2023, *Diffusion posterior sampling*, alg. 1.
+    Parameters
+    ----------
+    steps
+        Number of network calls; 1 to the diffusion steps of the prior.
+    zeta
+        ζ for the 1000 steps of the paper, which are its preset. With fewer steps, ζ is multiplied
+        by 1000/steps to keep the total pull.
+    spacing
+        Spacing of the times; see :meth:`any2all_core.Schedule.timesteps`.
+
+    Raises
+    ------
+    UserError
+        If ``zeta`` is negative or not finite.
+
+    References
+    ----------
+    arXiv 2602.08249; Chung 2023, *Diffusion posterior sampling*, alg. 1.
     """
 
     steps: Annotated[int, "Network calls; 1 to the diffusion steps of the prior"] = 100
-    zeta: Annotated[float, "Step along the gradient of the misfit; at least 0"] = 1.0
+    zeta: Annotated[float, "Step size along the gradient of the misfit; at least 0"] = 1.0
     spacing: Annotated[
-        Spacing, "How the steps lie: evenly in σ^(1/7) where the image forms, or evenly in time"
+        Spacing, "Spacing of the steps: sigma is even in σ^(1/7), uniform is even in time"
     ] = "uniform"
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"steps": 1000}}
@@ -55,7 +71,7 @@ class MPS:
             raise UserError(f"mps: zeta={self.zeta}, expected at least 0")
 
     def passes(self, prior: Prior, measurement: Measurement) -> int:
-        """One forward pass a step, and one backward where there is data to be guided by."""
+        """One forward pass per step, and one backward pass if there is data that guides it."""
         return self.steps * (2 if Conditioning(prior, measurement).guided else 1)
 
     def __call__(
@@ -65,7 +81,24 @@ class MPS:
         noise: Noise,
         progress: Step | None = None,
     ) -> Tensor:
-        """(B, M, H, W) in [0, 1]."""
+        """Draw one stack for each entry of the batch.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        measurement
+            The measurement of B slices.
+        noise
+            Source of N(0, 1) noise (B, M, H, W).
+        progress
+            Called once per step.
+
+        Returns
+        -------
+        Tensor
+            (B, M, H, W) in [0, 1].
+        """
         zeta = self.zeta * prior.schedule.steps / self.steps
         conditioning = Conditioning(prior, measurement)
         x_t = conditioning.begin(noise())

@@ -34,7 +34,7 @@ def push(
     """
     from any2all_app.model_card import Publication
     from any2all_app.pushing import push as push_to
-    from any2all_core.reconstruct import HUB
+    from any2all_core.named_priors import HUB
     from rich.console import Console
 
     where = push_to(prior, Publication(repository, licence, data), private=private, dry_run=dry_run)
