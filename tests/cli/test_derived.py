@@ -182,8 +182,8 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
     ]
     mistakes = {
         ("--dicom",): "the input is not DICOM; give --dicom-from",
-        (*dicom, moved): "it does not lie where the input's T1 does",
-        (*dicom, source): "2 series; expected the folder of one",
+        (*dicom, moved): "it is not at the position of the input's T1",
+        (*dicom, source): "has 2 series; expected the folder of one series",
         ("--dicom-from", source): "--dicom-from needs --dicom",
     }
     for arguments, said in mistakes.items():

@@ -138,7 +138,7 @@ def test_gaps_are_filled_and_trained_on(
     for arguments, said in {
         ("fill", "c", "--prior", "virtual"): "--prior virtual: of 112 x 96, but c has slices of 32",
         ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
-        ("train", "--data", ".", "--output", "x", "--incomplete"): ". is no cohort; make one with",
+        ("train", "--data", ".", "--output", "x", "--incomplete"): ". is not a cohort; make one with",
         (*command, "--batch-size", 0): "expected at least 1",
     }.items():
         refused = any2all(*arguments)
@@ -246,7 +246,7 @@ def test_units_have_to_be_the_cohorts(any2all: Run, tmp_path: Path) -> None:
     )
     refused = any2all("fill", "c", "--prior", "prior")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
-    assert "--prior prior: its CT is in other units than the cohort's" in refused.stderr
+    assert "--prior prior: the units of its CT differ from the cohort's" in refused.stderr
 
 
 def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:

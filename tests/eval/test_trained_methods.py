@@ -85,7 +85,7 @@ def test_all_are_trained_sampled_and_evaluated(
         assert report["sampler"] == {"name": f"any2all-baselines:{name}", "dc": guided}
         if not guided:  # after two steps
             said = report["modalities"]["T1Gd"]["held_out_says"]
-            assert "a copy of T1 came nearer to it" in said
+            assert "a copy of T1 was nearer to it" in said
             assert "than the answer of this method" in said
     study = tmp_path / "little.toml"
     study.write_text(STUDY)
