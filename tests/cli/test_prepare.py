@@ -160,7 +160,7 @@ def test_the_next_series_is_used_where_the_first_is_damaged(any2all: Run, tmp_pa
     entries = list(CohortStore.open(str(tmp_path / "x")).patients().values())
     said = [note for entry in entries for note in entry.notes if "defaced" not in note]
     assert any(note.startswith("T1 is another series, the first: its file: not") for note in said)
-    assert "no T1; FLAIR is the reference" in said
+    assert "no T1 image; FLAIR is the reference instead" in said
     left_out = {m: why for entry in entries for m, why in entry.left_out.items()}
     assert left_out["FLAIR"] == "it holds no signal, nothing above 0"
     assert sorted(len(entry.present) for entry in entries) == [2, 2, 3]

@@ -33,7 +33,7 @@ def blend(a: Array, b: Array, width: float) -> Array:
 
 
 def signed_distance(inside: npt.NDArray[np.bool_], spacing: float) -> Array:
-    """Return the distance to the surface of a mask (X, Y, Z) with cubic voxels of ``spacing`` mm."""
+    """Return the distance to the surface of a mask (X, Y, Z) of cubic voxels of ``spacing`` mm."""
     outside = distance_transform_edt(~inside, sampling=spacing)
     within = distance_transform_edt(inside, sampling=spacing)
     return (outside - within).astype(np.float32)
