@@ -31,7 +31,7 @@ def test_a_prior_that_knows_is_nearer_than_a_copy_and_one_that_is_wrong_is_not()
     alike = drawn(0.95)
     wrong = beside_copies(prior(-0.95), alike)
     assert wrong["FLAIR"]["T1"].copy > wrong["FLAIR"]["T1"].draw + 3
-    assert "a copy of FLAIR came nearer to it" in str(copy_is_nearer(wrong, "T1", ["FLAIR"]))
+    assert "a copy of FLAIR was nearer to it" in str(copy_is_nearer(wrong, "T1", ["FLAIR"]))
 
 
 def test_a_copy_is_at_its_best_scale() -> None:
@@ -48,7 +48,7 @@ def test_what_is_said_is_of_what_is_given() -> None:
     assert copy_is_nearer(found, "CT", ["T1"]) is None
     said = copy_is_nearer(found, "CT", ["T1", "FLAIR"])
     assert said is not None
-    assert said.startswith("on held-out people a copy of FLAIR came nearer to it (20.5 dB")
+    assert said.startswith("on held-out patients a copy of FLAIR was nearer to it (20.5 dB")
     assert "(20.0 dB)" in said
     assert copy_is_nearer(found, "PET", ["T1"]) is None
     assert copy_is_nearer({}, "CT", ["T1"]) is None

@@ -79,7 +79,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(
     for arguments, said in {
         ("brains", *given): "expected OWNER/NAME",
         ("lab/brains", "--licence", "Apache 2", *given[2:]): "--licence Apache 2: expected as",
-        ("lab/brains", *given[:3], " "): "--data: say what it was trained on",
+        ("lab/brains", *given[:3], " "): "--data: describe the training data",
         ("lab/brains", *given, "--dry-run", "made"): "holds other results already",
     }.items():
         done = any2all("push", prior_folder, *arguments)

@@ -224,7 +224,7 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     assert other.returncode == 2
     assert "was begun with --hours 0.000833" in other.stderr
     for extra, why in (
-        (["--hours", 1, "--steps", 5], "--hours and --steps both say how many steps"),
+        (["--hours", 1, "--steps", 5], "--hours and --steps both set the number of steps"),
         (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= say the same"),
         (["--hours", 0], "--hours 0: expected above 0"),
         (["--hours", 1e-7], "give at least"),

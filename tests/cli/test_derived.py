@@ -93,7 +93,7 @@ def test_dicom_in_and_dicom_out(any2all: Run, prior_folder: Path, tmp_path: Path
         "T1=clean,FLAIR=kspace", "--simulate", "--set", "steps=2", "--dicom", "--output", "out",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "bear the patient's name" in done.stderr
+    assert "contain the patient's name" in done.stderr
     out = tmp_path / "out"
     assert sorted(p.name for p in (out / "dicom").iterdir()) == ["CT", "FLAIR", "PET"]
     given = dcmread(source / "a/000")
@@ -182,9 +182,9 @@ def test_a_patient_of_a_cohort(any2all: Run, prior_folder: Path, tmp_path: Path)
     ]
     mistakes = {
         ("--dicom",): "the input is not DICOM; give --dicom-from",
-        (*dicom, moved): "it does not lie where the input's T1 does",
-        (*dicom, source): "2 series; expected the folder of one",
-        ("--dicom-from", source): "--dicom-from goes with --dicom",
+        (*dicom, moved): "it is not at the position of the input's T1",
+        (*dicom, source): "has 2 series; expected the folder of one series",
+        ("--dicom-from", source): "--dicom-from needs --dicom",
     }
     for arguments, said in mistakes.items():
         done = any2all(*command, *clean, "--output", "o3", *arguments)

@@ -89,7 +89,7 @@ def test_gaps_are_filled_and_trained_on(
     command = ("fill", "c", "--prior", prior_folder, *STEPS)
     done = any2all(*command)
     assert done.returncode == 0, done.stderr
-    assert "2 patients with gaps: what is drawn of them is synthetic" in done.stderr
+    assert "2 patients lacked images: the drawn images are synthetic" in done.stderr
     entries, first = store.patients(), drawn(store)
     assert {p: e.drawn for p, e in entries.items() if e.drawn} == {
         "p-3": ["FLAIR"],
@@ -138,7 +138,14 @@ def test_gaps_are_filled_and_trained_on(
     for arguments, said in {
         ("fill", "c", "--prior", "virtual"): "--prior virtual: of 112 x 96, but c has slices of 32",
         ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
-        ("train", "--data", ".", "--output", "x", "--incomplete"): ". is no cohort; make one with",
+        (
+            "train",
+            "--data",
+            ".",
+            "--output",
+            "x",
+            "--incomplete",
+        ): ". is not a cohort; make one with",
         (*command, "--batch-size", 0): "expected at least 1",
     }.items():
         refused = any2all(*arguments)
@@ -246,7 +253,7 @@ def test_units_have_to_be_the_cohorts(any2all: Run, tmp_path: Path) -> None:
     )
     refused = any2all("fill", "c", "--prior", "prior")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
-    assert "--prior prior: its CT is in other units than the cohort's" in refused.stderr
+    assert "--prior prior: the units of its CT differ from the cohort's" in refused.stderr
 
 
 def test_values_in_units_are_those_of_the_prior(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_values_that_a_kind_can_not_have_are_refused(kinds_file: Path, tmp_path:
     nib.save(nib.Nifti1Image(6 * phantom(), np.eye(4)), path)
     load_nifti(path, "it", adc)
     nib.save(nib.Nifti1Image(6e-6 * phantom(), np.eye(4)), path)
-    with pytest.raises(UserError, match="expected 300 to 6000 1e-6 mm²/s of ADC"):
+    with pytest.raises(UserError, match="expected 300 to 6000 1e-6 mm²/s for ADC"):
         load_nifti(path, "it", adc)
 
 

@@ -25,7 +25,7 @@ def test_an_undecided_choice_is_said_and_kept(any2all: Run, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     entries = CohortStore.open(str(tmp_path / "c")).patients()
     (ada,) = [p for p, e in entries.items() if e.warnings]
-    assert f"{ada}: T1: another image could be used as well, and {UNDECIDED}" in done.stderr
+    assert f"{ada}: T1: another image could also be used, and {UNDECIDED}" in done.stderr
     used, other = entries[ada].choices["T1"]
     assert used[1] == "used"
     assert other[1] == UNDECIDED
@@ -35,4 +35,4 @@ def test_an_undecided_choice_is_said_and_kept(any2all: Run, tmp_path: Path) -> N
     assert "32 x 32 x 6 voxels of 1.5 x 1.5 x 4 mm" in used[0]
     assert "Ada" not in json.dumps([e.choices for e in entries.values()])
     shown = any2all("prepare", "--dry-run", "--show-names", "s")
-    assert f"Ada: T1: another image could be used as well, and {UNDECIDED}" in shown.stderr
+    assert f"Ada: T1: another image could also be used, and {UNDECIDED}" in shown.stderr

@@ -43,7 +43,7 @@ def test_a_cohort_says_who_is_in_a_split(cohort: str) -> None:
         found.of("val")
     with pytest.raises(UserError, match="--split all: expected train, val, test"):
         found.of("all")
-    with pytest.raises(UserError, match="2 patients lie there; expected one of them"):
+    with pytest.raises(UserError, match="has 2 patients; expected the path of one"):
         open_patient(cohort, IMAGES)
 
 

@@ -30,7 +30,7 @@ def test_the_command_says_whether_the_prior_helps(
         *("--output", tmp_path / "out"),
     )
     assert done.returncode == 0, done.stderr
-    assert "T1: of samples that were held out the prior leaves" in done.stderr
+    assert "T1: of the held-out samples the prior leaves" in done.stderr
     entry = json.loads((tmp_path / "out/report.json").read_text())["modalities"]["T1"]
     assert entry["scan"]["phase"].startswith("not smooth")
     assert set(entry["held_out"]["held_out_errors"]) == {"prior", "CG-SENSE", "L1-wavelet", "noise"}

@@ -46,7 +46,7 @@ def test_a_plan_is_written_and_trained_by(any2all: Run, folder: Path, tmp_path: 
     assert "# Time: " in text
     assert read_recipe(tmp_path / "recipe.toml").channels == (64, 128)
     again = any2all("plan", folder, "--output", "recipe.toml")
-    assert (again.returncode, "there already" in again.stderr) == (2, True)
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
     arguments = ("train", "--data", folder, "--output", "run", "--recipe", "recipe.toml", *TINY)
     done = any2all(*arguments, "--set=batch_size=2")
     assert done.returncode == 0, done.stderr

@@ -84,7 +84,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     command = ("sample", "--prior", "run", "--input", f"c/{name}", "--modalities", "T1=clean")
     sampled = any2all(*command, "--output", "out")
     assert sampled.returncode == 0, sampled.stderr
-    assert f"FLAIR: on held-out people a copy of T1 came nearer to it ({copy:.1f} dB" in (
+    assert f"FLAIR: on held-out patients a copy of T1 was nearer to it ({copy:.1f} dB" in (
         sampled.stderr + sampled.stdout
     )
 
@@ -109,13 +109,13 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--split", "half"): "--split half: expected auto",
         (source, "c", "--reference", "CT"): "--reference CT: no CT was found, but T1 (2 patients)",
         (source, "c", "--spacing", "nan,1,1"): "expected mm from 0.05 to 50",
-        (source, "c", "--modalities", "T1,T1"): "expected names, each once",
+        (source, "c", "--modalities", "T1,T1"): "expected different names",
         (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",
         (source, "c", "--split", tmp_path / "text.json"): "not readable as JSON {split: [names]}",
         (source, "c", "--rules", tmp_path / "rules.toml"): "needs modality = ",
         (source, "full"): "full: there already, and no cohort",
-        (source, source): "one is in the other",
-        (source, source / "c"): "one is in the other",
+        (source, source): "one lies inside the other",
+        (source, source / "c"): "one lies inside the other",
         (source, "memory://c", "--salt", tmp_path / "salt"): "is seen by one process alone",
         (source, "c", "--workers", 0): "greater than or equal to 1",
         (source, "c", "--scheduler", "tcp://127.0.0.1:9", *NATIVE): "no Dask scheduler answers",
@@ -160,7 +160,7 @@ def test_the_next_series_is_used_where_the_first_is_damaged(any2all: Run, tmp_pa
     entries = list(CohortStore.open(str(tmp_path / "x")).patients().values())
     said = [note for entry in entries for note in entry.notes if "defaced" not in note]
     assert any(note.startswith("T1 is another series, the first: its file: not") for note in said)
-    assert "no T1; FLAIR is the reference" in said
+    assert "no T1 image; FLAIR is the reference instead" in said
     left_out = {m: why for entry in entries for m, why in entry.left_out.items()}
     assert left_out["FLAIR"] == "it holds no signal, nothing above 0"
     assert sorted(len(entry.present) for entry in entries) == [2, 2, 3]
@@ -202,7 +202,7 @@ def test_virtual_people_on_a_grid_that_is_no_square(any2all: Run, tmp_path: Path
     assert store.images("virtual-00000").shape == (15, 5, 40, 32)
     refused = any2all("prepare", "--virtual", 1, "--size", "40,4", "d")
     assert refused.returncode == 2
-    assert "--size 40,4: expected from 8 to 4096" in refused.stderr
+    assert "--size 40,4: expected 8 to 4096" in refused.stderr
     assert not (tmp_path / "d").exists()
 
 

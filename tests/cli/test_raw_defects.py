@@ -31,7 +31,7 @@ def test_a_slice_that_is_left_out_is_said_and_written_as_0(
             *("sample", *options, "--modalities", "FLAIR=kspace", "--output", tmp_path / f"{name}1")
         )
         assert done.returncode == 0, done.stderr
-    assert "FLAIR: warning: slice 1 (the first is 0) holds no samples or NaN" in done.stderr
+    assert "FLAIR: warning: slice 1 (counted from 0) has no samples, or has NaN" in done.stderr
     report = json.loads((tmp_path / "gap1/report.json").read_text())
     assert report["slices"] == [0, 2, 3]
     assert report["modalities"]["FLAIR"]["scan"]["slices_left_out"] == [1]

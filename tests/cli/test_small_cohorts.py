@@ -60,7 +60,7 @@ def test_prepare_shows_what_a_person_judges_by(any2all: Run, tmp_path: Path) -> 
     shown = any2all("prepare", "--dry-run", source)
     assert shown.returncode == 0
     assert "no T1 was found" in shown.stderr
-    assert "pseudonyms of this run alone" in shown.stderr
+    assert "these pseudonyms hold for this run only" in shown.stderr
 
 
 def test_a_sheet_shows_a_millimetre() -> None:

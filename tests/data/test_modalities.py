@@ -274,5 +274,5 @@ def test_the_next_is_used_where_the_first_does_not_register(tmp_path: Path, regi
     _, entry = prepared(chosen, settings, Preparation(register=register))
     assert entry.present == ["T1", "FLAIR"]
     (why,) = [why for _, why in entry.choices["FLAIR"] if why != "used"]
-    assert ("its registration is doubtful" if register else "nothing of it lies") in why
+    assert ("its registration is doubtful" if register else "it does not overlap") in why
     assert f"FLAIR is another series, the first: {why}" in entry.notes

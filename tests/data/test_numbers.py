@@ -124,7 +124,9 @@ def test_what_a_ct_shows_beside_a_head_is_said(tmp_path: Path) -> None:
     chest = np.where(distance() < 0.6, -850.0, 45.0)  # lungs
     chest[distance() > 1] = -1000
     write(path, np.concatenate([chest, ct()], 2), PLACE @ np.diag([1, 1, 6, 1]))
-    assert load_nifti(path, "it", kind_of("CT")).notes == ("it is 504 mm tall, more than a head",)
+    assert load_nifti(path, "it", kind_of("CT")).notes == (
+        "it is 504 mm tall, which is more than a head",
+    )
 
 
 def test_ct_of_nifti_and_of_a_patient_folder(tmp_path: Path) -> None:
@@ -279,7 +281,7 @@ def test_pet_that_is_not_decay_corrected(tmp_path: Path) -> None:
         (without(TracerRadionuclide="Doe"), "TracerRadionuclide is none of O15"),
         (without(BodyWeight=70000), "BodyWeight is 70000; expected"),
         (without(AttenuationCorrection="none"), "AttenuationCorrection is none"),
-        (without(InjectedRadioactivityUnits="kBq"), "which is no SUV"),
+        (without(InjectedRadioactivityUnits="kBq"), "which can't be SUV"),
     ],
 )
 def test_pet_is_refused_by_what_it_lacks(
@@ -294,8 +296,8 @@ def test_pet_without_a_sidecar_is_suv_where_it_can_be(tmp_path: Path) -> None:
     scan = load_nifti(path, "it", kind_of("PET"))
     np.testing.assert_array_equal(scan.image.dataobj, uptake())
     assert scan.notes == ("no sidecar says its unit; its values are taken as SUV (g/ml)",)
-    assert "which is no SUV" in refused(write(path, BECQUEREL * uptake()), "PET")
-    assert "which is no SUV" in refused(write(path, 0.005 * uptake()), "PET")
+    assert "which can't be SUV" in refused(write(path, BECQUEREL * uptake()), "PET")
+    assert "which can't be SUV" in refused(write(path, 0.005 * uptake()), "PET")
     bids = write(tmp_path / "sub-1/pet/sub-1_pet.nii.gz", uptake())
     assert "SUV needs Units" in refused(bids, "PET")
     broken = path.with_name("PET.json")

@@ -165,7 +165,7 @@ def test_other_grids_lead_to_the_line_that_makes_one(tmp_path: Path) -> None:
     assert prepare_line("scans", (8, 8), Grid(None, "CT")) == (
         "any2all prepare scans scans-cohort --size 8,8 --spacing native --reference CT"
     )
-    with pytest.raises(UserError, match="--resample: this prior does not say the voxel size"):
+    with pytest.raises(UserError, match="--resample: this prior does not record the voxel size"):
         open_patient(str(folder), images(KNOWN, (32, 40)), resample=True)
 
 

@@ -105,7 +105,7 @@ def test_nifti_beside_several_patients_is_nobodys(tmp_path: Path) -> None:
     save(tmp_path / "site/b", scan_of("B", "1.2.2"))
     put(tmp_path, "site/T1.nii.gz")
     assert set(people(tmp_path)) == {"A", "B"}
-    assert remarks(tmp_path) == ["NIfTI beside DICOM of 2 patients, so nobody's"]
+    assert remarks(tmp_path) == ["its patient is unknown: NIfTI beside DICOM of 2 patients"]
 
 
 def test_originals_beside_bids_are_left_out(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_an_id_that_names_nobody_is_kept_apart_by_study(tmp_path: Path, name: st
     save(tmp_path / "2", stack(3, uid="1.2.8", PatientID="P2"))
     assert len(people(tmp_path)) == 3
     if name:
-        assert "2 studies are kept apart" in remarks(tmp_path)[0]
+        assert "each of its 2 studies is kept" in remarks(tmp_path)[0]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_all_are_trained_sampled_and_evaluated(
         assert report["sampler"] == {"name": f"any2all-baselines:{name}", "dc": guided}
         if not guided:  # after two steps
             said = report["modalities"]["T1Gd"]["held_out_says"]
-            assert "a copy of T1 came nearer to it" in said
+            assert "a copy of T1 was nearer to it" in said
             assert "than the answer of this method" in said
     study = tmp_path / "little.toml"
     study.write_text(STUDY)
@@ -147,10 +147,10 @@ def test_mistakes_are_one_line(
          "regressor has one answer, whatever the seed"),
         (["sample", "--method", prior_folder, *patient, "--modalities", "T1=clean"],
          "no method.json in it"),
-        (["sample", "--method", folder, "--prior", "lgg"], "a method answers by itself"),
+        (["sample", "--method", folder, "--prior", "lgg"], "needs no prior or sampler"),
         (["train", "--method", "nothing", *data], "unknown method 'nothing'"),
         (["train", "--method", "mmgan:colour=red", *data], "has no option 'colour'"),
-        (["train", "--method", "mmgan", "--start-from", "lgg", *data], "these are for priors"),
+        (["train", "--method", "mmgan", "--start-from", "lgg", *data], "only for priors"),
         (["train", "--method", "mmgan", "--recipe", "large", *data], "has no preset 'large'"),
         (["train", "--method", "minet:target=PET", *data], "target=PET: the images are"),
         (["train", "--method", "mmgan", "--resume", "--output", folder, *where],

@@ -105,7 +105,7 @@ def test_a_slice_without_samples_leaves_the_others_as_they_are(tmp_path: Path, b
     np.save(tmp_path / "T1.npy", y)
     measured = KSpace().read(tmp_path / "T1.npy", HEIGHT, WIDTH)
     assert measured.details["slices_left_out"] == [1]
-    assert "slice 1 (the first is 0) holds no samples or NaN" in measured.details["warnings"][0]
+    assert "slice 1 (counted from 0) has no samples, or has NaN" in measured.details["warnings"][0]
     assert measured.scale == good.scale
     assert measured.operator.noise_std == good.operator.noise_std
     np.testing.assert_array_equal(measured.data[[0, 2]], good.data)
@@ -135,7 +135,7 @@ def test_dead_coils_are_dropped(tmp_path: Path, kind: str) -> None:
     measured = KSpace().read(path, HEIGHT, WIDTH)
     assert measured.details["coils_dropped"] == [2]
     assert measured.details["warnings"] == [
-        "coil 2 (the first is 0) has no noise; it is dropped and the others are used"
+        "coil 2 (counted from 0) has no noise; it is dropped and the others are used"
     ]
     found = measured.operator.noise_std * measured.scale
     assert found == pytest.approx(0.5**0.5 if kind == "noise scan" else NOISE, rel=0.2)

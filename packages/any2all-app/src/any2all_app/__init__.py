@@ -1,4 +1,4 @@
-"""What the ``any2all`` command does, as functions: complete a patient, train, fill a cohort."""
+"""The Python API of the ``any2all`` commands: complete a patient, train, fill a cohort."""
 
 from any2all_app.completion import Completer
 from any2all_app.filling import Filling, fill

@@ -1,10 +1,10 @@
-"""``any2all sample --bids``: what was made of a patient, as a BIDS derivative.
+"""``any2all sample --bids``: write a patient's new images as a BIDS derivative.
 
     derivatives/any2all/
       dataset_description.json, README, .bidsignore
       sub-01[/ses-a]/anat/sub-01[_ses-a]_desc-synthetic_T1w.nii.gz, .json
 
-Images that were given come out as they went in, and are not written again. Source: BIDS 1.10,
+Images that were given are unchanged and are not written again. Source: BIDS 1.10,
 "Derivatives dataset and pipeline description" and "Preprocessed or cleaned data".
 """
 
@@ -37,29 +37,29 @@ FILES = {
     "PET": ("pet", "", "pet"),
     "CT": ("ct", "", "ct"),
 }
-"""{modality: folder, entity, suffix}; ct is of an extension that is not in the standard yet."""
+"""{modality: folder, entity, suffix}. ct is a proposed extension, not yet in the standard."""
 IGNORED = "**/ct/\n"
 README = (
     "Images that Any2all has drawn (desc-synthetic) or reconstructed (desc-reconstructed) from "
-    "what each patient has. Synthetic images show what a model takes for likely, not what was "
+    "what each patient has. Synthetic images show what a model considers likely, not what was "
     "measured. Not for clinical use.\n"
 )
 RECORDED = ("prior", "sampler", "seed", "draws", "versions")
-"""The parts of a report that a sidecar repeats, to say how an image was made."""
+"""The entries of a report that a sidecar repeats, because they say how an image was made."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Whom a file is of: ``sub``, and ``ses`` where there is one."""
+    """The BIDS subject of a file: ``sub``, and ``ses`` if there are sessions."""
 
     sub: str
     ses: str = ""
 
     @classmethod
     def of(cls, path: str) -> Subject:
-        """That of a patient's path: its parts sub-LABEL and ses-LABEL, or else its last part.
+        """Take the subject from a patient's path: sub-LABEL and ses-LABEL, or else its last part.
 
-        Raises UserError where nothing in it can be a label.
+        Raises UserError if the path has no letter or digit for a label.
         """
         parts = [part for part in path.split("/") if part]
         found = {}
@@ -73,26 +73,26 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """How its files begin."""
+        """Return the beginning of the subject's file names."""
         return f"sub-{self.sub}" + (f"_ses-{self.ses}" if self.ses else "")
 
     @property
     def folder(self) -> Path:
-        """The folder of its files in a data set."""
+        """Return the folder of the subject's files in a data set."""
         return Path(f"sub-{self.sub}") / (f"ses-{self.ses}" if self.ses else "")
 
 
 def check_names(modalities: Sequence[str]) -> None:
-    """Raise UserError for modalities that BIDS has no name for."""
+    """Raise UserError for modalities without a BIDS name."""
     if unknown := [name for name in modalities if name not in FILES]:
         raise UserError(
-            f"--bids: BIDS has no name for {', '.join(unknown)}, but for {', '.join(FILES)}; leave "
-            "--bids out"
+            f"--bids: BIDS has no name for {', '.join(unknown)}, only for {', '.join(FILES)}; "
+            "leave --bids out"
         )
 
 
 def write_bids(dataset: Path, results: Path, completion: Completion, subject: Subject) -> None:
-    """Add a patient to the data set ``dataset``, which is made if it is not there.
+    """Add a patient to the data set ``dataset``, which is created if needed.
 
     results: the folder of <modality>.nii.gz that :meth:`Completion.save` has written.
     """

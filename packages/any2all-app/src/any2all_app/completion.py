@@ -1,4 +1,4 @@
-"""A patient's images completed by a prior: measured ones reconstructed, missing ones drawn."""
+"""Complete a patient's images with a prior: measured ones are reconstructed, missing ones drawn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SAMPLING = "sampling, network passes"
 
 
 class CompleterOptions(TypedDict, total=False):
-    """What may be said of a :class:`Completer` beside the prior, what is known, and the sampler."""
+    """Options of a :class:`Completer` beside the prior, the known modalities and the sampler."""
 
     draws: int
     through: float
@@ -45,35 +45,34 @@ class CompleterOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Completer:
-    """How patients are completed.
+    """Completes patients with a prior and a sampler, or with a trained method.
 
     Parameters
     ----------
     prior
         The prior, or the trained method, with its name.
     known
-        What is known of a patient, one spec a modality; all others of the prior are missing.
-        Nothing at all draws new people.
+        One spec per known modality; the prior's other modalities are missing. An empty tuple
+        draws new people.
     sampler, sampler_name
-        How it is drawn, and what reports call that; None for a method, which answers by itself.
+        The sampler and its name in reports; None for a method, which needs none.
     draws
-        Draws of each slice. Their mean is the result, and their standard deviation its spread.
+        Number of draws per slice. Their mean is the result, their standard deviation its spread.
     through
-        Over so many mm through the slices the noise of a draw is alike; 0 draws each slice apart.
+        Correlation length of the noise across slices, in mm; 0 draws each slice independently.
     seed
         Seed of all random numbers.
     slices
         "FIRST:LAST", LAST not included, counted from the lowest; None takes all.
     simulate
-        Whether image files are the truth, which is measured virtually, and not the measurement.
+        Whether image files are the truth, from which a measurement is simulated.
     trust_axes
-        Whether NIfTI that doesn't say how its axes lie is read with x to the right, y to the
-        front and z up; it is refused otherwise.
+        Whether a NIfTI file whose qform and sform codes are 0 is read as RAS+ instead of refused.
     batch_size
         Slices of one network call.
     resample
-        Whether a patient's images are registered and resampled to the grid of the prior, and
-        results brought back to the patient's own grid.
+        Whether a patient's images are registered and resampled to the prior's grid. The results
+        are then resampled to the patient's own grid.
     """
 
     prior: NamedPrior | NamedMethod
@@ -108,7 +107,7 @@ class Completer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the results of a run share, in which it may be gone on with."""
+        """Return the settings that must be equal for a run to continue in the same folder."""
         return {
             "prior": self.prior.sha256,
             "modalities": [f"{s.modality}={s.operator}:{s.options}" for s in self.known],
@@ -121,7 +120,7 @@ class Completer:
         } | {name: True for name in ("trust_axes", "resample") if getattr(self, name)}
 
     def measure(self, patient: str | Path | None) -> PatientMeasurement:
-        """What is known of a patient.
+        """Read what is known of a patient.
 
         Parameters
         ----------
@@ -132,7 +131,7 @@ class Completer:
         Raises
         ------
         UserError
-            Where there is no such patient, or the files are not what ``known`` says.
+            If there is no such patient, or its files do not match ``known``.
         """
         return measure_patient(
             self.prior,
@@ -142,10 +141,10 @@ class Completer:
         )
 
     def kept(self, beside: Path, measurement: PatientMeasurement | None = None) -> KeptBatches:
-        """Where the finished batches of a request are kept, beside its output.
+        """Return the store of a request's finished batches, beside its output.
 
-        They are found again by the same prior, options, versions and seed, and the very same input;
-        None is that of new people.
+        Only a request with the same prior, options, versions, seed and input finds them again.
+        ``measurement`` is None for new people.
         """
         prior = self.prior.prior
         request = self.identity | {
@@ -169,15 +168,15 @@ class Completer:
         observer: Observer = SILENT,
         kept: KeptBatches | None = None,
     ) -> Completion:
-        """Reconstruct and draw; judge every scan by samples that are held out of it.
+        """Reconstruct and draw the images, and judge every scan by held-out samples.
 
-        kept: where finished batches are kept, and those of an interrupted call are found. Whoever
-        saves the result clears it.
+        ``kept`` stores finished batches, so that an interrupted call can continue. The caller
+        clears it after saving the result.
 
         Raises
         ------
         UserError
-            Where a result is not finite.
+            If a result is not finite.
         """
         prior, started = self.prior.prior, time.perf_counter()
         trusted = self._trusted(measurement, observer)
@@ -206,7 +205,7 @@ class Completer:
         return Completion(results, measurement, report)
 
     def draw(self, observer: Observer = SILENT, kept: KeptBatches | None = None) -> NewPeople:
-        """Stacks of people who do not exist, ``draws`` of them; kept: as of :meth:`complete`."""
+        """Draw ``draws`` stacks of people who do not exist; ``kept`` as in :meth:`complete`."""
         prior, started = self.prior.prior, time.perf_counter()
         options: DrawOptions = {"shape": (1, *prior.format.size), "kept": kept}
         nothing = complete_operator(BlockDiagonal({}), prior)
@@ -219,7 +218,7 @@ class Completer:
     def _drawn(
         self, asked: Measurement, passes: int, options: DrawOptions, observer: Observer
     ) -> Tensor:
-        """(D, B, M, H, W); batches that were kept are not drawn again."""
+        """Return draws (D, B, M, H, W). Kept batches are not drawn again."""
         kept = options["kept"]
         parts = list(batches(self.draws * len(asked), self.batch_size))
         todo = [part for part in parts if kept is None or kept.get(part) is None]
@@ -244,21 +243,21 @@ class Completer:
 
     @property
     def _sampler(self) -> dict[str, Any]:
-        """What reports say of how it is drawn."""
+        """Return the report's entries about the sampler."""
         prior = self.prior.prior
         if isinstance(prior, Answers):
             return {"name": prior.fitted.name, "dc": prior.dc}
         return {"name": self.sampler_name, **vars(self.sampler)}
 
     def _trusted(self, measurement: PatientMeasurement, observer: Observer) -> dict[str, Trust]:
-        """Whether the prior helps, of every scan that was measured; a method is not asked."""
+        """Test for every measured scan whether the prior helps. A method is not tested."""
         found: dict[str, Trust] = {}
         prior = self.prior.prior
         if isinstance(prior, Answers):
             return found
         for m, source in measurement.source.items():
             if source == "measured" and scan_of(measurement.operator.operators[m]) is not None:
-                what = f"{m}: holding samples out, to see whether the prior helps"
+                what = f"{m}: testing on held-out samples whether the prior helps"
                 observer.progress(what, 0, 1)
                 judged = trust(prior, measurement.operator, measurement.data, m, seed=self.seed)
                 observer.progress(what, 1, 1)

@@ -1,4 +1,4 @@
-"""Whether a missing image is made better than a copy of a given one would be."""
+"""Compare how a missing image is made with a copy of a given image."""
 
 from __future__ import annotations
 
@@ -76,10 +76,11 @@ def copy_is_nearer(
     given: Collection[str],
     who: str = PRIOR,
 ) -> str | None:
-    """What to tell a user whose missing image a copy of a given one would come nearer to.
+    """Return a warning if a copy of a given image is nearer to the missing image than a draw.
 
-    ``found``: as of :func:`beside_copies`; ``who``: PRIOR or METHOD, whose it is. None where an
-    image made from one of the given images is nearer than all copies, or nothing is known of it.
+    ``found`` is the result of :func:`beside_copies`. ``who`` is PRIOR or METHOD, which made the
+    images. Returns None if an image made from one of the given images is nearer than all copies,
+    or if this was never measured.
     """
     of = {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
     if not of:
@@ -89,7 +90,7 @@ def copy_is_nearer(
     if draw >= of[best].copy:
         return None
     return (
-        f"on held-out people a copy of {best} came nearer to it ({of[best].copy:.1f} dB at the "
+        f"on held-out patients a copy of {best} was nearer to it ({of[best].copy:.1f} dB at the "
         f"best scale) than {who} ({draw:.1f} dB). Do not trust its contrast or its detail"
     )
 

@@ -18,14 +18,14 @@ from any2all_app.report import placed
 from any2all_app.results import Completion
 
 FIRST_NUMBER = 9001
-"""The first number of the series that are written: scanners don't count so far."""
+"""SeriesNumber of the first series written; scanners do not use numbers this high."""
 
 
 def find_reference(measurement: PatientMeasurement, folder: Path | None) -> Series:
-    """The series whose patient, study and frame of reference the results take.
+    """Find the series whose patient, study and frame of reference the results take.
 
-    Raises UserError when there is none or more than one, or what it shows does not lie where the
-    patient's images do: results would be put in the wrong place.
+    Raises UserError if there is none or more than one. It also refuses a series that does not
+    coincide with the patient's images, because the results would be placed wrongly.
     """
     if folder is None:
         if measurement.reference is None:
@@ -36,9 +36,11 @@ def find_reference(measurement: PatientMeasurement, folder: Path | None) -> Seri
         return measurement.reference
     series, _ = find_series(folder)
     if len(series) != 1:
-        raise UserError(f"--dicom-from {folder}: {len(series)} series; expected the folder of one")
+        raise UserError(
+            f"--dicom-from {folder}: has {len(series)} series; expected the folder of one series"
+        )
     if not measurement.volumes:
-        raise UserError("--dicom-from: no image is given, so the place can't be checked")
+        raise UserError("--dicom-from: its position can't be checked, because no image is given")
     _check_place(measurement, series[0], folder)
     return series[0]
 
@@ -53,14 +55,14 @@ def _check_place(measurement: PatientMeasurement, series: Series, folder: Path) 
     quality = registration_quality(read_series(series), image, np.eye(4), kinds=pair)
     if quality < quality_threshold(pair):
         raise UserError(
-            f"--dicom-from {folder}: it does not lie where the input's {name} does (agreement "
+            f"--dicom-from {folder}: it is not at the position of the input's {name} (agreement "
             f"{quality:.2f}, expected {quality_threshold(pair)} or more); give the series that the "
             "input was registered to"
         )
 
 
 def write_dicom(folder: Path, completion: Completion, reference: Series) -> None:
-    """A folder for each modality that was not given as it is."""
+    """Write a folder of DICOM files for each modality that was not given clean."""
     measurement, report = completion.measurement, completion.report
     results = measurement.in_place(completion.draws)
     affine = placed(measurement).affine
@@ -84,7 +86,7 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
 def _in_words(
     name: str, verb: str, measurement: PatientMeasurement, report: Mapping[str, Any]
 ) -> str:
-    """How a series was made, at most 1024 characters."""
+    """Describe how a series was made, in at most 1024 characters."""
     given = [
         f"{m} ({built.name})"
         for m, built in measurement.built.items()
@@ -98,7 +100,7 @@ def _in_words(
         f"{report['network_calls']} network calls, seed {report['seed']}, {of}, prior {prior})."
     )
     if verb == "synthesised":
-        said += f" No {name} was measured: it shows what is usual in such patients."
+        said += f" No {name} was measured: the image shows what is usual in such patients."
     if report["prior"]["virtual"]:
         said += " The prior was trained on virtual people."
     if measurement.source[name].startswith("simulated"):

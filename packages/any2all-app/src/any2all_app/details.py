@@ -1,4 +1,4 @@
-"""What a result is judged by, as NIfTI beside it: the truth, every draw, and the measurement."""
+"""NIfTI files by which a result is judged: the truth, every draw, and the measurement."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from any2all_app.report import LEAST_SQUARES_WEIGHT, NO_PLACE, placed
 
 FOLDER = "details"
 PARTS_OF_KSPACE = 8
-"""How many images show a measurement in k-space: of ever more of it, from the centre outwards."""
+"""Number of images that show a k-space measurement, each from a larger central part of it."""
 
 
 def write_details(folder: Path, measurement: PatientMeasurement, draws: Tensor) -> None:
-    """Write FOLDER/<modality>_<what>.nii.gz in physical units, of all that was not given clean.
+    """Write FOLDER/<modality>_<what>.nii.gz in physical units for all that was not given clean.
 
-    truth: where it is known; draws: 4D, a frame a draw, of several; measurement: as an image, 4D
-    of k-space (see :func:`measurement_images`). All lie on the grid of the result's images.
-    draws: (D, B, M, H, W) in [0, 1].
+    <what> is truth, if it is known; draws, 4D with one frame per draw, if there are several; and
+    measurement, an image, or 4D for k-space (see :func:`measurement_images`). All files are on the
+    grid of the result's images. The argument ``draws`` is (D, B, M, H, W) in [0, 1].
     """
     for m, (name, operator) in enumerate(measurement.operator.operators.items()):
         if measurement.as_given(name):
@@ -45,7 +45,7 @@ def _path(folder: Path, name: str, what: str) -> Path:
 
 
 def _write(path: Path, measurement: PatientMeasurement, name: str, frames: Tensor) -> None:
-    """Frames (F, B, H, W) in [0, 1] of a modality."""
+    """Write the frames (F, B, H, W) in [0, 1] of a modality."""
     values, own = measurement.ranges[name], measurement.own
     images = values.physical(measurement.in_place(frames[:, :, None])[:, :, 0].numpy())
     if own is not None:
@@ -61,11 +61,11 @@ def _write(path: Path, measurement: PatientMeasurement, name: str, frames: Tenso
 
 
 def measurement_images(operator: Operator, data: Tensor) -> Tensor:
-    """A measurement as images (F, B, H, W) in [0, 1] without a prior.
+    """Show a measurement as images (F, B, H, W) in [0, 1] without a prior.
 
-    k-space (B, C, H, W) has PARTS_OF_KSPACE frames: the zero-filled images of the lines of which
-    the distance from the centre is at most 1/8, 2/8 ... of the largest. Data that is an image is
-    itself. Of all else there is one frame, argmin 100 ‖A x − y‖² + ‖x‖².
+    k-space (B, C, H, W) gives PARTS_OF_KSPACE zero-filled images. They use the lines up to 1/8,
+    2/8 ... of the largest distance from the centre. An image stays as it is. Any other measurement
+    gives one frame, argmin 100 ‖A x − y‖² + ‖x‖².
     """
     if data.is_complex() and data.ndim == 4:
         width = data.shape[3]

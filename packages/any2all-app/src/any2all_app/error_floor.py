@@ -1,4 +1,4 @@
-"""How large a prior's own error is, however little noise is left: fitted on held-out slices."""
+"""Fit a prior's error floor, the error that remains at low noise, on held-out slices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch import Tensor
 
 SLICES = 4
 FLOORS = (0.0, 0.005, 0.01, 0.02, 0.04)
-"""Standard deviations in [0, 1] units, tried in this order until one is worse than the last."""
+"""Standard deviations in [0, 1] units, tried in order until one is worse than the one before."""
 
 
 def fit_error_floor(prior: DiffusionPrior, slices: Tensor) -> float:
-    """The ``error_floor`` with which MDS reconstructs slices best that the prior never saw.
+    """Find the ``error_floor`` with which MDS reconstructs held-out slices best.
 
     slices: (N, M, H, W) in [0, 1], of which 4 are taken, evenly spread. All their images are
     measured as k-space with R = 4, 8 coils and noise of std 0.01, and judged by their mean PSNR.

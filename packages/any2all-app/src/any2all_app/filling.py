@@ -1,4 +1,4 @@
-"""What training patients lack, drawn by a prior from what they have."""
+"""Draw the missing images of training patients with a prior."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ DRAWING = "drawing, patients"
 
 @dataclass(frozen=True)
 class Filling:
-    """How a cohort's gaps are drawn.
+    """Options for drawing the missing images of a cohort.
 
     Parameters
     ----------
     prior
-        Trained on those of its patients who lack nothing.
+        Prior trained on the cohort's complete patients.
     sampler, sampler_name
-        How it is drawn, and what the cohort calls that.
+        The sampler, and its name in the cohort.
     seed
         Seed of all random numbers.
     replace
-        Whether what another prior, sampler or seed has drawn is drawn anew.
+        Whether images drawn with another prior, sampler or seed are replaced.
     batch_size
         Slices of one network call.
     """
@@ -56,11 +56,11 @@ class Filling:
 
 
 def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
-    """Draw once what each patient of train lacks; the cohort keeps it apart from the images.
+    """Draw each training patient's missing images once; the cohort stores them separately.
 
-    One step of expectation maximisation: x ~ p(x | y) under a prior of patients who lack nothing;
-    training with ``incomplete`` takes the other. A run that was cut short goes on where it was, and
-    processes share the patients.
+    This is the E-step of expectation maximisation: x ~ p(x | y) under a prior of complete
+    patients. Training with ``incomplete`` is the M-step. An interrupted run continues where it
+    stopped, and processes share the patients.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     Returns
     -------
     int
-        The number of patients with gaps.
+        The number of patients with missing images.
 
     Raises
     ------
     UserError
-        Where the prior is of other images than the cohort, nobody lacks anything, or another prior
-        has drawn it before.
+        If the prior does not match the cohort's images, no patient lacks an image, or another
+        prior has drawn the images before.
 
     References
     ----------
@@ -92,8 +92,8 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     if prior.format.size != store.format.size:
         (height, width), (rows, columns) = store.format.size, prior.format.size
         raise UserError(
-            f"--prior {name}: of {rows} x {columns}, but {cohort} has slices of {height} x "
-            f"{width}; train one on those of its patients who lack nothing: any2all train --data "
+            f"--prior {name}: has slices of {rows} x {columns}, but {cohort} has {height} x "
+            f"{width}; train one on the cohort's complete patients: any2all train --data "
             f"{cohort} --output {cohort.rstrip('/')}-prior"
         )
     lacking = store.with_gaps(prior.modalities)
@@ -106,7 +106,7 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     both = [m for m in prior.modalities if m in store.format.names]
     if other := [m for m in both if (m in of_prior) != (m in of_cohort)]:
         raise UserError(
-            f"--prior {name}: its {', '.join(other)} is in other units than the cohort's; "
+            f"--prior {name}: the units of its {', '.join(other)} differ from the cohort's; "
             "train one on this cohort"
         )
     by = {"prior": filling.prior.sha256, "seed": filling.seed}
@@ -116,7 +116,7 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     if others and not filling.replace:
         raise UserError(
             f"{cohort}: {len(others)} patients have images drawn by another prior, sampler or "
-            "seed; --replace draws them anew"
+            "seed; give --replace to draw them again"
         )
     rank, processes = share()
     own = list(lacking)[rank::processes]
@@ -131,9 +131,9 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
 
 
 def draw_missing(patient: str, missing: Sequence[str], filling: Filling) -> Array:
-    """One draw of what a patient (COHORT/NAME) lacks, of each slice that shows a head.
+    """Draw a patient's (COHORT/NAME) missing images once, for each slice that shows a head.
 
-    (Z, M, H, W) of the missing modalities in physical units, MR in [0, 1].
+    Returns (Z, M, H, W) of the missing modalities in physical units, MR in [0, 1].
     """
     prior = filling.prior.prior
     volumes = open_patient(patient, prior.format).volumes

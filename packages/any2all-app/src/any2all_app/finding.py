@@ -1,4 +1,4 @@
-"""Who a source of scans holds, and which of their images would be which modality."""
+"""Find the patients of a source of scans, and assign their images to modalities."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ from any2all_data.store import CohortStore
 from any2all_operators import UserError
 
 Who = tuple[str, str]
-"""A patient and a session, "" where sessions are joined, as the source names them; identifying."""
+"""Patient and session as the source names them (identifying); "" if sessions are joined."""
 
 
 @dataclass(frozen=True)
 class Preparing:
-    """How a cohort is made.
+    """Options for making a cohort.
 
     Parameters
     ----------
     modalities
-        Their names, in order; None takes all that are found.
+        Names of the modalities in channel order; None takes all that are found.
     rules
-        A TOML file that maps series to modalities; None takes that of any2all-data.
+        A TOML file that maps series to modalities; None takes the built-in rules.
     kinds
-        A TOML file of modality kinds that the table of any2all-data lacks, or has otherwise. The
-        cohort keeps them; None takes those that it has.
+        A TOML file of modality kinds that extend or replace the built-in ones. The cohort stores
+        them. None takes the kinds that the cohort has.
     spacing
-        Voxels in mm, (x, y, z); None keeps those of the reference.
+        Voxel size in mm, (x, y, z); None keeps that of the reference.
     size
         Rows and columns of a slice.
     reference
-        The modality that others are registered to.
+        The modality to which the others are registered.
     split
         "train", "val" or "test" for all; "auto" by the pseudonym; or a JSON file {split: [names]}.
     salt
-        File of the secret that names are hashed with; None takes COHORT.salt, or makes it.
+        File of the secret salt for pseudonyms; None takes COHORT.salt, or creates it.
     by_session
-        Whether each session of a patient is by itself; otherwise they make one stack.
+        Whether each session is a patient of its own; otherwise a patient's sessions make one stack.
     replace
-        Whether who is there with other files or options is prepared anew.
+        Whether a patient is prepared again when its files or options have changed.
     preparation
-        Registration, bias correction, seed, and NIfTI whose axes are not told.
+        Options of registration, bias correction, seed, and NIfTI files without orientation.
     workers, scheduler
-        Processes, one a core for None; or the address of a Dask scheduler.
+        Number of processes, None for one per core; or the address of a Dask scheduler.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -75,12 +75,12 @@ class Preparing:
 
 @dataclass(frozen=True)
 class FoundPatients:
-    """Who a source holds, and which of their images would be which modality.
+    """The patients of a source, and the modalities of their images.
 
-    ``sources``: all images of a patient; ``chosen``: those of each modality, the best first;
-    ``keys``: pseudonyms, for good if ``kept``; ``groups``: {pseudonym: split}; ``modalities``:
-    those of the cohort; ``before``: {pseudonym: split} of who is in it already; ``made``: the file
-    of a new secret, and the secret; ``own``: modality kinds that the table lacks.
+    ``sources`` are all images of a patient, and ``chosen`` those of each modality, the best first.
+    ``keys`` are the pseudonyms, which are permanent if ``kept``. ``groups`` is {pseudonym: split}.
+    ``modalities`` are the cohort's. ``before`` is {pseudonym: split} of the patients already in
+    it. ``made`` is the file of a new salt, and the salt. ``own`` are the user's modality kinds.
     """
 
     sources: dict[Who, list[Source]]
@@ -97,7 +97,7 @@ class FoundPatients:
     kept: bool
 
     def plans(self, reference: str) -> list[FoundPlan]:
-        """What is prepared of each patient who has one of the modalities."""
+        """Return the plan of each patient who has one of the modalities."""
         return [
             FoundPlan(
                 self.keys[who],
@@ -111,21 +111,21 @@ class FoundPatients:
 
 
 def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) -> FoundPatients:
-    """Look through a source's headers, and decide which image is which modality.
+    """Read a source's headers and assign each image to a modality.
 
     Parameters
     ----------
     source
         A folder of DICOM, BIDS and NIfTI.
     cohort
-        Path or URL of the cohort that they would go to, whose pseudonyms are used; None for none.
+        Path or URL of the target cohort, whose pseudonyms are used; None if there is none.
     preparing
-        How a cohort is made.
+        Options for making the cohort.
 
     Raises
     ------
     UserError
-        Where nothing is a known modality, or what was asked for is not there; in one line.
+        If no image is of a known modality, or a requested modality was not found.
     """
     if cohort is not None and "://" not in cohort:
         _apart(Path(source), Path(cohort))
@@ -136,7 +136,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
     found = _found(sources, rules, own)
     if not found:
         raise UserError(
-            f"{source}: {len(sources)} images, none of them a known modality; see "
+            f"{source}: has {len(sources)} images, none of a known modality; see "
             "--dry-run --show-names, and give --rules FILE"
         )
     if preparing.kinds is not None and (absent := [name for name in own if name not in found]):
@@ -175,7 +175,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
 
 
 def without_reference(reference: str, found: FoundPatients) -> str:
-    """No image is the reference: what there is instead, and what to do."""
+    """Say that no image is the reference, what there is instead, and what to do."""
     patients: dict[str, set[str]] = defaultdict(set)
     sources = [source for owned in found.sources.values() for source in owned]
     for source in sources:
@@ -190,14 +190,14 @@ def without_reference(reference: str, found: FoundPatients) -> str:
 
 
 def given_kinds(preparing: Preparing, before: CohortStore | None) -> Kinds:
-    """The kinds that are given, or else those of the cohort that is there."""
+    """Return the given kinds, or else those of the existing cohort."""
     if preparing.kinds is not None:
         return read_kinds(preparing.kinds)
     return NO_KINDS if before is None else own_kinds(before.format)
 
 
 def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
-    """The modalities there are, T1 first, then as the rules name them; one's own kinds last."""
+    """Return the modalities found: T1 first, then in the rules' order, the user's kinds last."""
     there = {modality_of(source.tags, rules) for source in sources} - {""}
     order = list(dict.fromkeys(rule.modality for rule in rules))
     return tuple(sorted(there, key=lambda name: (name != "T1", name in own, order.index(name))))
@@ -206,7 +206,7 @@ def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, .
 def _everybody(
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
 ) -> list[SplitCandidate]:
-    """The patients, whatever their sessions, who have an image of some modality."""
+    """Return the patients who have an image of some modality, with their sessions joined."""
     images: dict[str, int] = {}
     for (patient, _), found in chosen.items():
         if found:
@@ -217,13 +217,15 @@ def _everybody(
 
 
 def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | None:
-    """That of the reference's image, or of the first there is."""
+    """Return the session of the reference's image, or else of the first image."""
     ranked = chosen.get(reference) or next(iter(chosen.values()))
     return ranked[0].session or None
 
 
 def _apart(source: Path, cohort: Path) -> None:
-    """The cohort must not be made in the source, or around it."""
+    """Raise UserError if the cohort lies in the source, or the source in the cohort."""
     one, other = source.resolve(), cohort.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):
-        raise UserError(f"prepare {source} {cohort}: one is in the other; choose another COHORT")
+        raise UserError(
+            f"prepare {source} {cohort}: one lies inside the other; choose another COHORT"
+        )

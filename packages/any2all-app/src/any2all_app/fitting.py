@@ -1,4 +1,4 @@
-"""Training of a method on patients, into a folder."""
+"""Train a method on patients, into a folder."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ RECIPE = "small"
 
 @dataclass(frozen=True)
 class Fitting:
-    """How a method is trained.
+    """Options for training a method.
 
     Parameters
     ----------
     method
-        NAME[:OPTION=VALUE...] of an installed method; None is that of the resumed run.
+        NAME[:OPTION=VALUE...] of an installed method; None takes the resumed run's method.
     data, validation, modalities, resume, precision, incomplete
-        As of :class:`any2all_app.Training`, so that both are trained on the same slices.
+        As in :class:`any2all_app.Training`, so that both are trained on the same slices.
     recipe
-        One of the method's presets: "small" or "paper" of those that this project brings.
+        One of the method's presets. This project's methods have "small" and "paper".
     changes
         {name: value as text} of the method's options, beside those in ``method``.
     """
@@ -60,18 +60,18 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
     Returns
     -------
     Path
-        The method's folder; the weights of the best held-out figure are in its folder ``best``.
+        The method's folder. Its folder ``best`` has the weights with the best validation score.
 
     Raises
     ------
     UserError
-        For data, a method or a folder that can't be used; in one line.
+        If the data, the method or the folder can't be used.
     any2all_core.loop.Stopped
         On Ctrl-C or SIGTERM; the run is saved.
     """
     output = Path(output)
     if share()[1] > 1:
-        raise UserError("--method: a method is trained by one process; start it without torchrun")
+        raise UserError("--method: a method trains in one process; start it without torchrun")
     name, method = _method(fitting, output)
     prepare_output(output, fitting.resume)
     asked = Training(
@@ -88,7 +88,7 @@ def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Pa
 
 
 def _method(fitting: Fitting, output: Path) -> tuple[str, Method]:
-    """What is trained, and its qualified name; of a run that is resumed its own, as changed."""
+    """Return the qualified name and the method; a resumed run keeps its own, with changes."""
     asked, texts = name_and_options(fitting.method) if fitting.method is not None else ("", [])
     options = name_values(texts, f"method {asked} option")
     if twice := set(options) & set(fitting.changes):
@@ -100,12 +100,12 @@ def _method(fitting: Fitting, output: Path) -> tuple[str, Method]:
         return plugin.qualified, make_method(plugin.qualified, options, preset)
     was = identity_of(output)
     if "method" not in was:
-        raise UserError(f"--method {asked}: the run in {output} is that of a prior; leave it out")
+        raise UserError(f"--method {asked}: the run in {output} trains a prior; leave --method out")
     name = str(was["method"])
     if fitting.method is not None and find_plugin(GROUP, asked).qualified != name:
-        raise UserError(f"--method {asked}: the run in {output} is of {name}; leave --method out")
+        raise UserError(f"--method {asked}: the run in {output} trains {name}; leave --method out")
     if fitting.recipe is not None:
-        raise UserError("--recipe: a run is resumed with its own; leave it out")
+        raise UserError("--recipe: a resumed run keeps its own recipe; leave it out")
     begun = method_of(name, was["recipe"])
     changed = parse_options(type(begun), options, f"method {name}")
     return name, dataclasses.replace(begun, **changed)

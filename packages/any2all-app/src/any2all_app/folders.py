@@ -1,4 +1,4 @@
-"""Output folders and files that are there whole or not at all."""
+"""Output folders and files that appear only when they are complete."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ DEFAULT = "any2all-out"
 
 @dataclass(frozen=True)
 class Folder:
-    """Where to write (``path``), and what it is called once all is written (``final``)."""
+    """A folder to write into (``path``), and its name once it is complete (``final``)."""
 
     path: Path
     final: Path
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a folder can be written to without anything being written over: new, or empty."""
+    """Whether a folder is new or empty, so that nothing in it would be overwritten."""
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def check_output(output: Path | None) -> None:
-    """Raise UserError where results could not be written, before any work is done for them."""
+    """Raise UserError before any work if the results could not be written."""
     folder = default_output().parent if output is None else output.resolve()
     if output is not None and not is_free(folder):
         raise UserError(f"--output {output}: holds other results already; choose another folder")
@@ -46,16 +46,16 @@ def check_output(output: Path | None) -> None:
 
 
 def default_output() -> Path:
-    """What the default folders are called, without their number, in the current folder."""
+    """Return the path of the default output folder, without its number."""
     return Path(DEFAULT).resolve()
 
 
 @contextmanager
 def finished_folder(output: Path | None) -> Iterator[Folder]:
-    """A temporary folder beside ``output`` that takes its name when the block ends without error.
+    """Give a temporary folder, renamed to ``output`` when the block ends without error.
 
-    None: the first free of any2all-out-1, any2all-out-2 ..., taken at once. Raises UserError when
-    ``output`` exists and is not an empty folder, or cannot be written.
+    None claims the first free name of any2all-out-1, any2all-out-2 ... at once. Raises UserError
+    if ``output`` exists and is not an empty folder, or cannot be written.
     """
     try:
         final = _claim() if output is None else output.resolve()
@@ -81,12 +81,12 @@ def finished_folder(output: Path | None) -> Iterator[Folder]:
         os.replace(path, final)
     except OSError as error:
         raise UserError(
-            f"--output {final}: {error.strerror} by now; the results are kept in {path}"
+            f"--output {final}: {error.strerror}; the results are kept in {path}"
         ) from None
 
 
 def _claim() -> Path:
-    """The first free default name, as an empty folder, so that no other run takes it too."""
+    """Create an empty folder of the first free default name, so that no other run takes it."""
     for n in count(1):
         folder = Path(f"{DEFAULT}-{n}").resolve()
         try:
@@ -98,7 +98,7 @@ def _claim() -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     temporary.write_text(text)
     os.replace(temporary, path)

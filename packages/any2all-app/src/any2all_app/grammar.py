@@ -1,4 +1,4 @@
-"""The small grammar of texts: NAME=VALUE, and MODALITY=OPERATOR:NAME=VALUE:..., and of samplers."""
+"""Parse option texts: NAME=VALUE, MODALITY=OPERATOR:NAME=VALUE:..., and SAMPLER:NAME=VALUE,..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from any2all_core.sampler import Sampler
 from any2all_operators import UserError
 
 SIZES = (8, 4096)
-"""The least and the most rows or columns of a slice."""
+"""Smallest and largest number of rows or columns of a slice."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ModalitySpec:
 
 
 def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
-    """["a=1", "b=2"] as {"a": "1", "b": "2"}; UserError for a text of another form."""
+    """Parse ["a=1", "b=2"] to {"a": "1", "b": "2"}; UserError for a text of another form."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -36,7 +36,7 @@ def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
 
 
 def name_and_options(text: str) -> tuple[str, list[str]]:
-    """``kspace:coils=8`` as ("kspace", ["coils=8"]).
+    """Split ``kspace:coils=8`` into ("kspace", ["coils=8"]).
 
     A plugin's qualified name, distribution:name, has a colon of its own.
     """
@@ -46,7 +46,7 @@ def name_and_options(text: str) -> tuple[str, list[str]]:
 
 
 def sampler_of(text: str) -> Sampler:
-    """The sampler of NAME[:OPTION=VALUE,...]; ``preset`` is an option of all. Raises UserError."""
+    """Make the sampler NAME[:OPTION=VALUE,...]; all accept ``preset``. Raises UserError."""
     name, options = name_and_options(text.replace(",", ":"))
     settings = name_values(options, f"sampler {name} option")
     preset = settings.pop("preset", None)
@@ -54,12 +54,12 @@ def sampler_of(text: str) -> Sampler:
 
 
 def sampler_name(text: str) -> str:
-    """NAME of NAME[:OPTION=VALUE,...]."""
+    """Return NAME of NAME[:OPTION=VALUE,...]."""
     return name_and_options(text.replace(",", ":"))[0]
 
 
 def modality_specs(text: str) -> list[ModalitySpec]:
-    """``T1=clean,FLAIR=kspace:acceleration=4`` as one spec a modality, in the order given."""
+    """Parse ``T1=clean,FLAIR=kspace:acceleration=4``: one spec per modality, in this order."""
     specs: list[ModalitySpec] = []
     for part in text.split(","):
         modality, equals, rest = part.strip().partition("=")
@@ -76,7 +76,7 @@ def modality_specs(text: str) -> list[ModalitySpec]:
 
 
 def parse_slices(text: str | None, count: int) -> range:
-    """``"10:14"`` as range(10, 14), all of them for None; UserError unless within 0 ... count."""
+    """Parse ``"10:14"`` to range(10, 14); None takes all. UserError unless within 0 ... count."""
     if text is None:
         return range(count)
     first, colon, last = text.partition(":")
@@ -92,23 +92,21 @@ def parse_slices(text: str | None, count: int) -> range:
 
 
 def slice_size(text: str, owner: str) -> tuple[int, int]:
-    """(rows, columns) of "112,96", or of "128" for a square. Raises UserError."""
+    """Parse "112,96" to (rows, columns), or "128" to a square. Raises UserError."""
     least, most = SIZES
     try:
         parts = [int(part) for part in text.split(",")]
         height, width = parts * 2 if len(parts) == 1 else parts
     except ValueError:
-        raise UserError(
-            f"{owner} {text}: expected rows,columns, as 112,96, or one number"
-        ) from None
+        raise UserError(f"{owner} {text}: expected ROWS,COLUMNS as 112,96, or one number") from None
     if not (least <= height <= most and least <= width <= most):
-        raise UserError(f"{owner} {text}: expected from {least} to {most}")
+        raise UserError(f"{owner} {text}: expected {least} to {most} rows and columns")
     return height, width
 
 
 def modality_names(text: str) -> tuple[str, ...]:
-    """The names in "T1, FLAIR". Raises UserError for an empty one, or one given twice."""
+    """Parse the names in "T1, FLAIR". Raises UserError for an empty or repeated name."""
     names = tuple(name.strip() for name in text.split(","))
     if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--modalities {text}: expected names, each once, as T1,FLAIR")
+        raise UserError(f"--modalities {text}: expected different names, as T1,FLAIR")
     return names

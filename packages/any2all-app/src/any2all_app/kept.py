@@ -1,4 +1,4 @@
-"""Finished batches of one request, kept until its result is whole, so that it can go on."""
+"""Finished batches of one request, kept until its result is complete, so that it can continue."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from any2all_operators import UserError
 from torch import Tensor
 
 DIGITS = 16
-"""How many digits of the request's SHA-256 the folder's name has."""
+"""Number of digits of the request's SHA-256 in the folder's name."""
 REQUEST = "request.json"
 
 
 class KeptBatches:
-    """The batches of a request that are done, each in a file that is whole or not there.
+    """The finished batches of a request, each in a file that is written atomically.
 
     The folder lies beside the output and has the request's hash in its name, so that another
-    request never finds it. The request itself is written in it and compared.
+    request never finds it. It also contains the request, which is compared.
     """
 
     def __init__(self, beside: Path, request: Mapping[str, Any]) -> None:
-        """beside: what the output is called, which need not be there yet."""
+        """``beside`` is the path of the output, which need not exist yet."""
         text = json.dumps(request, indent=2, sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
         self.folder = beside.parent / f".{beside.name}-kept-{digest}"
         self._request = text
 
     def get(self, places: range) -> Tensor | None:
-        """The stacks (B, M, H, W) of these places, or None where they have yet to be drawn."""
+        """Return the stacks (B, M, H, W) of these places, or None if they are not drawn yet."""
         if not self._is_ours():
             return None
         try:
@@ -45,7 +45,7 @@ class KeptBatches:
             return None
 
     def put(self, places: range, stacks: Tensor) -> None:
-        """Keep the stacks (B, M, H, W) of these places. Raises UserError where that fails."""
+        """Keep the stacks (B, M, H, W) of these places. Raises UserError if writing fails."""
         try:
             if not self._is_ours():
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,12 +59,12 @@ class KeptBatches:
             os.replace(temporary, path)
         except OSError as error:
             raise UserError(
-                f"{self.folder}: a finished batch can't be kept ({error.strerror}); make room, and "
-                "give the same command again"
+                f"{self.folder}: a finished batch can't be written ({error.strerror}); free "
+                "disk space and give the same command again"
             ) from None
 
     def clear(self) -> None:
-        """Remove them all: the result is whole."""
+        """Remove all batches, once the result is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, places: range) -> Path:
@@ -83,9 +83,9 @@ class KeptBatches:
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of tensors, arrays, numbers, texts and what is made of them, dataclasses too.
+    """Return the SHA-256 of tensors, arrays, numbers, texts, and containers or dataclasses of them.
 
-    Something else counts by its ``repr``; where that differs in every process, so does this.
+    Any other object is hashed by its ``repr``, which may differ between processes.
     """
     digest = hashlib.sha256()
     _add(digest, value)

@@ -1,4 +1,4 @@
-"""What is known of a patient: files and --modalities to a measurement."""
+"""Make a patient's measurement from files and --modalities."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.scales import scales
 
 Trained = DiffusionPrior | Answers
-"""What fills in a patient, and says how its images are scaled."""
+"""A prior or a method: it completes a patient and says how the images are scaled."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A plugin's name, the options it was made of, and what it makes.
+    """A plugin's name and options, and the operator that it built.
 
-    ``operator``: for simulation, or of the file; ``measured``: what it read from a file of its own.
+    ``operator`` simulates, or belongs to a file. ``measured`` is the measurement read from a file.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Built:
 
 @dataclass(frozen=True)
 class PatientMeasurement:
-    """What is known of a patient's slices.
+    """The measurement of a patient's slices.
 
-    ``asked``: the slices to write; ``slice_ids``: those of them that a measurement does not leave
-    out, to which the data belongs;
+    ``asked``: the slices to write; ``slice_ids``: those of them with usable data, which is the
+    order of all data below;
     ``source``: {modality: "measured", "simulated from the truth" or "missing"};
     ``built``: the operators as named on the command line;
-    ``truth``: {modality: (B, H, W) in [0, 1]} where a file says so;
+    ``truth``: {modality: (B, H, W) in [0, 1]} if a file gives it;
     ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
     modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
     those that have an image; ``format``: of the prior's images; ``reference``: the DICOM series in
@@ -78,11 +78,11 @@ class PatientMeasurement:
     own: OwnGrid | None = None
 
     def as_given(self, modality: str) -> bool:
-        """Whether a modality's image is there and clean, so that it comes out as it went in."""
+        """Whether a modality's image was given clean, so that it is returned unchanged."""
         return self.operator.operators[modality] == Identity()
 
     def in_place(self, results: Tensor) -> Tensor:
-        """Results (D, B, M, H, W) of ``slice_ids`` at their places in ``asked``, with 0 between."""
+        """Place results (D, B, M, H, W) of ``slice_ids`` in ``asked``, with 0 elsewhere."""
         draws, _, *size = results.shape
         whole = results.new_zeros(draws, len(self.asked), *size)
         whole[:, [z - self.asked.start for z in self.slice_ids]] = results
@@ -90,10 +90,10 @@ class PatientMeasurement:
 
     @property
     def slice_distance(self) -> float:
-        """In mm."""
+        """Return the distance between neighbouring slices, in mm."""
         if not self.volumes:
             raise UserError(
-                "--through: raw data alone does not say how far apart its slices are; add an image "
+                "--through: raw data alone does not give the slice distance; add an image "
                 "of the patient, or leave --through out"
             )
         affine = next(iter(self.volumes.values())).affine
@@ -102,11 +102,11 @@ class PatientMeasurement:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a patient's files are read.
+    """Options for reading a patient's files.
 
-    simulate: whether image files are the truth, which is measured virtually; slices: "FIRST:LAST",
-    all of them for None; seed: of simulated noise; trust_axes, resample: see
-    :func:`any2all_data.patient_volumes.open_patient`.
+    ``simulate`` takes image files as the truth and simulates their measurement. ``slices`` is
+    "FIRST:LAST", or None for all. ``seed`` is that of the simulated noise. For ``trust_axes`` and
+    ``resample`` see :func:`any2all_data.patient_volumes.open_patient`.
     """
 
     simulate: bool = False
@@ -122,7 +122,7 @@ def measure_patient(
     specs: Sequence[ModalitySpec],
     reading: Reading,
 ) -> PatientMeasurement:
-    """The patient's volumes and the measurement that the specs make of them."""
+    """Read the patient's volumes and make the measurement that the specs describe."""
     prior = named.prior
     note = ""
     if input_ is None:
@@ -143,7 +143,7 @@ def measure_patient(
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:
-        raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; nothing to go by")
+        raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; give at least one")
     for m in needed:
         if m not in measured and m not in volumes:
             why = patient.missing.get(m, f"there is {', '.join(there) or 'nothing'}")
@@ -210,10 +210,10 @@ def _said(note: str, prior: Trained) -> str:
 def build_operator(
     spec: ModalitySpec, height: int, width: int, patient: Path | None = None
 ) -> Built:
-    """The operator a spec names, for images (H, W).
+    """Build the operator that a spec names, for images (H, W).
 
-    A registered class is an operator itself, or a builder whose ``build(height, width)`` gives one,
-    or reads a measurement from the patient's file of one of its ``suffixes``.
+    A registered class is an operator, or a builder. A builder makes an operator with
+    ``build(height, width)``, or reads the patient's file that has one of its ``suffixes``.
     """
     made = make_plugin("any2all.operators", spec.operator, spec.options)
     options = {name: getattr(made, name) for name in option_fields(type(made))}
@@ -246,7 +246,7 @@ def _refuse(spec: ModalitySpec, options: Sequence[str], why: str) -> None:
 
 
 def _used(asked: range, measured: Mapping[str, Measured]) -> list[int]:
-    """The slices asked for that no measurement leaves out."""
+    """Return the requested slices for which every measurement has data."""
     left_out = {m: reading.details.get("slices_left_out", ()) for m, reading in measured.items()}
     used = [z for z in asked if not any(z in slices for slices in left_out.values())]
     if not used:

@@ -1,4 +1,4 @@
-"""Who is told what a long run does."""
+"""Observers of long runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class Observer:
-    """Is told what is done and how much of it; this one keeps silent.
+    """Receives a run's messages and progress. This base class shows nothing.
 
-    A subclass shows it. ``say`` is a sentence for the user. ``progress`` is told what is done, how
-    much of it, of how much, and a detail that changes, as the loss.
+    A subclass shows them. ``say`` gets a sentence for the user. ``progress`` gets the name of the
+    work, the amounts done and in total, and a changing detail such as the loss.
     """
 
     def say(self, text: str) -> None:
@@ -23,7 +23,7 @@ SILENT = Observer()
 
 
 class Count:
-    """Called once for each thing that is done; tells an observer how many of how many."""
+    """Counts its calls, one per finished item, and reports the count to an observer."""
 
     def __init__(self, observer: Observer, what: str, total: int) -> None:
         self.observer, self.what, self.total, self.done = observer, what, total, 0

@@ -1,4 +1,4 @@
-"""A patient completed in one call."""
+"""Complete a patient in one call."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ def complete(
         {modality: operator}, as {"T1": "clean", "FLAIR": "kspace:acceleration=4"}. All other
         modalities of the prior are missing and are drawn.
     prior
-        A folder written by training, an installed prior's name, hf:OWNER/NAME, or one that is
-        loaded already.
+        A folder written by training, an installed prior's name, hf:OWNER/NAME, or a loaded prior.
     sampler
-        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50"; ``preset`` is an option of all.
+        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50". All samplers accept ``preset``.
     options
         ``draws``, ``seed``, ``slices``, ``simulate``, ``resample``, ``through``, ``trust_axes`` and
-        ``batch_size``, as of :class:`Completer`.
+        ``batch_size``, as in :class:`Completer`.
 
     Returns
     -------
@@ -46,7 +45,8 @@ def complete(
     Raises
     ------
     UserError
-        In one line, what was given, what was expected, and what to do.
+        If an argument or a file can't be used. The message says what was given, what was expected
+        and what to do.
 
     References
     ----------

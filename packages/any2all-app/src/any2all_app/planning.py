@@ -42,9 +42,9 @@ def plan(training: Training, observer: Observer = SILENT) -> Plan:
     Parameters
     ----------
     training
-        What is trained on; ``hours`` decides the steps. What it says of a recipe does not count.
+        The training data; ``hours`` sets the number of steps. Its recipe options are ignored.
     observer
-        Is told of the steps that are timed, and of memory that is short.
+        Receives the progress of the timing, and a warning if memory is short.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def plan(training: Training, observer: Observer = SILENT) -> Plan:
     Raises
     ------
     UserError
-        For data that can't be planned for; in one line.
+        If the data can't be used.
     """
     made = planned(training, observer)
     observer.progress(TIMING, 0, 1)

@@ -1,4 +1,4 @@
-"""A cohort made of scans that were found."""
+"""Make a cohort of the scans that were found."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prepare(
     Parameters
     ----------
     found
-        As of :func:`find_patients`, of the same cohort.
+        The result of :func:`find_patients` for the same cohort.
     cohort
         Path or URL of a new cohort, or of one to append to.
     preparing
@@ -40,12 +40,12 @@ def prepare(
     Returns
     -------
     list of Outcome
-        Of each patient: prepared, unchanged, or refused and why.
+        One per patient: prepared, unchanged, or refused with the reason.
 
     Raises
     ------
     UserError
-        Where the cohort can't be made so, or is one of other images; in one line.
+        If the cohort can't be made with these options, or the existing one has other images.
     """
     if preparing.reference not in found.modalities:
         raise UserError(without_reference(preparing.reference, found))

@@ -34,11 +34,11 @@ def push(
     prior
         A folder written by ``train``, or an installed prior's name.
     publication
-        Where to, and what the prior does not know of itself.
+        The repository, the licence of the weights, and a description of the training data.
     private
-        Whether a repository that is made for it is private.
+        Whether a new repository is private.
     dry_run
-        A new folder that gets what would be uploaded, and nothing is.
+        A new folder into which the files are written instead of uploading them.
 
     Returns
     -------
@@ -48,17 +48,17 @@ def push(
     Raises
     ------
     UserError
-        For a prior that can't be read, a name, a licence or an answer of the Hub; in one line.
+        If the prior can't be read, a name or licence is not valid, or the Hub refuses the upload.
     """
     if not re.fullmatch(REPOSITORY, publication.repository):
         raise UserError(f"{publication.repository}: expected OWNER/NAME on the Hugging Face Hub")
     if not re.fullmatch(LICENCE, publication.licence):
         raise UserError(
-            f"--licence {publication.licence}: expected as the Hub writes it, such as apache-2.0, "
+            f"--licence {publication.licence}: expected the Hub's spelling, such as apache-2.0, "
             "cc-by-nc-sa-4.0 or other"
         )
     if not publication.data.strip():
-        raise UserError("--data: say what it was trained on, and under what licence")
+        raise UserError("--data: describe the training data and their licence")
     folder = prior_folder(prior)
     if dry_run is not None:
         with finished_folder(dry_run) as made:

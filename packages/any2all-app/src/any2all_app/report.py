@@ -1,4 +1,4 @@
-"""What a result says of itself: scores, agreement with its data, files and pictures."""
+"""Report on a result: scores, agreement with its data, files and pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 
 
 def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
-    """What the report says of each modality."""
+    """Return the report's entries for each modality."""
     mean = results.mean(0)
     residuals = Measurement(measurement.operator, measurement.data).near(mean).residual(mean)
     judged: dict[str, Any] = {}

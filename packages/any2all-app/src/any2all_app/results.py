@@ -1,4 +1,4 @@
-"""What completing a patient gives: images in their units, their spread, and a report."""
+"""Results of completing a patient: images in their units, their spread, and a report."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from any2all_app.report import physical_images, write_draws, write_patient, writ
 class Completion:
     """A patient with every image of the prior.
 
-    ``draws``: (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``; ``report``: how
-    they were made, how far they agree with what was measured, and what samples that were held out
-    say.
+    ``draws`` are (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``. ``report``
+    says how they were made, how well they agree with the measurement, and how well they predict
+    held-out samples.
     """
 
     draws: Tensor
@@ -34,12 +34,12 @@ class Completion:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """In the order of the prior."""
+        """Return the names of the modalities, in the prior's channel order."""
         return self.measurement.operator.modalities
 
     @property
     def images(self) -> dict[str, Array]:
-        """{modality: (Z, H, W)}: the mean of the draws, in the units that its source has.
+        """Return {modality: (Z, H, W)}, the mean of the draws in the units of its source.
 
         A modality that was missing is in the prior's units: HU, SUV, or [0, 1] of MR. Row 0 is
         anterior, column 0 the patient's right, slice 0 the lowest.
@@ -48,7 +48,7 @@ class Completion:
 
     @property
     def std(self) -> dict[str, Array]:
-        """{modality: (Z, H, W)}: the standard deviation of several draws, in the same units."""
+        """Return {modality: (Z, H, W)}, the draws' standard deviation in the same units."""
         return self._physical[1]
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Training of a prior on patients, by a recipe, into a folder."""
+"""Train a prior on patients, by a recipe, into a folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Write = Callable[[int, dict[str, float], Image | None], None]
 
 @dataclass(frozen=True)
 class Training:
-    """How a prior is trained.
+    """Options for training a prior.
 
     Parameters
     ----------
@@ -51,27 +51,26 @@ class Training:
         A folder of held-out patients; None takes the folder val, or else a tenth of the patients.
         A cohort says who is val.
     modalities
-        Their names, in order; None takes all that every patient has.
+        Names of the modalities in channel order; None takes all that every patient has.
     recipe
-        "small", "paper", a TOML file like theirs; None is that of the resumed run, or what
+        "small", "paper" or a TOML file. None takes the resumed run's recipe, or the one that
         :func:`any2all_app.plan` makes for the data and the machine.
     changes
         {name: value as text} of the recipe.
     start_from
-        A prior to begin with, of some of these modalities or of others besides.
+        A prior whose weights training starts from. It shares some of the modalities.
     resume
-        Whether to go on with the run in the output folder.
+        Whether to continue the run in the output folder.
     precision
         "auto", "float32" or "bfloat16".
     incomplete
-        Whether patients count who lack modalities.
+        Whether patients who lack modalities are used.
     tensorboard
         Whether curves and samples are written for TensorBoard, too.
     shard
-        Whether the weights are shared out among the processes, too (FSDP).
+        Whether the weights are divided among the processes (FSDP).
     hours
-        How long the training may take, which sets the number of steps; None leaves it to the
-        recipe.
+        Training time in hours, which sets the number of steps; None leaves it to the recipe.
     """
 
     data: str
@@ -91,18 +90,18 @@ class Training:
         if self.hours is not None and not 0 < self.hours < LONGEST:
             raise UserError(f"--hours {self.hours:g}: expected above 0, and below {LONGEST}")
         if self.hours is not None and "steps" in self.changes:
-            raise UserError("--hours and --steps both say how many steps: give one of them")
+            raise UserError("--hours and --steps both set the number of steps: give one of them")
         names = self.modalities
         if names and len(set(names)) < len(names):
             raise UserError(f"--modalities {','.join(names)}: one is given twice")
         if self.patients.place == "cohort":
             if self.validation is not None:
                 raise UserError(
-                    f"--validation: {self.data} is a cohort, which says itself who is val"
+                    f"--validation: {self.data} is a cohort, which has its own val group; omit it"
                 )
         elif self.incomplete:
             raise UserError(
-                f"--incomplete: {self.data} is no cohort; make one with any2all prepare"
+                f"--incomplete: {self.data} is not a cohort; make one with any2all prepare"
             )
 
     @cached_property
@@ -134,27 +133,27 @@ class Shown:
 
 
 def train(training: Training, output: str | Path, observer: Observer = SILENT) -> Path:
-    """Train a prior, and keep in it what held-out slices say of it.
+    """Train a prior, and store its results on held-out slices with it.
 
     Parameters
     ----------
     training
-        What is trained on, and how.
+        The data and options of the training.
     output
-        A new folder for the prior and its checkpoints, or that of the run to go on with.
+        A new folder for the prior and its checkpoints, or the folder of the run to continue.
     observer
-        Is told of the patients read, of each step, and at the end where a copy comes nearer than a
-        draw.
+        Receives the patients read, each step, and at the end the images of which a copy is nearer
+        to the truth than a draw.
 
     Returns
     -------
     Path
-        The prior's folder; the prior of the least held-out loss is in its folder ``best``.
+        The prior's folder. Its folder ``best`` has the prior with the lowest held-out loss.
 
     Raises
     ------
     UserError
-        For data, a recipe or a folder that can't be used; in one line.
+        If the data, the recipe or the folder can't be used.
     any2all_core.training.Stopped
         On Ctrl-C or SIGTERM; the run is saved.
     """

@@ -148,12 +148,12 @@ def of_cohort(
         made_of["virtual"] = True
     if native and lacking:
         observer.say(
-            f"{len(lacking)} patients of train lack some of {', '.join(names)}: what is absent "
-            "bears no loss"
+            f"{len(lacking)} patients of train lack some of {', '.join(names)}: missing images "
+            "do not enter the loss"
         )
         made_of["incomplete"] = len(lacking)
     if filled:
-        observer.say(f"{len(filled)} patients of train with images drawn by a prior: synthetic")
+        observer.say(f"{len(filled)} patients of train have synthetic images, drawn by a prior")
         by = [entry.drawn_by for entry in filled.values()]
         made_of["drawn"] = {
             "patients": len(filled),

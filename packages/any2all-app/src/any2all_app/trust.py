@@ -1,4 +1,4 @@
-"""Whether the prior helps on a measured scan: samples that are held out say so."""
+"""Test on held-out samples whether the prior helps on a measured scan."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ STEPS = 12
 
 @dataclass(frozen=True)
 class Trust:
-    """‖y − A x‖/‖y‖ of samples that were held out of a short first pass.
+    """Errors ‖y − A x‖/‖y‖ on samples that were held out of a short first pass.
 
-    ``prior``: of MDS; ``classical``: of CG-SENSE and of L1-wavelet, each at its best setting;
-    ``noise``: what noise alone leaves. ``share``: of the prior in the image, 1 where it predicts
-    them better than both classical methods do; the rest is the better one of these.
+    ``prior`` is the error of MDS. ``classical`` are CG-SENSE and L1-wavelet, each at its best
+    setting. ``noise`` is the error that noise alone causes. ``share`` is the prior's share of the
+    image, 1 if the prior predicts better than both classical methods. The better classical method
+    has the rest.
     """
 
     prior: float
@@ -39,10 +40,10 @@ class Trust:
 
     @property
     def sentence(self) -> str:
-        """What it means, for the terminal."""
+        """Return the finding as a sentence for the terminal."""
         others = ", ".join(f"{way.method} {_percent(way.error)}" for way in self.classical)
         text = (
-            f"of samples that were held out the prior leaves {_percent(self.prior)} unexplained, "
+            f"of the held-out samples the prior leaves {_percent(self.prior)} unexplained, "
             f"{others}, noise alone {_percent(self.noise)}"
         )
         if self.share == 1:
@@ -53,7 +54,7 @@ class Trust:
         )
 
     def report(self) -> dict[str, Any]:
-        """For report.json."""
+        """Return the finding for report.json."""
         errors = {"prior": self.prior, **{w.method: w.error for w in self.classical}}
         rounded = {name: round(error, 4) for name, error in errors.items()}
         return {
@@ -71,11 +72,11 @@ def trust(
     *,
     seed: int,
 ) -> Trust | None:
-    """How far the prior is to be trusted with the scan of a modality, (B, C, H, W).
+    """Test how far the prior is to be trusted with the scan of a modality, (B, C, H, W).
 
-    A tenth of its lines or samples outside the centre is held out of four slices; everything
-    else that is known of the patient stays. None where the scan is no :class:`SenseFourier`, or has
-    too little outside its centre to hold some of it out.
+    In four slices a tenth of the lines or samples outside the centre is held out. All other data
+    of the patient stay. Returns None if the scan is not a :class:`SenseFourier`, or has too few
+    samples outside its centre.
     """
     scan = scan_of(operator.operators[modality])
     if scan is None:

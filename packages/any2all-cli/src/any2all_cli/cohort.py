@@ -17,13 +17,15 @@ from any2all_cli.summary import pages, printed, table_of
 
 
 def show_cohort(url: str, qc: Path | None, accept: list[str], json_: bool) -> None:
-    """Show who is in a cohort; make sheets to judge it by; accept doubtful registrations."""
+    """List a cohort's patients, write contact sheets, and accept doubtful registrations."""
     store = CohortStore.open(url, writable=bool(accept))
     for choice in accept:
         patient, _, name = choice.partition(":")
         entry = store.entry(patient)
         if entry is None or name not in entry.aside:
-            raise UserError(f"--accept {choice}: not set aside; expected PATIENT:MODALITY that is")
+            raise UserError(
+                f"--accept {choice}: not set aside; expected a PATIENT:MODALITY that is set aside"
+            )
         order = store.format.names.index
         store.update(
             patient,
@@ -47,11 +49,11 @@ def show_cohort(url: str, qc: Path | None, accept: list[str], json_: bool) -> No
 
 
 def _sheets(store: CohortStore, folder: Path) -> None:
-    """A contact sheet a patient, with the reference's edges, and a sheet of histograms."""
+    """Write one contact sheet per patient, with the reference's edges, and the histograms."""
     from any2all_cli.qc import alignment_sheet, histograms, index
 
     if not is_free(folder):
-        raise UserError(f"{folder}: there already, and not an empty folder; choose another --qc")
+        raise UserError(f"{folder}: exists and is not an empty folder; choose another --qc")
     folder.mkdir(parents=True, exist_ok=True)
     stacks, format_ = {}, store.format
     entries = store.patients()

@@ -9,12 +9,12 @@ from rich.console import Console
 
 
 def fill_cohort(cohort: str, filling: Filling) -> None:
-    """Draw what training patients lack, and say what it is."""
+    """Draw the missing images of training patients, and say that they are synthetic."""
     console = Console(stderr=True)
     with observed(console) as observer:
         count = fill(cohort, filling, observer)
     if share()[0] == 0:
         console.print(
-            f"{count} patients with gaps: what is drawn of them is synthetic, and for train "
-            "--incomplete alone"
+            f"{count} patients lacked images: the drawn images are synthetic, for train "
+            "--incomplete only"
         )

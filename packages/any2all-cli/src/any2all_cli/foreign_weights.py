@@ -20,7 +20,7 @@ def import_weights(
     modalities: str,
     settings: list[str],
 ) -> None:
-    """Make a prior's folder of foreign weights."""
+    """Turn foreign weights into a prior's folder."""
     names = modality_names(modalities)
     with finished_folder(output) as folder:
         options = name_values(settings, "--set")

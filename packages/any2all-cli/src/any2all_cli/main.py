@@ -1,7 +1,7 @@
-"""The entry point: it finds the commands, and tells a mistake in one line.
+"""The entry point of ``any2all``: it finds the commands and reports a mistake in one line.
 
-Commands are found through the entry-point group any2all.commands, those of this package like
-anybody's. Heavy modules are imported when a command is run, so that --help answers at once.
+All commands, also those of this package, are found through the entry-point group
+any2all.commands. Heavy modules are imported when a command is run, so that --help is fast.
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ def any2all(
         ),
     ] = False,
 ) -> None:
-    """Fill in whatever images a patient lacks, from any mix of images and raw measurements."""
+    """Draw a patient's missing images from any mix of images and raw measurements."""
 
 
 def add_commands() -> None:
-    """Every installed command; of two of one name that of this package, and otherwise the first."""
+    """Register every installed command.
+
+    If two packages offer a command of the same name, this package's command is taken, or else the
+    first one found.
+    """
     app.registered_commands.clear()
     entries = [entry for entry in entry_points(group=COMMANDS) if entry.dist is not None]
     there: dict[str, str] = {}

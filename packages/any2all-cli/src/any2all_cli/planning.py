@@ -15,7 +15,7 @@ from rich.console import Console
 def plan_training(training: Training, output: Path | None) -> None:
     """Plan, and write the recipe, or print it."""
     if output is not None and output.exists():
-        raise UserError(f"{output}: there already; choose another --output")
+        raise UserError(f"{output}: exists already; choose another --output")
     console = Console(stderr=True)
     with observed(console) as observer:
         made = plan(training, observer)

@@ -22,20 +22,20 @@ from rich.table import Table
 CHECK_SIZE = (64, 64)
 
 PRESET = ("any2all.samplers", "any2all.methods")
-"""The groups whose plugins may have settings with a name."""
+"""Groups of plugins that may have presets."""
 TINY = "tiny"
-"""The preset of a method that is checked, where it has one."""
+"""Preset with which a method is checked, if it has this preset."""
 LEVELS = {
     "separate": "a noise level for each modality",
     "shared": "one noise level for all modalities",
 }
-"""What kind of prior it is, which some samplers ask for."""
+"""Meaning of a prior's noise levels, on which some samplers depend."""
 
 
 def list_or_check(name: str | None, as_json: bool, check: bool) -> bool:
-    """Print what is installed, importing none of it unless one is named or all are checked.
+    """Print the installed plugins. They are imported only if one is named or they are checked.
 
-    Returns whether all that was checked passed.
+    Returns whether every check passed.
     """
     found = [plugin for group in GROUPS for plugin in list_plugins(group)]
     if name is not None:
@@ -100,7 +100,7 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
 
 
 def _check(plugin: Plugin) -> str:
-    """ "ok", or in one line what is wrong."""
+    """Return "ok", or one line that says what is wrong."""
     try:
         if plugin.group == "any2all.operators":
             made = make_plugin(plugin.group, plugin.qualified, {})
@@ -118,10 +118,10 @@ def _check(plugin: Plugin) -> str:
         elif plugin.group == "any2all.networks":
             network = plugin.load()
             if not (hasattr(network, "build") and hasattr(network, "read")):
-                return "has no build(config) and read(source, channels)"
+                return "lacks build(config) or read(source, channels)"
         elif plugin.group == "any2all.commands":
             if not callable(plugin.load()):
-                return "is no function"
+                return "is not callable"
         else:
             DiffusionPrior.load(bundled_prior(plugin.qualified).folder)
     except UserError as error:
@@ -137,7 +137,7 @@ def _print_described(rows: list[dict[str, Any]]) -> None:
         print(f"{row['name']}: {row['about']}")
         print(f"  {row['group']}, from {row['distribution']} {row['version']}")
         if "abilities" in row:
-            print(f"  made for {' and '.join(row['abilities'])}")
+            print(f"  for {' and '.join(row['abilities'])}")
         for option, entry in row["options"].items():
             print(f"  {option}={entry['default']}  ({entry['type']})")
             if "meaning" in entry:

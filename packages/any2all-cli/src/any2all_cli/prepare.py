@@ -27,7 +27,7 @@ def prepare_cohort(
     dry_run: bool,
     show_names: bool,
 ) -> bool:
-    """Find, map and prepare patients; False when a patient was refused."""
+    """Find, map and prepare patients. Return False if a patient was refused."""
     wanted = 1 if virtual is not None or dry_run else 2
     if len(paths) < wanted or len(paths) > 2 or (virtual is not None and len(paths) != 1):
         raise UserError(
@@ -54,7 +54,7 @@ def prepare_cohort(
 
 
 def _shown(console: Console, found: FoundPatients, preparing: Preparing, show_names: bool) -> bool:
-    """Which image would be which modality; the secret of pseudonyms that are for good is kept."""
+    """Show which image would be used as which modality. Keep the salt if a cohort was named."""
     if found.made:
         keep_salt(*found.made)
     reference = preparing.reference
@@ -65,7 +65,7 @@ def _shown(console: Console, found: FoundPatients, preparing: Preparing, show_na
     }
     warn(console, doubts)
     if not found.kept:
-        console.print("pseudonyms of this run alone: give COHORT for those of prepare")
+        console.print("these pseudonyms hold for this run only: give COHORT to see the cohort's")
     tell_remarks(console, found.remarks, show_names)
     if reference not in found.modalities:
         console.print(escape(without_reference(reference, found)), soft_wrap=True)
@@ -80,22 +80,24 @@ def _tell(console: Console, outcomes: list[Outcome], url: str) -> None:
     warn(console, {o.patient: o.entry.warnings for o in outcomes if o.entry})
     if aside:
         console.print(
-            f"{len(aside)} images set aside, their registration is doubtful: look at "
-            f"any2all cohort {escape(url)} --qc DIR, then --accept {aside[0]} or leave it",
+            f"{len(aside)} images set aside because their registration is doubtful: check them "
+            f"with any2all cohort {escape(url)} --qc DIR, and use one with --accept {aside[0]}",
             soft_wrap=True,
         )
     if any(o.entry and any("not defaced" in note for note in o.entry.notes) for o in outcomes):
-        console.print("faces are as in the source: deface them before you share the cohort")
+        console.print("faces were not removed: deface the images before you share the cohort")
 
 
 def spacing_of(text: str) -> tuple[float, float, float] | None:
-    """The voxels of "x,y,z" in mm, or None for "native". Raises UserError."""
+    """Parse the voxel size "x,y,z" in mm; "native" gives None. Raises UserError."""
     if text == "native":
         return None
     try:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--spacing {text}: expected native, or mm as 1.875,1.875,3") from None
+        raise UserError(
+            f"--spacing {text}: expected native, or x,y,z in mm as 1.875,1.875,3"
+        ) from None
     least, most = SPACINGS
     if not all(least <= step <= most for step in (x, y, z)):
         raise UserError(f"--spacing {text}: expected mm from {least:g} to {most:g}")

@@ -1,4 +1,4 @@
-"""Pictures to judge a cohort by at a glance."""
+"""Contact sheets and histograms for checking a cohort."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def alignment_sheet(
     *,
     own: Kinds = NO_KINDS,
 ) -> Image.Image:
-    """Rows: modalities, then those drawn; columns: slices; in red the first one's edges.
+    """Draw a patient's contact sheet: one row per modality, with the first one's edges in red.
 
-    Three axial slices, a coronal and a sagittal one, at PER_MM pixels a mm, cut around the head.
-    own: kinds that the table lacks. stack: (Z, M, H, W) in [0, 1]; voxels of the size that
-    ``entry.affine`` gives.
+    The columns are three axial slices, a coronal and a sagittal one, at PER_MM pixels per mm,
+    cropped to the head. Drawn modalities come last. ``own`` are the user's kinds. ``stack`` is
+    (Z, M, H, W) in [0, 1]; ``entry.affine`` gives the voxel size.
     """
     spacing = np.linalg.norm(np.array(entry.affine)[:3, :3], axis=0)[::-1]  # z, y, x
     cut = _around_head(stack.nan_to_num(0).mean(1).numpy(), spacing)
@@ -88,7 +88,7 @@ def index(pages: Mapping[str, int]) -> str:
 
 
 def _captions(modalities: Sequence[str], entry: Entry, own: Kinds) -> list[str]:
-    """Of each row: the first modality, the others, and those that were drawn."""
+    """Return the captions of the rows: the first modality, the others, and the drawn ones."""
     first, *others = modalities
     said = [f"{first}  (its edges are red below)"]
     said += [_registered(name, entry, own) for name in others]
@@ -100,7 +100,7 @@ def _registered(name: str, entry: Entry, own: Kinds) -> str:
     quality = entry.aside.get(name, entry.quality.get(name))
     threshold = quality_threshold((kind_of(name, own), kind_of(entry.reference, own)))
     said = (
-        "not registered: on one grid, or as scanned"
+        "not registered: already on one grid, or --no-register"
         if quality is None
         else f"registration quality {quality:.2f}, set aside below {threshold:g}"
     )

@@ -1,4 +1,4 @@
-"""``any2all sample``: a patient's files in, whole stacks out."""
+"""``any2all sample``: read a patient's files and write complete image stacks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from rich.markup import escape
 from any2all_cli.tell import tell, tell_scans
 
 DEMO_PRIOR = "virtual"
-"""Without --input: it has the virtual person of the demo."""
+"""Prior without --input. It comes with a virtual person as its example."""
 DEFAULT_PRIOR = "lgg"
-"""For images of the user's own: it has seen real patients."""
+"""Prior for a user's own images. It was trained on real patients."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of the command, by their names."""
+    """The options of the command, under their names."""
 
     prior: str | None
     input: str | None
@@ -61,9 +61,9 @@ class Request:
     method: str | None
 
     def completer(self) -> Completer:
-        """The prior and the sampler, or the method, as they were asked for."""
+        """Load the requested prior and sampler, or the method."""
         specs = modality_specs(self.modalities) if self.modalities else []
-        sampler = sampler_of(self.sampler)  # what is wrong with it is known before weights are read
+        sampler = sampler_of(self.sampler)  # a mistake in it is reported before weights are read
         prior: NamedPrior | NamedMethod
         if self.method is not None:
             prior = NamedMethod.load(self.method, specs, self.device)
@@ -94,7 +94,7 @@ class Request:
         if given and not self.modalities:
             raise UserError(
                 f"{', '.join(given)}: --input, --resample, --slices and --simulate need "
-                "--modalities: say what is known of the patient, as T1=clean"
+                "--modalities: name the known images, as T1=clean"
             )
         if self.method is not None:
             other = {
@@ -104,7 +104,10 @@ class Request:
                 "--precision": self.precision != "auto",
             }
             if named := [option for option, value in other.items() if value]:
-                raise UserError(f"--method and {', '.join(named)}: a method answers by itself")
+                raise UserError(
+                    f"{', '.join(named)} cannot be used with --method, which needs no prior or "
+                    "sampler: leave it out"
+                )
             if self.modalities and not self.input:
                 raise UserError("--method has no example patient; give --input FOLDER")
         if self.dicom and not self.input:
@@ -112,23 +115,25 @@ class Request:
         if self.bids and not self.input:
             raise UserError("--bids needs --input, the patient whose images are written")
         if self.dicom_from and not self.dicom:
-            raise UserError("--dicom-from goes with --dicom: give both")
+            raise UserError("--dicom-from needs --dicom: give both")
 
 
 def sample(request: Request) -> bool:
-    """Sample one patient or many, or draw new ones; False when one of many was refused."""
+    """Sample one patient or many, or draw new people. Return False if a patient was refused."""
     request.check()
     patients = Patients.at(request.input) if request.input else None
     one = patients is None or patients.is_one
     group = None if one or patients is None else patients.of(request.split)
     for option, given in (("--split", request.split), ("--resume", request.resume)):
         if group is None and given:
-            said = "; one patient goes on without it" if option == "--resume" else ""
-            raise UserError(f"{option} is for many patients: give a cohort or their folder{said}")
+            said = "; a run over one patient continues without it" if option == "--resume" else ""
+            raise UserError(
+                f"{option} is for many patients: give a cohort or a folder of patients{said}"
+            )
     if group is not None and request.output is None:
-        raise UserError("--input is of many patients: give --output, a folder for their results")
+        raise UserError("--input has many patients: give --output, a folder for their results")
     if group is not None and request.dicom_from:
-        raise UserError("--dicom-from is one series, but --input is of many patients: leave it out")
+        raise UserError("--dicom-from is one series, but --input has many patients: leave it out")
     completer = request.completer()
     if request.bids:
         check_names(completer.prior.prior.modalities)
@@ -145,7 +150,7 @@ def sample(request: Request) -> bool:
     tell(console, completion, folder)
     if request.dicom:
         where = folder / "dicom"
-        console.print(f"DICOM in {where}: these files bear the patient's name", soft_wrap=True)
+        console.print(f"DICOM in {where}: these files contain the patient's name", soft_wrap=True)
     return True
 
 
@@ -161,7 +166,7 @@ def _draw(completer: Completer, output: Path | None, console: Console) -> None:
 
 
 def _subject(request: Request, path: str | None) -> Subject | None:
-    """Whom a BIDS derivative is of, where there shall be one."""
+    """Return the subject of the BIDS derivative, or None if none was requested."""
     return Subject.of(path) if request.bids and path is not None else None
 
 
@@ -174,9 +179,10 @@ def _sample(
     subject: Subject | None = None,
     beside: Path | None = None,
 ) -> tuple[Completion, Path]:
-    """Check everything that can be checked, then sample, then fill the folder.
+    """Check the options and files, then sample, then write the output folder.
 
-    The derivative of ``subject`` goes into the folder ``beside`` it, or into its own.
+    The BIDS derivative of ``subject`` is written in the folder ``beside``, or without one in the
+    output folder.
     """
     check_output(output)
     reference = find_reference(measurement, request.dicom_from) if request.dicom else None
@@ -196,13 +202,13 @@ def _sample(
 
 @contextmanager
 def _kept_on_ctrl_c(kept: KeptBatches, console: Console) -> Iterator[None]:
-    """Say of an interrupted run that it can go on."""
+    """Tell the user that an interrupted run can continue."""
     try:
         yield
     except KeyboardInterrupt:
         if kept.folder.exists():
             console.print(
-                "finished batches are kept; the same command goes on from them", soft_wrap=True
+                "finished batches are kept; the same command continues from them", soft_wrap=True
             )
         raise
 
@@ -210,7 +216,10 @@ def _kept_on_ctrl_c(kept: KeptBatches, console: Console) -> Iterator[None]:
 def _sample_group(
     completer: Completer, patients: dict[str, str], output: Path, request: Request
 ) -> bool:
-    """A folder a patient in ``output``, each whole or not there; this process' share of them."""
+    """Sample this process' share of the patients, each into its own folder of ``output``.
+
+    A patient's folder appears only when it is complete.
+    """
     identity = completer.identity | {"dicom": request.dicom, "bids": request.bids}
     rank, processes = begin(output, identity, request.resume)
     console = Console(stderr=True)
@@ -218,7 +227,7 @@ def _sample_group(
     refused = 0
     for name in own:
         if (output / name).exists():
-            console.print(escape(f"{name}: done before"), highlight=False)
+            console.print(escape(f"{name}: already done"), highlight=False)
             continue
         try:
             measurement = completer.measure(patients[name])
@@ -239,7 +248,7 @@ def _sample_group(
 
 
 def _command(measurement: PatientMeasurement | None) -> str:
-    """This process' command line, without the folders of DICOM: they often bear a name."""
+    """Return this command line without the names of DICOM folders, which may identify a patient."""
     options = ["--dicom-from"]
     options += ["--input"] if measurement and measurement.reference else []
     return shlex.join(["any2all", *_unnamed(sys.argv[1:], options)])

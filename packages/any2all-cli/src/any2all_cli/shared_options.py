@@ -1,4 +1,4 @@
-"""Options that several commands have, and the groups that their help shows them in."""
+"""Options shared by several commands, and the groups in which their help shows them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SamplerText = Annotated[
     typer.Option(
         "--sampler",
         metavar="NAME[:OPTION=VALUE,...]",
-        help="An installed sampler, with options of its own; see any2all plugins mds",
+        help="Installed sampler and its options; any2all plugins NAME explains them",
         rich_help_panel=PRIOR,
     ),
 ]
@@ -25,17 +25,21 @@ OldOptions = Annotated[list[str] | None, typer.Option("--set", hidden=True)]
 OldPreset = Annotated[str | None, typer.Option("--preset", hidden=True)]
 Seed = Annotated[
     int,
-    typer.Option(min=0, metavar="N", help="Seed of all random numbers", rich_help_panel=RUNNING),
+    typer.Option(min=0, metavar="N", help="Seed of every random draw", rich_help_panel=RUNNING),
 ]
 Precision = Annotated[
     str,
-    typer.Option(metavar="NAME", help="auto, float32 or bfloat16", rich_help_panel=RUNNING),
+    typer.Option(
+        metavar="NAME",
+        help="Number format of the network: auto, float32 or bfloat16",
+        rich_help_panel=RUNNING,
+    ),
 ]
 Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="cpu, cuda:N, or auto: the GPU of this process, if it has one",
+        help="cpu, cuda:N or auto; auto takes the GPU of this process if it has one",
         rich_help_panel=RUNNING,
     ),
 ]
@@ -43,7 +47,7 @@ TrustAxes = Annotated[
     bool,
     typer.Option(
         "--trust-axes",
-        help="Read NIfTI whose form codes are both 0: x, y, z run to the right, front and top",
+        help="Read a NIfTI file whose qform and sform codes are both 0 as RAS+",
         rich_help_panel=PATIENT,
     ),
 ]
@@ -52,8 +56,8 @@ HeldOut = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Held-out patients, where the training data is a folder",
-        show_default="a tenth of it",
+        help="Held-out patients; only if the training data is a folder",
+        show_default="a tenth of the training data",
         rich_help_panel=DATA,
     ),
 ]
@@ -61,7 +65,7 @@ TrainedModalities = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="Modalities in order, as T1,FLAIR",
+        help="Modalities of the prior in channel order, for example T1,FLAIR",
         show_default="all that every patient has",
         rich_help_panel=DATA,
     ),
@@ -69,7 +73,7 @@ TrainedModalities = Annotated[
 
 
 def with_old_options(sampler: str, changes: Sequence[str] | None, preset: str | None) -> str:
-    """NAME:OPTION=VALUE,... with what ``--set`` and ``--preset`` add, which are old."""
+    """Join the deprecated ``--set`` and ``--preset`` to a sampler's NAME:OPTION=VALUE,..."""
     added = [f"preset={preset}"] if preset else []
     added += changes or []
     if not added:
@@ -78,8 +82,8 @@ def with_old_options(sampler: str, changes: Sequence[str] | None, preset: str | 
 
 
 def say_if_old(sampler: str, changes: Sequence[str] | None, preset: str | None) -> None:
-    """Say at the end of a run that ``--set`` and ``--preset`` are taken for this release only."""
+    """Warn at the end of a run that ``--set`` and ``--preset`` are deprecated."""
     if changes or preset:
         typer.echo(
-            f"--set and --preset are old and will go; write --sampler {sampler} instead", err=True
+            f"--set and --preset are deprecated; write --sampler {sampler} instead", err=True
         )

@@ -1,4 +1,4 @@
-"""What is shown of a source before it is prepared: which image would be which modality."""
+"""The table shown before a source is prepared: which image would be used as which modality."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from rich.table import Table
 
 DICOM_MODALITIES = ("MR", "CT", "PT")
 MOST_NAMED = 5
-"""Patients that are named where a sentence is about many."""
+"""Maximum number of patients named in one warning."""
 
 Chosen = Mapping[str, Sequence[Source]]
-"""A patient's images of each modality, the best first."""
+"""{modality: a patient's images of it}, the best image first."""
 
 
 def source_table(found: FoundPatients, reference: str, show_names: bool) -> Table:
-    """A row an image, as what it is used or why it isn't.
+    """Build the table: one row per image, with its modality or the reason why it is not used.
 
-    Without ``show_names`` nothing is shown that may name somebody.
+    Without ``show_names`` the table shows nothing that may identify a patient.
     """
     table = Table("patient", "modality", "images", "kind", "series")
     for one, owned in sorted(found.sources.items()):
@@ -62,7 +62,7 @@ def _use(source: Source, found: FoundPatients, chosen: Chosen, reference: str) -
 
 
 def doubts_of(chosen: Chosen, reference: str, own: Kinds) -> list[str]:
-    """What has to be said of the images that would be used."""
+    """List the doubts about the images that would be used."""
     said = []
     for name, found in chosen.items():
         kind, session = kind_of(name, own), preferred_session(chosen, reference, name)
@@ -73,7 +73,7 @@ def doubts_of(chosen: Chosen, reference: str, own: Kinds) -> list[str]:
 
 
 def warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
-    """Each sentence once, with those whom it is about."""
+    """Print each sentence once, with the patients that it concerns."""
     about: dict[str, list[str]] = defaultdict(list)
     for patient, sentences in said.items():
         for sentence in sentences:
@@ -85,7 +85,7 @@ def warn(console: Console, said: Mapping[str, Sequence[str]]) -> None:
 
 
 def tell_remarks(console: Console, remarks: Sequence[Remark], show_names: bool) -> None:
-    """What was left out or kept apart; how often, or with ``show_names`` where."""
+    """Print what was left out or kept apart: counts, or with ``show_names`` the places."""
     named = [f"{one.where}: {one.what}" if one.where else one.what for one in remarks]
     for line in named if show_names else counted(remarks):
         console.print(escape(line), soft_wrap=True)

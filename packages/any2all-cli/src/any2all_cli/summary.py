@@ -1,4 +1,4 @@
-"""What a person judges a preparation by: a table of patients, images and what was done to them."""
+"""The table by which a person judges a preparation: patients, their images and remarks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 MOST_ROWS = 40
-"""A table has so many rows at most; of more patients those to look at come first."""
+"""Maximum number of rows. Patients with remarks come first."""
 WIDTH = 140
-"""Columns where the output is no terminal."""
+"""Width in characters if the output is not a terminal."""
 
 
 def cells(entry: Entry, modalities: Sequence[str]) -> list[str]:
-    """Of each modality: there (its registration's quality), set aside, left out, drawn or not."""
+    """Format each modality's state: registration quality, set aside, drawn, left out or absent."""
     found = []
     for name in modalities:
         quality = entry.aside.get(name, entry.quality.get(name))
@@ -35,9 +35,9 @@ def cells(entry: Entry, modalities: Sequence[str]) -> list[str]:
 
 
 def said_of(entry: Entry) -> list[str]:
-    """What was left out, set aside, converted or chosen, a line each."""
+    """List what was set aside, left out, converted or chosen, one line each."""
     notes = [note for note in entry.notes if note not in ALWAYS_NOTED]
-    aside = [f"{name} set aside: look at its registration" for name in entry.aside]
+    aside = [f"{name} set aside: check its registration" for name in entry.aside]
     left_out = [f"{name} left out: {why}" for name, why in entry.left_out.items()]
     masks = [f"{name} on {modality}" for name, modality in entry.masks.items()]
     return [*aside, *left_out, *entry.warnings, *notes, *masks]
@@ -51,9 +51,9 @@ def table_of(
     title: str,
     refused: Mapping[str, str] | None = None,
 ) -> Table:
-    """A row a patient: split, images, page of the sheets, and what there is to look at.
+    """Build the table: one row per patient with split, images, contact-sheet page and remarks.
 
-    refused: {patient: why} of those whom this run refused.
+    refused: {patient: reason} of the patients that this run refused.
     """
     refused = refused or {}
     rows = []
@@ -77,7 +77,7 @@ def table_of(
 
 
 def show(store: CohortStore, outcomes: Sequence[Outcome]) -> None:
-    """The table of who was prepared, is there unchanged, or was refused in this run."""
+    """Print the table of the patients that this run prepared, left unchanged or refused."""
     everybody = store.patients()
     entries = {o.patient: everybody[o.patient] for o in outcomes if o.patient in everybody}
     refused = {o.patient: o.reason for o in outcomes if o.status == "refused"}

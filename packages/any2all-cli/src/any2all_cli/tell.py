@@ -1,4 +1,4 @@
-"""What ``any2all sample`` says of its results."""
+"""Messages with which ``any2all sample`` reports its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from any2all_cli.main import COMMANDS
 
 
 def tell(console: Console, completion: Completion, folder: Path) -> None:
-    """Print what became of each modality, and where the files are."""
+    """Print the result of each modality and the folder of the files."""
     report, note = completion.report, completion.measurement.note
     if note:
         console.print(f"patient: {note}")
@@ -46,7 +46,7 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
 
 
 def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
-    """Print how well one of many patients' images fit their data, the notes and the warnings."""
+    """Print one patient's data residuals, notes and warnings in a run over many patients."""
     for name, entry in report["modalities"].items():
         said = list(entry.get("notes", []))
         said += [f"warning: {warning}" for warning in entry.get("warnings", [])]
@@ -60,7 +60,7 @@ def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> Non
 
 
 def in_units(entry: Mapping[str, Any]) -> str:
-    """The unit of an image, the values that are 0 and 1 for the prior, and how much is clipped."""
+    """Format an image's unit, the values that map to 0 and 1, and the share outside of them."""
     low, high = entry["scale"]
     said = f"unit {entry['unit']}, scale {low:.4g} to {high:.4g}"
     if "clipped" in entry:

@@ -27,13 +27,13 @@ def train_method(fitting: Fitting, output: Path) -> None:
 
 
 def _told(work: Callable[[Observer], Path], what: str, output: Path) -> None:
-    """Train, and say where the result is, or how to go on after a signal."""
+    """Train, and say where the result is, or how to continue after a signal."""
     console = Console(stderr=True, quiet=not engine().is_main_process)
     with observed(console) as observer:
         try:
             work(observer)
         except Stopped as stopped:
             why = "Ctrl-C" if stopped.signal == signal.SIGINT else stopped.signal.name
-            observer.say(f"{why}: saved at step {stopped.step}; go on with --resume")
+            observer.say(f"{why}: saved at step {stopped.step}; continue with --resume")
             raise SystemExit(128 + stopped.signal) from None
         observer.say(f"{what} written to {output}, its best to {output / BEST}")

@@ -1,6 +1,6 @@
-"""Patients in and out: DICOM and NIfTI, registration, cohorts, slices for training.
+"""Read and write patients: DICOM and NIfTI, registration, cohorts, and slices for training.
 
-The names of any2all-mri are here, too, as plugins import them from here.
+The names of any2all-mri are exported here too, because plugins import them from here.
 """
 
 from any2all_mri import KSpace, RawKSpace, birdcage_maps, calibrate, read_raw

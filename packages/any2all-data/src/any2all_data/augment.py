@@ -17,11 +17,10 @@ def augment(
 ) -> Tensor:
     """Flip left-right, rotate (±8°), scale (±8 %), shift (±3 %), bend, and change the contrast.
 
-    stack: (B, M, H, W) in [0, 1], on any device; generators: of each slice, the CPU's. All
-    modalities of a slice move together; the contrast (a power γ = exp(0.08 z) and a factor
-    1 − 0.06 u) is drawn for each modality, and left alone where ``in_units`` (M,) says that a value
-    means a number of HU or SUV.
-    Returns the same shape.
+    ``stack`` is (B, M, H, W) in [0, 1], on any device, with one CPU generator per slice. All
+    modalities of a slice move together. The contrast (a power γ = exp(0.08 z) and a factor
+    1 − 0.06 u) is drawn for each modality, except for those in HU or SUV, which ``in_units`` (M,)
+    marks. Returns the same shape.
     """
     batch, modalities, height, width = stack.shape
     device = stack.device

@@ -1,4 +1,4 @@
-"""BIDS' names, and what its sidecars say of the kind of an image.
+"""BIDS file names and sidecars, as far as they tell the kind of an image.
 
 A name is sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in the folder of its datatype. The grammar
 is small: pairs and a suffix, joined by underscores; what a suffix means is in ``modalities.toml``.
@@ -18,20 +18,20 @@ DATATYPES = frozenset(
     {"anat", "beh", "ct", "dwi", "eeg", "emg", "fmap", "func", "ieeg"}
     | {"meg", "micr", "motion", "mrs", "nirs", "perf", "pet", "swi"}
 )
-"""Folders; ``ct`` and ``swi`` are of extensions that are not in the standard yet."""
+"""Datatype folders. ``ct`` and ``swi`` belong to proposed extensions of the standard."""
 DERIVED = ("desc", "space", "res", "den", "label", "seg", "atlas", "from", "to", "mode")
 """Entities that only a derivative has."""
 PAIR = r"([a-z]+)-([A-Za-z0-9+.]*)"
 SECONDS = {"EchoTime": 1.0, "InversionTime": 15.0, "RepetitionTime": 50.0}
-"""Times that JSON gives in s and DICOM in ms, with the most that can be meant in s."""
+"""Times that JSON gives in s and DICOM in ms, with the largest plausible value in s."""
 RENAMED = {"ContrastBolusIngredient": "ContrastBolusAgent", "TracerName": "Radiopharmaceutical"}
-"""What a sidecar calls by another name than DICOM."""
+"""Sidecar keys whose name differs from DICOM's."""
 
 
 def entities(stem: str) -> tuple[dict[str, str], str] | None:
-    """{key: value} and suffix of a name without extension; None where it is not of the grammar.
+    """Split a name without extension into {key: value} and suffix; None if it is not BIDS.
 
-    The suffix is "" where the last part is a pair, too, which says nothing of the image's kind.
+    The suffix is "" if the last part is also a pair. Then the name does not tell the image's kind.
     """
     *pairs, suffix = stem.split("_")
     if re.fullmatch(PAIR, suffix):
@@ -43,9 +43,9 @@ def entities(stem: str) -> tuple[dict[str, str], str] | None:
 
 
 def bids_tags(path: Path) -> dict[str, str] | None:
-    """What rules look at: entities, suffix, datatype, derived; None for a name that is no BIDS.
+    """Return the tags for rules: entities, suffix, datatype, derived; None if not a BIDS name.
 
-    ``text`` is the suffix alone, so that no label (``acq-t1tirm``) is taken for a contrast.
+    ``text`` is only the suffix, so that a label (``acq-t1tirm``) is not taken for a contrast.
     """
     named = entities(stem_of(path))
     if named is None:
@@ -63,13 +63,13 @@ def bids_tags(path: Path) -> dict[str, str] | None:
 
 
 def datatype_of(path: Path) -> str:
-    """The datatype of the folder that a file is in, ``anat2`` counts as anat; "" for none."""
+    """Return the datatype of a file's folder, or "". ``anat2`` counts as anat."""
     folder = path.parent.name.rstrip("0123456789")
     return folder if folder in DATATYPES else ""
 
 
 def sidecar_tags(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """A sidecar's texts and numbers as DICOM has them: times in ms, lists joined by backslash."""
+    """Convert a sidecar's values to DICOM's form: times in ms, lists joined by backslash."""
     tags = {}
     for key, value in metadata.items():
         values = value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""One patient of a cohort: what is known beside the images."""
+"""The entry of one patient in a cohort: everything known except the images."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ ALWAYS_NOTED = (NOT_DEFACED, SIMULATED)
 
 @dataclass(frozen=True)
 class Entry:
-    """One patient: what is known beside the images.
+    """One patient of a cohort, without the images.
 
-    affine: (4, 4), voxel (x, y, z) along (L, P, S) to mm; present: modalities that are there and
-    good; reference: the modality whose place the others were moved to; aside: {modality: quality}
-    of those whose registration is doubtful, kept for a human's look and not used; left_out:
-    {modality: why} of those that could not be used; scale: {modality: value that becomes 1} of MR;
-    sources: SHA-256 of the files each modality was made of; preparation: the options it was
-    prepared with; notes: what else is worth saying; choices: {modality: [(image, why)]} of those
-    that have several images, the one that is used first, named without a patient's name; warnings:
-    sentences that a user has to read, such as what nothing decided; drawn: absent modalities of
-    which there are synthetic images, drawn_by: what drew them (prior, sampler, seed); native:
-    {modality: the grid of its file, and the pose, a point of the reference in mm to one of the
-    image in mm (RAS)}; masks: {mask: the modality whose file it lay on}, of lesions and the like.
+    - ``affine``: (4, 4), maps voxel (x, y, z) along (L, P, S) to mm.
+    - ``present``: modalities with a usable image.
+    - ``reference``: the modality to which the others were registered.
+    - ``aside``: {modality: quality} of doubtful registrations, kept for review but not used.
+    - ``left_out``: {modality: reason} of images that could not be used.
+    - ``scale``: {modality: value that becomes 1}, for MR.
+    - ``sources``: SHA-256 of the files of each modality.
+    - ``preparation``: the options of the preparation.
+    - ``notes``: other remarks. ``warnings``: remarks that the user must read.
+    - ``choices``: {modality: [(image, reason)]} if there were several images, the used one first.
+      Images are named without the patient's name.
+    - ``drawn``: absent modalities with synthetic images. ``drawn_by``: prior, sampler and seed.
+    - ``native``: {modality: (grid of its file, pose)}. The pose maps a point of the reference to a
+      point of the image, both in mm (RAS).
+    - ``masks``: {mask: the modality on which it was drawn}, for example of lesions.
     """
 
     split: Split

@@ -1,4 +1,4 @@
-"""The images of a cohort as its Zarr attributes tell of them."""
+"""Read and write a cohort's image format in its Zarr attributes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from any2all_data.kinds import own_kinds, stack_format
 
 
 def format_of(kept: Mapping[str, Any]) -> StackFormat:
-    """The images of a cohort by its attributes; ``kinds`` are those that the table lacks."""
+    """Return a cohort's image format by its attributes; ``kinds`` are the user's own kinds."""
     own = {name: ModalityKind.from_json(told) for name, told in kept.get("kinds", {}).items()}
     grid = grid_of({"spacing": kept["spacing"] or None, "reference": kept["reference"]})
     table = stack_format(kept["modalities"], size_of(kept["size"]), grid, own)
@@ -35,7 +35,7 @@ def format_of(kept: Mapping[str, Any]) -> StackFormat:
 
 
 def attributes_of(format_: StackFormat, virtual: bool) -> dict[str, Any]:
-    """A cohort's attributes but for the ranges that are fitted later."""
+    """Return a cohort's attributes without the ranges, which are fitted later."""
     grid = format_.grid or Grid()
     return {
         "modalities": list(format_.names),
@@ -48,7 +48,7 @@ def attributes_of(format_: StackFormat, virtual: bool) -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """What the attributes of a cohort that is there have otherwise than is asked for."""
+    """List how an existing cohort's attributes differ from the requested ones."""
     said = [
         f"{name} {_shown(there[name])}, not {_shown(asked[name])}"
         for name in asked

@@ -1,4 +1,4 @@
-"""Slices of a cohort in [0, 1], read when they are asked for."""
+"""Slices of a cohort in [0, 1], read on access."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class PatientStack:
-    """A patient's images in [0, 1], measured or drawn, read as they are indexed by slice.
+    """A patient's images in [0, 1], measured or drawn, read when they are indexed by slice.
 
-    NaN where there is neither.
+    A modality with neither is NaN.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class PatientStack:
         *,
         drawn: bool = True,
     ) -> None:
-        """drawn: whether what a prior has drawn stands for what the patient lacks."""
+        """``drawn`` says whether images drawn by a prior replace the missing ones."""
         fixed = store.format.ranges
         ranges = store.ranges(entry, fixed)
         self._parts: list[tuple[str, int, Range] | None] = []
@@ -49,7 +49,7 @@ class PatientStack:
         self._arrays = {part[0]: store.array(patient, part[0]) for part in self._parts if part}
 
     def __getitem__(self, z: int | slice) -> Tensor:
-        """(M, H, W) of one slice, (Z, M, H, W) of many."""
+        """Return (M, H, W) for one slice, (Z, M, H, W) for several."""
         values = {name: array[z] for name, array in self._arrays.items()}
         some = next(iter(values.values()))[..., 0, :, :]
         nothing = np.full_like(some, np.nan, dtype=np.float32)
@@ -61,9 +61,9 @@ class PatientStack:
 
 
 class CohortSlices:
-    """The covered slices of patients; NaN where a patient lacks an image and it was not drawn.
+    """The slices of patients that show a head. An image neither measured nor drawn is NaN.
 
-    Read from the cohort when they are asked for: memory does not grow with it.
+    Slices are read on access, so memory does not grow with the cohort.
     """
 
     def __init__(

@@ -9,9 +9,10 @@ COVERAGE = 0.03  # of a slice's pixels
 
 
 def covered(stack: Tensor) -> Tensor:
-    """Which slices (Z, M, H, W) show a head: in every modality 3 % of the pixels above 0.1.
+    """Find the slices of (Z, M, H, W) that show a head: 3 % of the pixels above 0.1.
 
-    A modality that the patient lacks, NaN throughout, is not asked; some modality has to be there.
+    The rule holds in every modality. A missing modality, which is NaN, is ignored; at least one
+    must be present.
     """
     absent = stack.isnan().all((2, 3))
     shown = (stack > SIGNAL).float().mean((2, 3)) > COVERAGE

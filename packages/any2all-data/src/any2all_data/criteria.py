@@ -1,4 +1,4 @@
-"""What the images of one modality are compared by, smaller first, before any voxel is read."""
+"""Criteria that rank the images of one modality by their headers; smaller comes first."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from any2all_data.rules import after_contrast, number, words
 from any2all_data.sources import Source
 
 LEAST_COVERAGE = 110.0
-"""mm that an image of a whole head covers along its shortest side."""
+"""Coverage in mm, along its shortest side, that an image of a whole head has at least."""
 SHORT_ECHO = 5.0
-"""ms within which echo times of other modalities count as alike."""
+"""Difference in ms within which echo times of other modalities count as equal."""
 DIXON = {"W": 1, "WATER": 1, "IP": 2, "IN_PHASE": 2, "OP": 3, "OPP_PHASE": 3, "OUT_PHASE": 3}
 DIXON |= {"F": 4, "FAT": 4, "FF": 4}
 """Values of ImageType."""
@@ -30,13 +30,13 @@ SHARPEST_SOFT = 49
 
 
 def implausible(source: Source, kind: ModalityKind) -> list[str]:
-    """A sentence for each time of the header that is not one of this kind."""
+    """Return a sentence for each sequence time in the header that does not fit this kind."""
     said = []
     for keyword, (least, most) in kind.times.items():
         value = number(source.tags, keyword)
         if value and not least <= value <= most:
             said.append(
-                f"its {keyword} is {value:g} ms; expected {least:g} to {most:g} of {kind.name}"
+                f"its {keyword} is {value:g} ms; expected {least:g} to {most:g} for {kind.name}"
             )
     return said
 
@@ -47,7 +47,7 @@ def shows_head(source: Source) -> bool:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image as one of a kind; session: the one that is preferred, None for any."""
+    """An image ranked as one of a kind. ``session`` is the preferred one, None for any."""
 
     source: Source
     kind: ModalityKind
@@ -66,7 +66,7 @@ class Candidate:
 
 
 def _volume(one: Candidate) -> float:
-    """A damaged NIfTI file stays in front: it is tried, and what is wrong with it is said."""
+    """Return 0 for one 3D volume, and for a damaged NIfTI file, so that its error is reported."""
     grid = one.source.grid
     if grid is None:
         return 0 if one.source.series is None else 2
@@ -74,7 +74,7 @@ def _volume(one: Candidate) -> float:
 
 
 def _component(one: Candidate) -> float:
-    """0 magnitude or not said, 1 real, 2 imaginary or phase."""
+    """Return 0 for magnitude or unknown, 1 for real, 2 for imaginary or phase."""
     values = [*one.image_type[2:], one.tag("ComplexImageComponent").upper()]
     parts = {"R": 1, "REAL": 1, "I": 2, "IMAGINARY": 2, "P": 2, "PHASE": 2}
     ge = {"2": 1, "3": 2, "1": 2}.get(one.tag("RawDataType"), 0)
@@ -95,7 +95,7 @@ def _dixon(one: Candidate) -> float:
 
 
 def _inversion(one: Candidate) -> float:
-    """Of MP2RAGE: the denoised uniform image, the uniform one, the inversions."""
+    """Rank MP2RAGE: first the denoised uniform image, then the uniform one, then inversions."""
     if re.search(r"\binv ?\d?\b", one.text) or any("INV" in t for t in one.image_type[2:]):
         return 2
     uniform = re.search(r"\buni(t1)?\b", one.text) or "UNI" in one.image_type
@@ -113,7 +113,7 @@ def _partial(one: Candidate) -> float:
 
 
 def _derived(one: Candidate) -> float:
-    """0 as acquired; 1 an image made of others; 2 a reformat; BIDS' derivatives by their number."""
+    """Count the marks of a derived image: BIDS entities, DERIVED, and SECONDARY or a reformat."""
     kind = one.image_type
     secondary = "SECONDARY" in kind[:2] or bool({"MPR", "REFORMATTED", "MIP"} & set(kind))
     return float(len(one.tag("derived").split()) + ("DERIVED" in kind[:1]) + secondary)
@@ -154,22 +154,25 @@ def _echo(one: Candidate) -> float:
 CRITERIA: tuple[tuple[Callable[[Candidate], float], str], ...] = (
     (_volume, "it is not one 3D volume"),
     (_component, "it is not the magnitude"),
-    (_dixon, "it is one of Dixon's images, or one with less water"),
+    (_dixon, "it is a Dixon image, or a Dixon image with less water"),
     (_inversion, "it is an inversion image or not denoised"),
     (_elsewhere, "it shows another part of the body"),
     (_partial, "it covers less than a head"),
-    (lambda one: len(implausible(one.source, one.kind)), "its times are of another contrast"),
+    (lambda one: len(implausible(one.source, one.kind)), "its sequence times fit another contrast"),
     (lambda one: len(one.source.warnings), "it lacks slices"),
     (lambda one: one.session is not None and one.source.session != one.session, "another session"),
     (_derived, "it is derived from another image"),
     (_agent, "it was made after a contrast agent"),
     (_fat_suppressed, "its fat is suppressed"),
-    (_second_choice, "its words are those of a second choice"),
+    (_second_choice, "its description marks a second choice"),
     (_sharp, "its kernel is for bone or lung"),
-    (lambda one: one.tag("suffix").startswith(("UNI", "inplane")), "its suffix is the less usual"),
+    (
+        lambda one: one.tag("suffix").startswith(("UNI", "inplane")),
+        "its BIDS suffix is less common",
+    ),
     (lambda one: round(one.source.grid.coarsest, 1) if one.source.grid else 0, "it is coarser"),
     (lambda one: -one.source.frames, "it has fewer slices"),
     (_echo, "it is another echo"),
     (lambda one: "ND" in one.image_type, "it is not corrected for distortion"),
 )
-"""What is compared, smaller first, and why the other comes later."""
+"""The criteria in their order, each with the reason why the other image comes later."""

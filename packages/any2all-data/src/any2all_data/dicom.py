@@ -1,4 +1,4 @@
-"""DICOM trees as series, and a series as a volume with geometry and physical values."""
+"""Find the series of a DICOM tree, and read a series as a volume in physical units."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ Unit = Literal["arbitrary", "HU", "SUV g/ml"]
 
 @dataclass(frozen=True)
 class Series:
-    """Images of one volume, by their headers.
+    """The images of one volume, described by their headers.
 
-    ``files``: of one SeriesInstanceUID, and the volume's own where a series holds several;
-    ``selected``: its frames as (file, frame), indices from 0, all of them if empty. ``patient``
-    (PatientID; without one PatientName, then StudyInstanceUID), ``study`` and ``person`` identify
-    somebody: only to group by and to hash. ``tags``: what the header says of the kind of image, by
-    pydicom keyword, of the first frame; free text of others, too, so not to be shown unasked.
-    ``grid``: None where the headers don't say it; ``warnings``: which frames were dropped, whether
-    series were merged, and what is missing, in sentences.
+    - ``files``: the files of one SeriesInstanceUID, or of one volume if a series holds several.
+    - ``selected``: its frames as (file, frame), indices from 0; empty selects all.
+    - ``patient`` (PatientID, else PatientName, else StudyInstanceUID), ``study`` and ``person``
+      identify somebody. They are used only to group and to hash.
+    - ``tags``: the first frame's header values on the kind of image, by pydicom keyword. Free text
+      may identify somebody, so it is shown only on request.
+    - ``grid``: the voxel grid, None if the headers do not give it.
+    - ``warnings``: sentences on dropped frames, merged series and missing slices.
     """
 
     files: tuple[Path, ...] = field(repr=False)
@@ -59,14 +60,14 @@ class Series:
 def find_series(
     folder: Path, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[Series], list[tuple[Path, str]]]:
-    """The series of every DICOM file in a tree, and the damaged files with what is wrong.
+    """Find the series of every DICOM file in a tree, and the damaged files with the reasons.
 
-    Files are known by content, not by name; headers alone are read, of ``.gz`` files, too. Other
-    files and DICOMDIR are skipped, copies of a file taken once, links out of ``folder`` not
-    followed. What makes a volume of a series: see :func:`any2all_data.dicom_frames.volumes`.
-    ``advance`` is called once a file. Both lists are sorted by path.
+    Files are recognised by content, and only headers are read, also of ``.gz`` files. Other files
+    and DICOMDIR are skipped, copies of a file count once, and links out of ``folder`` are not
+    followed. :func:`any2all_data.dicom_frames.volumes` divides series into volumes. ``advance`` is
+    called once per file. Both lists are sorted by path.
 
-    Raises UserError when ``folder`` is no folder, or pydicom isn't installed.
+    Raises UserError if ``folder`` is not a folder, or pydicom is not installed.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a folder of DICOM files")
@@ -90,22 +91,22 @@ def find_series(
 
 
 def unit_of(series: Series) -> Unit:
-    """Of the values that :func:`read_series` gives: HU for CT, SUV by body weight for PET."""
+    """Return the unit of :func:`read_series`'s values: HU for CT, SUV by body weight for PET."""
     units: dict[str, Unit] = {"CT": "HU", "PT": "SUV g/ml"}
     return units.get(series.tags.get("Modality", ""), "arbitrary")
 
 
 def read_series(series: Series) -> nib.Nifti1Image:
-    """The volume, float32 (columns, rows, slices), with its affine to mm, RAS+.
+    """Read the volume, float32 (columns, rows, slices), with its affine to mm, RAS+.
 
-    Values are physical (see :func:`unit_of`): the slope and intercept of each frame applied, PET
-    scaled by :func:`suv_factor`, padding as background (air in CT). Geometry is highdicom's: slices
-    sorted along their normal, at even distances, DICOM's LPS turned to RAS. A CT of a tilted gantry
-    is put on a straight grid.
+    Values are physical (see :func:`unit_of`). Each frame's slope and intercept are applied, PET is
+    scaled by :func:`suv_factor`, and padding becomes background (air in CT). highdicom sorts the
+    slices along their normal and checks that they are equidistant. DICOM's LPS becomes RAS. A CT
+    with gantry tilt is resampled to a straight grid.
 
-    Raises UserError naming the folder and SeriesNumber, and the reason: gantry tilt of what is no
-    CT, missing slices, uneven increments, mixed orientations, not a volume (and why), a missing
-    tag, damaged.
+    Raises UserError that names the folder, the SeriesNumber and the reason: gantry tilt of another
+    modality than CT, missing slices, uneven increments, mixed orientations, not a volume (and
+    why), a missing tag, or damage.
     """
     try:
         with quiet():
@@ -168,9 +169,9 @@ def _read(series: Series) -> nib.Nifti1Image:
 def _once(
     series: Series, selected: list[tuple[int, int]], whole: Sequence[Sequence[Dataset]]
 ) -> list[tuple[int, int]]:
-    """The frames without those that repeat another one: same place, size and pixel values.
+    """Drop frames that repeat another one: same position, size and pixel values.
 
-    Others of one place are left to :func:`stacked`, which refuses them, as it does all of one.
+    Different frames at one position remain, and :func:`stacked` refuses them.
     """
     places: dict[tuple[object, ...], list[tuple[int, int]]] = defaultdict(list)
     for k, i in selected:

@@ -1,4 +1,4 @@
-"""Masks of lesions and the like, moved with the image that they were drawn on."""
+"""Masks, for example of lesions, are moved with the image on which they were drawn."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def find_masks(sources: Sequence[Source], session: str | None = None) -> dict[st
 def with_masks(
     masks: Mapping[str, Source], shape: Sequence[int], entry: Entry, trust_axes: bool = False
 ) -> tuple[Labels, Entry]:
-    """Labels (Z, K, H, W) of masks on a patient's grid, and its entry with them.
+    """Resample masks to a patient's grid, labels (Z, K, H, W), and add them to its entry.
 
-    shape: (Z, M, H, W) of the images. A mask belongs to the image on whose grid it lies: first the
-    one that its name names, then the reference. It is sampled once, through that image's pose, by
-    nearest neighbour: voxel v of the patient is the voxel A⁻¹ P E v of the mask, with A its affine,
-    P the pose and E the patient's affine. One that lies on no image's grid, or has no whole labels,
-    is left out with a note.
+    ``shape`` is (Z, M, H, W) of the images. A mask belongs to an image with the same grid: first
+    the one in its name, then the reference. It is sampled once through that image's pose, by
+    nearest neighbour. Voxel v of the patient is voxel A⁻¹ P E v of the mask, with its affine A,
+    the pose P and the patient's affine E. A mask on no image's grid, or without integer labels, is
+    left out with a note.
     """
     placed, notes = dict[str, str](), list(entry.notes)
     labels = []
@@ -74,7 +74,9 @@ def _read(source: Source, trust_axes: bool) -> nib.Nifti1Image:
     image = load_nifti(path, "its file", trust_axes=trust_axes).image
     values = np.asarray(image.dataobj)
     if not np.array_equal(values, np.round(values)) or values.min() < 0 or values.max() > LARGEST:
-        raise UserError(f"its values are not whole numbers from 0 to {LARGEST}, so no labels")
+        raise UserError(
+            f"its values are not whole numbers from 0 to {LARGEST}, so they are not labels"
+        )
     return image
 
 
@@ -91,7 +93,7 @@ def _owner(image: nib.Nifti1Image, source: Source, entry: Entry) -> str:
             image.affine, grid["affine"], rtol=1e-3, atol=1e-2
         ):
             return modality
-    raise UserError("it lies on the grid of none of the images that are used; resample it to one")
+    raise UserError("its grid is that of none of the used images; resample it to one of them")
 
 
 def _moved(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:

@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 def psnr(image: Tensor, truth: Tensor) -> Tensor:
-    """10 log₁₀(1/MSE) of each slice: (B, H, W) in [0, 1] to (B,), dB; data range 1."""
+    """Return the PSNR 10 log₁₀(1/MSE) per slice: (B, H, W) in [0, 1] to (B,), dB; data range 1."""
     return -10 * (image - truth).square().mean((1, 2)).clamp(min=1e-12).log10()
 
 
 def ssim(image: Tensor, truth: Tensor) -> Tensor:
-    """SSIM (Wang 2004: Gaussian window, σ 1.5) of each slice: (B, H, W) to (B,); data range 1."""
+    """Return SSIM per slice (Wang 2004, Gaussian window, σ 1.5): (B, H, W) to (B,); range 1."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     result = structural_similarity_index_measure(
@@ -22,12 +22,12 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def best_scale(image: Tensor, truth: Tensor) -> Tensor:
-    """The factor of one volume: a = max(0, ⟨u, x⟩/⟨u, u⟩) = argmin_{a ≥ 0} ‖a u − x‖².
+    """Return the best scale of a volume: a = max(0, ⟨u, x⟩/⟨u, u⟩) = argmin_{a ≥ 0} ‖a u − x‖².
 
-    image u, truth x: (B, H, W), the slices of one patient's modality; a: (), one for all of them,
-    and 0 for an image that is 0 everywhere. MR has no unit: an MR image that was not measured has
-    a brightness that nothing given can tell, and a viewer sets it anew. Not for images in HU or
-    SUV, whose brightness is part of the answer.
+    Image u and truth x are (B, H, W), the slices of one patient's modality. a is (), one factor
+    for all slices, and 0 for an image that is 0 everywhere. MR has no unit, so the brightness of
+    an MR image that was not measured cannot be known. Do not use it for images in HU or SUV, whose
+    brightness is part of the result.
     """
     return ((image * truth).sum() / image.square().sum().clamp(min=1e-12)).clamp(min=0)
 

@@ -1,4 +1,4 @@
-"""NIfTI files in: one volume in physical units and in millimetres, or why not."""
+"""Read a NIfTI file as one volume in physical units and mm, or refuse it with the reason."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ HIGHEST_UNSAID = 30.0
 
 
 def load_nifti(path: Path, name: str, kind: ModalityKind = MR, trust_axes: bool = False) -> Scan:
-    """A NIfTI file as one 3D volume, called ``name`` in what goes wrong.
+    """Read a NIfTI file as one 3D volume; error messages call it ``name``.
 
-    kind: CT is checked to be in HU, PET becomes SUV by its sidecar; others are taken as stored.
-    trust_axes: read a file that doesn't say how its axes lie as NIfTI's method 1, x to the right,
-    y to the front, z up; it is refused otherwise.
+    By its ``kind``, CT is checked to be in HU and PET becomes SUV by its sidecar. Others are read
+    as stored. With ``trust_axes``, a file whose qform and sform codes are 0 is read as RAS+
+    (NIfTI's method 1). Otherwise it is refused.
 
-    Raises UserError when it is damaged, claims more voxels than the file can hold, isn't 3D (PET:
-    nor has late frames), holds NaN in the body or infinity, has no place in space, or its values
-    can't be in their unit.
+    Raises UserError if the file is damaged, claims more voxels than it can hold, is not 3D (nor a
+    PET with late frames), has NaN in the body or infinity, has no orientation, or has values that
+    are implausible in their unit.
     """
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
@@ -63,7 +63,7 @@ def _check_size(image: Any, path: Path) -> None:
     packed = MOST_PACKED if path.suffix == ".gz" else 1
     if voxels > LARGEST or voxels * kind.itemsize > packed * path.stat().st_size:
         raise UserError(
-            f"its header claims {voxels} voxels, more than the file can hold or than {LARGEST}; "
+            f"its header claims {voxels} voxels, more than the file can hold or above {LARGEST}; "
             "export it again"
         )
     if kind.kind not in "iuf":
@@ -77,7 +77,7 @@ def _check_shape(image: Any, kind: ModalityKind) -> None:
 
 
 def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
-    """The affine to mm (RAS), and where sform and qform disagree."""
+    """Return the affine to mm (RAS), and notes on a disagreement of sform and qform."""
     header, notes = image.header, list[str]()
     if not (header["qform_code"] > 0 or header["sform_code"] > 0):
         if not trust_axes:
@@ -120,7 +120,7 @@ def _forms_differ(image: Any) -> list[str]:
 
 
 def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str]]:
-    """float32 (x, y, z) in physical units, without NaN, and what had to be mended or assumed."""
+    """Return float32 (x, y, z) in physical units without NaN, and notes on what was changed."""
     if kind.values != "suv":
         return _without_nan(np.asarray(image.dataobj, dtype=np.float32), kind, [])
     pet = read_pet(path)
@@ -137,8 +137,8 @@ def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str
     said = [] if pet.activity is None else [f"SUV by its sidecar, {factor:.4g} times its values"]
     if len(pet.frames) > 1:
         said.append(
-            f"its sidecar tells of {len(pet.frames)} frames, but it is one volume; nothing says "
-            "of which of them"
+            f"its sidecar lists {len(pet.frames)} frames, but the file has one volume; nothing "
+            "says which frame it is"
         )
     return _without_nan(np.float32(factor) * values, kind, said)
 
@@ -166,7 +166,7 @@ def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
 
 
 def _without_nan(values: Array, kind: ModalityKind, said: list[str]) -> tuple[Array, list[str]]:
-    """NaN that is connected to the faces of the volume as background; any other is refused."""
+    """Replace NaN connected to the volume's faces by background; refuse any other NaN."""
     finite = np.isfinite(values)
     if finite.all():
         return values, said

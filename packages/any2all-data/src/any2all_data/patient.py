@@ -1,4 +1,4 @@
-"""A patient as a folder of NIfTI files, one a modality."""
+"""A patient as a folder of NIfTI files, one per modality."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from any2all_data.normalise import Array
 AXES = ("L", "P", "S")
 """Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""RAS, NIfTI's, to the LPS of DICOM and ITK, and back."""
+"""Converts NIfTI's RAS to the LPS of DICOM and ITK, and back."""
 SUFFIXES = (".nii.gz", ".nii")
 
 
@@ -34,11 +34,20 @@ class OtherGrid(UserError):
 
 @dataclass(frozen=True)
 class Volume:
-    """One modality: slices (Z, H, W) in physical units.
+    """One modality of a patient.
 
-    ``affine``: (4, 4), voxel (x, y, z) along AXES to mm; ``file_axes``: the axes of the file, to
-    which :func:`write_volume` returns; ``range``: the physical values that become 0 and 1;
-    ``notes``: what had to be mended or assumed when it was read.
+    Parameters
+    ----------
+    slices
+        (Z, H, W) in physical units.
+    affine
+        (4, 4), maps voxel (x, y, z) along AXES to mm (RAS).
+    file_axes
+        The axes of the file, in which :func:`write_volume` writes.
+    range
+        The physical values that become 0 and 1.
+    notes
+        What was corrected or assumed when the file was read.
     """
 
     path: Path
@@ -50,35 +59,63 @@ class Volume:
 
     @property
     def normalised(self) -> Array:
-        """(Z, H, W) in [0, 1]."""
+        """Return the slices (Z, H, W) scaled to [0, 1]."""
         return self.range.normalise(self.slices)
 
     def clipped(self, slices: Sequence[int]) -> float:
-        """The share of these slices' voxels that lie outside of the range, and saturate."""
+        """Return the fraction of these slices' voxels outside the range, which are clipped."""
         values = self.slices[list(slices)]
         return float(((values < self.range.low) | (values > self.range.high)).mean())
 
 
 def modality_path(patient: Path, modality: str) -> Path | None:
-    """The patient's NIfTI file of a modality, if there is one."""
+    """Return the path of a patient's NIfTI file.
+
+    Parameters
+    ----------
+    patient
+        The patient's folder.
+    modality
+        Name of the modality.
+
+    Returns
+    -------
+    Path or None
+        <modality>.nii.gz or <modality>.nii, None if there is neither.
+    """
     candidates = (patient / f"{modality}{suffix}" for suffix in SUFFIXES)
     return next((path for path in candidates if path.exists()), None)
 
 
 def oriented(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """The same image with its axes in the order and direction nearest to AXES."""
+    """Reorder and flip the image's axes to those nearest to AXES."""
     return image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(AXES)))
 
 
 def read_volume(
     path: Path, modality: ModalityFormat | None = None, trust_axes: bool = False
 ) -> Volume:
-    """Read <modality>.nii.gz, a 3D NIfTI file of any axis order.
+    """Read a 3D NIfTI file of any axis order.
 
-    modality: its kind and range, as a prior knows them; None takes the kind of the file's name, and
-    the image's own range. trust_axes: see :func:`load_nifti`.
+    Parameters
+    ----------
+    path
+        The file <modality>.nii.gz or <modality>.nii.
+    modality
+        Kind and range of the modality, from a prior's format. None takes the kind that belongs to
+        the file's name, and the image's own range.
+    trust_axes
+        Whether a file whose qform and sform codes are 0 is read as RAS+ instead of refused.
 
-    Raises UserError naming the file when it can't be read (see :func:`load_nifti`) or is empty.
+    Returns
+    -------
+    Volume
+        Slices (Z, H, W) in physical units.
+
+    Raises
+    ------
+    UserError
+        If the file can't be read or is empty. The message names the file.
     """
     modality = modality or ModalityFormat(path.name.split(".nii")[0])
     scan = load_nifti(path, str(path), kind_for(modality), trust_axes)
@@ -105,16 +142,14 @@ def read_patient(
     Parameters
     ----------
     folder
-        With a file ``<modality>.nii.gz`` or ``<modality>.nii`` for each.
+        Folder with a file ``<modality>.nii.gz`` or ``<modality>.nii`` for each modality.
     modalities
-        Which are read, in this order.
+        Names of the modalities to read, in this order.
     format_
-        What a prior knows of its images: ``prior.format``. Images in HU or SUV need it to be scaled
-        as those that the prior was trained on. None takes the kinds of the modalities' names, and
-        each image's own range.
+        A prior's image format, ``prior.format``. Images in HU or SUV need it to be scaled as in
+        training. None takes the kinds of the modalities' names, and each image's own range.
     trust_axes
-        Whether a file that doesn't say how its axes lie is read with x to the right, y to the front
-        and z up; it is refused otherwise.
+        Whether a file whose qform and sform codes are 0 is read as RAS+ instead of refused.
 
     Returns
     -------
@@ -124,8 +159,8 @@ def read_patient(
     Raises
     ------
     UserError
-        When a file is missing, or when two differ in shape or affine, naming both files and both
-        shapes.
+        If a file is missing, or two files differ in shape or affine. The message names both files
+        and shapes.
     """
     patient, paths = Path(folder), dict[str, Path]()
     for modality in modalities:
@@ -140,7 +175,7 @@ def read_patient(
 def read_volumes(
     paths: Mapping[str, Path], format_: StackFormat | None = None, trust_axes: bool = False
 ) -> dict[str, Volume]:
-    """The files of one patient, {modality: path}, which must share one grid; see read_patient."""
+    """Read one patient's {modality: path}, which must share one grid; see read_patient."""
     volumes = {}
     for name, path in paths.items():
         known = ModalityFormat(name) if format_ is None else format_[name]
@@ -165,16 +200,34 @@ def check_one_grid(volumes: Mapping[str, Volume]) -> None:
 
 
 def to_stack(volumes: Mapping[str, Volume]) -> Tensor:
-    """Normalised slices (Z, M, H, W) in [0, 1], modalities in the mapping's order."""
+    """Stack volumes as the input of a prior.
+
+    Parameters
+    ----------
+    volumes
+        {modality: Volume}, all on one grid.
+
+    Returns
+    -------
+    Tensor
+        Slices (Z, M, H, W) in [0, 1], modalities in the mapping's order.
+    """
     return torch.from_numpy(np.stack([v.normalised for v in volumes.values()], 1))
 
 
 def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) -> None:
-    """Write slices (Z, H, W), or frames of them (F, Z, H, W), as NIfTI float32.
+    """Write slices as a NIfTI file (float32) with the file axes and position of ``like``.
 
-    In the file axes and the place of ``like``.
-
-    ``first_slice``: which slice of ``like`` the first one is.
+    Parameters
+    ----------
+    path
+        The file to write.
+    slices
+        (Z, H, W), or frames (F, Z, H, W), in physical units.
+    like
+        Volume that gives the affine and the file axes.
+    first_slice
+        Index in ``like`` of the first slice.
     """
     affine = like.affine.copy()
     affine[:3, 3] += first_slice * affine[:3, 2]

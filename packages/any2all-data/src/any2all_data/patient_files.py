@@ -1,4 +1,4 @@
-"""Which file of a patient's folder is which modality, whatever the files are called."""
+"""Assign the files of a patient's folder to modalities, whatever the files are called."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from any2all_data.sources import Source, file_source
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A modality's file, and what has to be said of taking it for that modality."""
+    """A modality's file, and notes on why it was chosen."""
 
     path: Path
     notes: tuple[str, ...] = ()

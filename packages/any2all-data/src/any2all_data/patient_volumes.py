@@ -34,7 +34,7 @@ from any2all_data.store import CohortStore
 
 VIRTUAL = "a virtual person, simulated; no such person exists"
 NO_GRID = (
-    "this prior does not say the voxel size that it was trained at; make a cohort with any2all "
+    "this prior does not record the voxel size of its training; make a cohort with any2all "
     "prepare, and give --input COHORT/PATIENT"
 )
 LISTED = 5
@@ -43,12 +43,13 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class PatientVolumes:
-    """What is there of a patient, on one grid.
+    """A patient's images on one grid.
 
-    volumes: {modality: volume}; missing: {modality: why it is not there} where more is known than
-    that it isn't; reference: the DICOM series in whose space the grid lies, if it came from DICOM;
-    note: what has to be said of the patient wherever it is shown; own: the patient's own grid,
-    where the images were resampled and the results have to be brought back to it.
+    - ``volumes``: {modality: volume}.
+    - ``missing``: {modality: reason} of images that can't be used.
+    - ``reference``: the DICOM series that defines the grid, if the input is DICOM.
+    - ``note``: a remark to show with the patient.
+    - ``own``: the patient's own grid, if the images were resampled.
     """
 
     volumes: dict[str, Volume]
@@ -71,21 +72,19 @@ class _Wanted:
 def open_patient(
     path: str, format_: StackFormat, trust_axes: bool = False, resample: bool = False
 ) -> PatientVolumes:
-    """Read those of a prior's modalities that a patient has.
+    """Read a patient's images of a prior's modalities.
 
-    path: folder of NIfTI, named by modality or as data sets do (see :func:`find_images`);
-    COHORT/PATIENT; or a folder of one patient's DICOM, which is registered and resampled as the
-    prior's cohort was. format_: the prior's images; trust_axes: of NIfTI, see :func:`load_nifti`.
-    resample: register and resample whatever the patient has to the grid of the prior, and keep the
-    patient's own grid.
+    ``path`` is a folder of NIfTI files (named as :func:`find_images` understands them),
+    COHORT/PATIENT, or a folder of one patient's DICOM. DICOM is registered and resampled like the
+    prior's cohort. ``format_`` is the prior's image format. For ``trust_axes`` see
+    :func:`load_nifti`. ``resample`` registers and resamples all images to the prior's grid, and
+    keeps the patient's own grid.
 
-    Raises UserError where there is no such patient or its files don't fit together.
+    Raises UserError if there is no such patient, or its files are not on one grid.
     """
     patients = Patients.at(path)
     if not patients.is_one:
-        raise UserError(
-            f"{path}: {len(patients.everybody)} patients lie there; expected one of them"
-        )
+        raise UserError(f"{path}: has {len(patients.everybody)} patients; expected the path of one")
     if resample and format_.grid is None:
         raise UserError(f"--resample: {NO_GRID}")
     if patients.cohort is not None:

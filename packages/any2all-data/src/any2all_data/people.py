@@ -1,4 +1,4 @@
-"""Whose an image is: by DICOM headers, by BIDS, or by folders and names of NIfTI files."""
+"""Find the patient of an image by DICOM headers, BIDS, or names of NIfTI files and folders."""
 
 from __future__ import annotations
 
@@ -71,12 +71,15 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
         generic = all(_plain(person.id) == "" for person in people)
         apart[patient] = generic or differ(people)
         if differ(people):
-            said = "one PatientID, but other names, birth dates or sexes"
+            said = "one PatientID, but different names, birth dates or sexes"
         else:
-            said = "a PatientID that names nobody"
+            said = "a generic PatientID"
         if apart[patient] and (studies > 1 or differ(people)):
             remarks.append(
-                Remark(patient, f"{said}: its {studies} studies are kept apart, a patient each")
+                Remark(
+                    patient,
+                    f"{said}: each of its {studies} studies is kept as a patient of its own",
+                )
             )
     mixed = {
         study
@@ -119,7 +122,10 @@ def owners_of_files(
         beside = _beside(path, folder, around)
         if len(beside) > 1:
             remarks.append(
-                Remark(str(path), f"NIfTI beside DICOM of {len(beside)} patients, so nobody's")
+                Remark(
+                    str(path),
+                    f"its patient is unknown: NIfTI beside DICOM of {len(beside)} patients",
+                )
             )
         elif beside:
             owners[path] = Owner(min(beside), owner.session if owner else "")

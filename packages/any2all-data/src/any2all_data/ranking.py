@@ -1,7 +1,7 @@
-"""Which of a patient's images of one modality is used, why, and whether anything decides at all.
+"""Choose which of a patient's images of one modality is used, and give the reason.
 
-Images are compared by CRITERIA, in their order: the first in which two differ decides, and its
-words say why the other comes later. All of them are known before any voxel is read.
+Two images are compared by CRITERIA in order. The first criterion in which they differ decides and
+gives the reason. No criterion reads a voxel.
 """
 
 from __future__ import annotations
@@ -102,15 +102,15 @@ def open_questions(images: Sequence[tuple[Source, str]]) -> list[str]:
     if not reasons:
         return []
     counted = "another image" if len(reasons) == 1 else f"{len(reasons)} other images"
-    return [f"{counted} could be used as well, and {reasons[0]}; the first one is used"]
+    return [f"{counted} could also be used, and {reasons[0]}; the first one is used"]
 
 
 def doubts(source: Source, kind: ModalityKind) -> list[str]:
     """What a user has to be told where this image is used, in sentences without names."""
     unsaid = re.fullmatch(r"mri?", source.tags.get("name", ""), re.IGNORECASE)
-    assumed = [f"its name says no contrast of MR; it is taken for a {kind.name}"] if unsaid else []
+    assumed = [f"its name gives no MR contrast; it is taken for a {kind.name}"] if unsaid else []
     derived = source.tags.get("derived")
-    made = [f"it is derived ({derived}), as there is nothing else"] if derived else []
+    made = [f"it is derived ({derived}), because there is no other image"] if derived else []
     part = [] if shows_head(source) else ["its BodyPartExamined is not the head"]
     return [*source.warnings, *implausible(source, kind), *assumed, *made, *part]
 

@@ -50,12 +50,12 @@ def checked(scan: Scan, kind: ModalityKind) -> Scan:
         notes += padding + _cut(values, affine)
     tall = float(np.abs(affine[2, :3]) @ values.shape)
     if tall > HEAD:
-        notes += (f"it is {tall:.0f} mm tall, more than a head",)
+        notes += (f"it is {tall:.0f} mm tall, which is more than a head",)
     return Scan(nib.Nifti1Image(values, affine), notes)
 
 
 def _check_plausible(values: Array, kind: ModalityKind) -> None:
-    """Raise UserError where the 99th percentile is none that an image of this kind can have."""
+    """Raise UserError if the 99th percentile is implausible for an image of this kind."""
     if kind.plausible is None:
         return
     bright = float(np.percentile(values, 99))
@@ -63,7 +63,7 @@ def _check_plausible(values: Array, kind: ModalityKind) -> None:
     if not least <= bright <= largest:
         raise UserError(
             f"the 99th percentile of its values is {bright:.4g}; expected {least:g} to {largest:g} "
-            f"{kind.unit} of {kind.name}: check its unit and its slope"
+            f"{kind.unit} for {kind.name}: check its unit and its slope"
         )
 
 
@@ -80,9 +80,9 @@ def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
     most, bright = float(values.max()), float(np.percentile(values, 99.9))
     if most < SHOWS_UPTAKE or bright > highest:
         raise UserError(
-            f"its values reach {most:g} (99.9th percentile {bright:g}), which is no SUV; expected "
-            f"a maximum above {SHOWS_UPTAKE:g} and a percentile below {highest:g}: check its "
-            "units, dose and weight"
+            f"its values reach {most:g} (99.9th percentile {bright:g}), which can't be SUV; "
+            f"expected a maximum above {SHOWS_UPTAKE:g} and a percentile below {highest:g}: check "
+            "its units, dose and weight"
         )
 
 

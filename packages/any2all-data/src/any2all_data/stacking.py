@@ -1,4 +1,4 @@
-"""One patient's images on one grid: read and registered to the reference, or else the next."""
+"""Put one patient's images on one grid: read them and register them to the reference."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _entry(work: _Stacking, reference: _Reference, used: Mapping[str, _Placed]) 
         if placed.index > 0:
             notes.append(f"{name} is another series, the first: {failed[name][0]}")
     if reference.name != wanted:
-        notes.append(f"no {wanted}; {reference.name} is the reference")
+        notes.append(f"no {wanted} image; {reference.name} is the reference instead")
     choices, warnings = dict[str, list[list[str]]](), list[str]()
     for name, placed in used.items():
         session = preferred_session(sources, wanted, name)
@@ -247,7 +247,7 @@ def _place(work: _Stacking, read: _Read, reference: _Reference) -> _Placed:
         moved = resampled(image, grid.affine, grid.shape)
     array = np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0)
     if array.max() <= array.min():
-        raise UserError("nothing of it lies on the reference's grid")
+        raise UserError("it does not overlap the reference's grid")
     scale = None if read.kind.physical else mr_scale(array)
     if scale is not None and scale <= 0:
         raise UserError("it holds no signal, nothing above 0")

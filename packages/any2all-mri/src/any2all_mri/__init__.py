@@ -1,4 +1,4 @@
-"""MR physics: coil maps, sampling, raw k-space, and what is found out of it (calibration)."""
+"""MR physics: coil maps, sampling masks, raw k-space and its calibration."""
 
 from any2all_mri.birdcage import birdcage_maps
 from any2all_mri.calibration import calibrate

@@ -8,7 +8,25 @@ from torch import Tensor
 
 
 def birdcage_maps(coils: int, height: int, width: int) -> Tensor:
-    """SigPy's birdcage sensitivities (coils, H, W), complex64, scaled to Σ_c |s_c|² = 1."""
+    """Simulate the sensitivities of a birdcage coil with SigPy.
+
+    Parameters
+    ----------
+    coils
+        Number of coils, at least 1.
+    height, width
+        Rows H and columns W of the image.
+
+    Returns
+    -------
+    Tensor
+        Coil maps (coils, H, W), complex64, scaled to Σ_c |s_c|² = 1.
+
+    Raises
+    ------
+    UserError
+        If ``coils`` is below 1, or SigPy is not installed.
+    """
     if coils < 1:
         raise UserError(f"coils {coils}: expected at least 1")
     try:

@@ -1,4 +1,7 @@
-"""From raw k-space to an operator on the prior's images: grid, coil maps, phase, noise, scale."""
+"""Calibration: raw k-space becomes an operator on the prior's images.
+
+It finds the grid, the coil maps, the phase, the noise and the intensity scale.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +32,18 @@ from any2all_mri.scan_warnings import scan_warnings
 __all__ = ["calibrate", "calibration_size", "coil_maps", "estimated_noise_std"]
 
 KERNEL = 6
-"""Side of ESPIRiT's kernels; a centre narrower than twice that gives low-resolution maps."""
+"""Side of ESPIRiT's kernels. A centre narrower than twice this gives low-resolution maps."""
 LEAST_SQUARES_WEIGHT = 100.0
-"""Of the image that the scale is found from: argmin 100 ‖A x − y‖² + ‖x‖²."""
+"""Weight of the data in the image from which the scale is found: argmin 100 ‖A x − y‖² + ‖x‖²."""
 PHASE_LAMBDA = 0.004
-"""L1-wavelet's λ for the image that the phase is taken from."""
+"""λ of the L1-wavelet image from which the phase is taken."""
 PHASES = {
     "smooth": "smooth: estimated, and folded into the coil maps",
     "rough": "not smooth: its smooth part is folded into the coil maps, the rest is found with the "
     "image",
 }
 NOISE_FLOOR = 1e-4
-"""Least noise on the scale of x: no scan has less, and noise of 0 would be followed exactly."""
+"""Smallest noise, on the scale of x. No scan has less, and noise of 0 would be fitted exactly."""
 
 
 def calibrate(
@@ -52,23 +55,47 @@ def calibrate(
     path: Path = Path("k-space"),
     phase: Literal["auto", "smooth", "rough"] = "auto",
 ) -> Measured:
-    """The scan as y = A x + n of images x (H, W) in [0, 1].
+    """Model a scan as y = A x + n with images x (H, W) in [0, 1].
 
-    1. Prewhitened by the noise scan, if there is one: L⁻¹ y with covariance L Lᴴ.
-    2. k-space cut or padded so that its pixels are those of x, the scan's longer field of view
-       being ``zoom`` times the image's; where fields of view differ, A has a :class:`FieldOfView`.
-    3. Coil maps by ESPIRiT (Uecker 2014) from the fully sampled centre; from a centre too narrow
-       for it, the low-resolution coil images over their root sum of squares.
-    4. The prior knows magnitudes, a scan has a phase: that of the calibration centre, then what is
-       left of it in the image of all samples, smooth, is folded into the maps. Where a real image
-       then explains the data as well as a complex one (see :class:`PhaseTrial`), the phase is
-       ``smooth`` and x is that real image; else ``rough``, and A is an :class:`UnknownPhase`.
-    5. ``noise_std`` estimated, unless given (on the scale of x) or known from the noise scan. Where
-       slices differ in it, each one's data and maps are scaled to the noise of the median slice.
-    6. Scale: the 99.5th percentile of the foreground of the regularised least-squares image, as
-       for any other MR volume.
+    1. The noise scan, if there is one, prewhitens the data: L⁻¹ y for covariance L Lᴴ.
+    2. k-space is cropped or padded to the pixel size of x. The scan's longer field of view is
+       ``zoom`` times the image's. If the fields of view differ, A has a :class:`FieldOfView`.
+    3. ESPIRiT (Uecker 2014) finds the coil maps from the fully sampled centre. If the centre is
+       too narrow, the maps are low-resolution coil images over their root sum of squares.
+    4. The prior knows magnitudes, but a scan has a phase. Its smooth part is multiplied into the
+       maps: first the phase of the calibration centre, then the rest found from all samples. If a
+       real image then explains the data as well as a complex one (see :class:`PhaseTrial`), the
+       phase is ``smooth`` and x is that real image. Otherwise it is ``rough`` and A is an
+       :class:`UnknownPhase`.
+    5. ``noise_std`` is estimated, unless it is given or known from the noise scan. If slices
+       differ in noise, each one's data and maps are scaled to the noise of the median slice.
+    6. The scale is the 99.5th percentile of the foreground of the regularised least-squares image,
+       as for any other MR volume.
 
-    Raises UserError when there is no calibration centre to find maps from.
+    Parameters
+    ----------
+    raw
+        The scan, with k-space (Z, C, H, W).
+    image_size
+        Rows and columns (H, W) of x.
+    zoom
+        The scan's longer field of view divided by the image's.
+    noise_std
+        Standard deviation of one real component, on the scale of x; None estimates it.
+    path
+        File that error messages name.
+    phase
+        ``smooth``, ``rough``, or ``auto`` to decide as in step 4.
+
+    Returns
+    -------
+    Measured
+        The operator A, the data y, and what was found.
+
+    Raises
+    ------
+    UserError
+        If no calibration centre is large enough to find coil maps.
     """
     kspace, sigmas = raw.kspace, np.full(len(raw.kspace), 0.5**0.5)
     if raw.noise_covariance is not None:
@@ -146,10 +173,10 @@ def _centre(mask: Real, z: int, path: Path) -> tuple[int, int]:
 
 
 def scan_grid(raw: RawKSpace, image_size: tuple[int, int], zoom: float) -> tuple[int, int]:
-    """The scan's matrix with pixels as large as the image's.
+    """Return the scan's matrix size (H, W) for pixels as large as the image's.
 
-    Its longer side (without oversampling) has ``zoom`` times the pixels that the image has there.
-    Without a field of view in the file, its pixels are taken to be square.
+    Its longer side, without oversampling, has ``zoom`` times the image's pixels on that side.
+    If the file gives no field of view, square pixels are assumed.
     """
     extent = np.array(raw.field_of_view or raw.kspace.shape[2:], float)
     seen = extent / (raw.oversampling, 1)
@@ -161,7 +188,7 @@ def scan_grid(raw: RawKSpace, image_size: tuple[int, int], zoom: float) -> tuple
 def prewhitened(
     kspace: Complex, covariance: npt.NDArray[np.complex128], path: Path = Path("k-space")
 ) -> Complex:
-    """L⁻¹ y (Z, C, H, W) for noise of covariance L Lᴴ (C, C): its samples then have variance 1."""
+    """Return L⁻¹ y (Z, C, H, W) for noise covariance L Lᴴ (C, C); the noise then has variance 1."""
     try:
         inverse = np.linalg.inv(np.linalg.cholesky(covariance))
     except np.linalg.LinAlgError:
@@ -174,7 +201,7 @@ def prewhitened(
 
 
 def coil_maps(kspace: Complex, centre: tuple[int, int]) -> Complex:
-    """Sensitivities (C, H, W) of one slice, Σ_c |s_c|² = 1, holding the phase of the object."""
+    """Estimate the coil maps (C, H, W) of one slice, Σ_c |s_c|² = 1, with the object's phase."""
     if min(centre) < 2 * KERNEL:
         low = _low_resolution(kspace, centre)
         magnitude = np.sqrt((np.abs(low) ** 2).sum(0))
@@ -192,16 +219,16 @@ def coil_maps(kspace: Complex, centre: tuple[int, int]) -> Complex:
 
 
 def with_phase(maps: Complex, kspace: Complex, centre: tuple[int, int]) -> Complex:
-    """Coil maps (C, H, W) times e^{iφ}, φ the phase of Σ_c s̄_c · low-resolution coil image c."""
+    """Multiply coil maps (C, H, W) by e^{iφ}; φ = arg Σ_c s̄_c · low-resolution coil image c."""
     combined = (maps.conj() * _low_resolution(kspace, centre)).sum(0)
     return (maps * np.exp(1j * np.angle(combined))).astype(np.complex64)
 
 
 def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
-    """Coil maps (C, H, W) times e^{iφ}, φ the phase of the image of all samples, low-pass filtered
-    to 3/8 of the resolution.
+    """Multiply coil maps (C, H, W) by e^{iφ}, with φ taken from all samples.
 
-    The image is complex: argmin ½ ‖A x − y‖² + λ ‖W x‖₁ with W wavelets, y on the scale of x.
+    φ is the phase of the complex image argmin ½ ‖A x − y‖² + λ ‖W x‖₁, low-pass filtered to 3/8 of
+    the resolution. W is a wavelet transform, and y is on the scale of x.
     """
     from sigpy.mri.app import L1WaveletRecon
 
@@ -212,7 +239,7 @@ def with_fine_phase(maps: Complex, kspace: Complex) -> Complex:
 
 
 def judged_phase(scan: SenseFourier, data: Tensor) -> PhaseTrial | None:
-    """See :func:`phase_trial`; scan: coil maps (B, C, H, W) with the phase of the centre."""
+    """Run :func:`phase_trial`; the scan's coil maps (B, C, H, W) have the centre's phase."""
 
     def with_phase_of(kept: Tensor, part: SenseFourier) -> Tensor:
         slices = zip(part.coil_maps.numpy(), kept.numpy(), strict=True)
@@ -222,12 +249,12 @@ def judged_phase(scan: SenseFourier, data: Tensor) -> PhaseTrial | None:
 
 
 def _low_resolution(kspace: Complex, centre: tuple[int, int]) -> Complex:
-    """Coil images of the centre alone, tapered by a Hann window against ringing."""
+    """Return coil images from the centre only, tapered by a Hann window against ringing."""
     return centred_ifft(kspace * _tapered(kspace.shape[1:], centre), (1, 2)).astype(np.complex64)
 
 
 def _tapered(shape: tuple[int, ...], size: tuple[int, int]) -> Real:
-    """Hann window of ``size`` in the centre of ``shape``, both (h, w)."""
+    """Return a Hann window of ``size`` in the centre of ``shape``, both (h, w)."""
     tapered = np.zeros(shape, np.float32)
     tapered[window(shape, size)] = hann(size)
     return tapered

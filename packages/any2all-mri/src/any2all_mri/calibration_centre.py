@@ -8,7 +8,7 @@ from any2all_mri.raw import Real
 
 
 def calibration_size(mask: Real) -> tuple[int, int]:
-    """(h, w) of the largest fully sampled window around the centre: square first, then longer."""
+    """Return (h, w) of the largest fully sampled central window: the largest square, extended."""
     height, width = mask.shape
     size = [0, 0]
 
@@ -25,7 +25,7 @@ def calibration_size(mask: Real) -> tuple[int, int]:
 
 
 def window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[slice, slice]:
-    """The window of ``size`` in the centre of ``shape``, both (h, w)."""
+    """Return the slices of the window of ``size`` in the centre of ``shape``, both (h, w)."""
     rows, columns = (
         slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(shape, size, strict=True)
     )
@@ -33,6 +33,6 @@ def window(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[slice, slice]
 
 
 def hann(size: tuple[int, int]) -> Real:
-    """Hann window (h, w) that is not 0 at its ends, against ringing."""
+    """Return a Hann window (h, w) that is not 0 at its ends, against ringing."""
     rows, columns = (np.hanning(n + 2)[1:-1] for n in size)
     return np.asarray(rows[:, None] * columns, np.float32)

@@ -1,4 +1,4 @@
-"""What samples that are held out of a scan say of ways to reconstruct it."""
+"""Compare reconstructions of a scan by samples that are held out of it."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from torch import Tensor
 from any2all_mri.calibration_centre import calibration_size
 
 SHARE = 0.1
-"""Of the lines, or samples, outside the centre that are held out."""
+"""Fraction of the lines, or samples, outside the centre that is held out."""
 CENTRE = 1 / 3
-"""Of the height and width that counts as the centre at most."""
+"""Largest fraction of the height and width that counts as the centre."""
 TRIALS = 4
-"""Slices that are looked at, evenly spaced; of fewer slices some again, with other lines."""
+"""Number of evenly spaced test slices. If there are fewer, some are reused with other lines."""
 WEIGHTS = (10.0, 30.0, 100.0, 300.0, 1000.0)
-"""Of the data in least squares; the best one counts."""
+"""Weights of the data that least squares tries; the best one is used."""
 LAMBDAS = (0.0001, 0.0003, 0.001, 0.002, 0.004, 0.01)
-"""Of L1-wavelet; the best one counts."""
+"""Values of λ that L1-wavelet tries; the best one is used."""
 ITERATIONS = 100
-"""Of L1-wavelet."""
+"""Iterations of L1-wavelet."""
 MISFIT = 1.2
-"""Of a real image over a complex one, from which on the phase is not smooth."""
+"""Misfit of a real image over that of a complex one above which the phase is not smooth."""
 ENOUGH = 2.5
-"""Real numbers of data a pixel that the misfit needs: a complex image has two."""
+"""Real data values per pixel that the misfit needs; a complex image has two unknowns per pixel."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A scan in two parts: ``kept``, to make images of, and ``held``, to judge them by.
+    """A scan in two parts: ``kept`` makes images, and ``held`` judges them.
 
-    Both are complex, of the same slices; ``data``: (B, C, H, W) of each, 0 where not sampled.
+    Both parts are complex and of the same slices. ``data`` of each is (B, C, H, W), 0 where not
+    sampled.
     """
 
     kept: SenseFourier
@@ -45,7 +46,7 @@ class HeldOut:
 
     @staticmethod
     def of(scan: SenseFourier, data: Tensor, seed: int = 0) -> HeldOut | None:
-        """None where too little lies outside the centre to hold some of it out."""
+        """Split a scan, or return None if it has too few samples outside the centre."""
         masks = scan.mask.expand(len(data), *data.shape[-2:])
         held = torch.stack([_chosen(mask, seed + b) for b, mask in enumerate(masks)])
         if not held.flatten(1).any(1).all():
@@ -58,15 +59,15 @@ class HeldOut:
         )
 
     def with_maps(self, coil_maps: Tensor) -> HeldOut:
-        """The same with other coil maps (B, C, H, W)."""
+        """Return the same parts with other coil maps (B, C, H, W)."""
         kept, held = (replace(part, coil_maps=coil_maps) for part in (self.kept, self.held))
         return replace(self, kept=kept, held=held)
 
     def error(self, image: Tensor) -> float:
-        """‖y − A x‖/‖y‖ of what was held out, for images (B, H, W), real or complex.
+        """Return ‖y − A x‖/‖y‖ of the held-out samples, for real or complex images (B, H, W).
 
-        The mean of the slices on a logarithmic scale: one that was easily predicted, as its lines
-        lie close to the centre, has no more to say than the others.
+        It is the geometric mean over the slices, so that a slice whose held-out lines are easy to
+        predict does not count more than the others.
         """
         gap = self.held.forward(image + 0j) - self.held_data
         norms = [torch.view_as_real(k).flatten(1).norm(dim=1) for k in (gap, self.held_data)]
@@ -74,22 +75,22 @@ class HeldOut:
 
     @property
     def noise(self) -> float:
-        """The error of the true images: the noise of what was held out."""
+        """Return the error that the true images would have: the noise of the held-out samples."""
         size = self.held.data_size(self.held_data)
         norms = torch.view_as_real(self.held_data).flatten(1).norm(dim=1)
         return float(size**0.5 * self.held.noise_std / norms.log().mean().exp())
 
     def least_squares(self, complex_image: bool = True) -> Classical:
-        """The regularised least-squares image for the best weight; if complex, CG-SENSE's."""
+        """Return the least-squares image with the best weight; complex, it is CG-SENSE's."""
         scan = replace(self.kept, complex_image=complex_image)
         return self._best("CG-SENSE", WEIGHTS, lambda w: least_squares(scan, self.kept_data, w))
 
     def l1_wavelet(self) -> Classical:
-        """SigPy's L1-wavelet image for the best λ."""
+        """Return SigPy's L1-wavelet image for the best λ."""
         return self._best("L1-wavelet", LAMBDAS, lambda w: l1_wavelet(self.kept, self.kept_data, w))
 
     def share(self, image: Tensor, other: Tensor) -> float:
-        """a in [0, 1] with the least error of a · image + (1 − a) · other."""
+        """Return the a in [0, 1] for which a · image + (1 − a) · other has the least error."""
         base = self.held.forward(other + 0j)
         apart = self.held.forward(image + 0j) - base
         along = (apart.conj() * (self.held_data - base)).real.sum()
@@ -106,7 +107,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Classical:
-    """A method without a prior, its best setting, and its error and image with it."""
+    """A method without a prior: its best setting, and the error and image for that setting."""
 
     method: str
     setting: float
@@ -114,19 +115,19 @@ class Classical:
     image: Tensor
 
     def again(self, scan: SenseFourier, data: Tensor) -> Tensor:
-        """The method with this setting on other data: complex images (B, H, W)."""
+        """Apply the method with this setting to other data; returns complex images (B, H, W)."""
         solve = least_squares if self.method == "CG-SENSE" else l1_wavelet
         return solve(replace(scan, complex_image=True), data, self.setting)
 
 
 def least_squares(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
-    """argmin weight ‖A x − y‖² + ‖x‖², (B, H, W), complex if the scan's images are."""
+    """Return argmin weight ‖A x − y‖² + ‖x‖², (B, H, W), complex if the scan's images are."""
     kind = torch.complex64 if scan.complex_image else torch.float32
     return scan.prox(data, torch.zeros(len(data), *data.shape[2:], dtype=kind), weight)
 
 
 def l1_wavelet(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
-    """argmin 1/2 ‖A x − y‖² + weight ‖W x‖₁ with W wavelets, complex (B, H, W), by SigPy."""
+    """Return SigPy's argmin 1/2 ‖A x − y‖² + weight ‖W x‖₁, W wavelets; complex (B, H, W)."""
     from sigpy.mri.app import L1WaveletRecon
 
     maps = scan.coil_maps.expand(len(data), *scan.coil_maps.shape[-3:])
@@ -140,7 +141,7 @@ def l1_wavelet(scan: SenseFourier, data: Tensor, weight: float) -> Tensor:
 
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """NumPy's random numbers from 0 on, as SigPy's power iteration begins with them."""
+    """Seed NumPy with 0, because SigPy's power iteration starts from its random numbers."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
@@ -150,7 +151,7 @@ def repeatable() -> Iterator[None]:
 
 
 def looked_at(usable: Sequence[int]) -> list[int]:
-    """TRIALS of these, evenly spaced; where they are fewer, some of them again."""
+    """Choose TRIALS evenly spaced slices; if there are fewer, some are repeated."""
     places = np.linspace(0, len(usable) - 1, min(TRIALS, len(usable)) + 2)[1:-1]
     chosen = sorted({usable[round(place)] for place in places})
     return [chosen[k % len(chosen)] for k in range(TRIALS)]
@@ -158,11 +159,11 @@ def looked_at(usable: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class PhaseTrial:
-    """Real and complex least-squares images of what was kept of a scan, compared.
+    """Comparison of the real and the complex least-squares image of a scan's kept samples.
 
-    ``real``, ``complex``: how well they predict what was held out, see :meth:`HeldOut.error`.
-    ``misfit``: what the real one leaves of the data that was kept over what the complex one leaves,
-    for each degree of freedom; 1 where the phase is smooth or the data too little to tell.
+    ``real`` and ``complex`` are their errors on the held-out samples, see :meth:`HeldOut.error`.
+    ``misfit`` is the real image's residual on the kept samples over the complex image's, per
+    degree of freedom. It is 1 if the phase is smooth, or if there are too few data to tell.
     """
 
     real: float
@@ -171,19 +172,19 @@ class PhaseTrial:
 
     @property
     def smooth(self) -> bool:
-        """Whether a real image says it all: it predicts better, and leaves no more."""
+        """Whether a real image suffices: it predicts better and has no larger misfit."""
         return self.real < self.complex and self.misfit < MISFIT
 
 
 def phase_trial(
     scan: SenseFourier, data: Tensor, with_phase: Callable[[Tensor, SenseFourier], Tensor]
 ) -> PhaseTrial | None:
-    """Whether the phase of a scan is smooth, or None where nothing can be held out.
+    """Test whether the phase of a scan is smooth; None if no samples can be held out.
 
-    scan: coil maps (B, C, H, W) without the phase; ``with_phase``: kept data and scan to coil maps
-    with the smooth phase that this data tells. A smooth phase leaves a real image, which then
-    predicts better, as half as much is to be found. A phase that is not smooth may be so faint that
-    a real image still predicts better, and yet be far above the noise: the misfit tells that.
+    The scan's coil maps (B, C, H, W) have no phase. ``with_phase`` maps kept data and scan to coil
+    maps with the smooth phase found in these data. If the phase is smooth, a real image predicts
+    better, because it has half as many unknowns. A weak phase that is not smooth may leave the
+    real image better at prediction although it is far above the noise. The misfit detects it.
     """
     parts = HeldOut.of(scan, data)
     if parts is None:
@@ -208,7 +209,7 @@ def phase_trial(
 
 
 def _chosen(mask: Tensor, seed: int) -> Tensor:
-    """Which samples (H, W) of a mask are held out: whole lines where it has whole lines."""
+    """Choose the held-out samples (H, W) of a mask: whole lines if the mask has whole lines."""
     height, width = mask.shape
     sizes = calibration_size(mask.numpy())
     rows, columns = (
@@ -236,6 +237,6 @@ def _outside(size: int, centre: int) -> Tensor:
 
 
 def _some(count: int, generator: torch.Generator) -> Tensor:
-    """SHARE of ``count``, and two at least, if there are that many and as many besides."""
+    """Draw SHARE of ``count``: at least two, if at least two others then remain."""
     wanted = max(round(SHARE * count), 2)
     return torch.randperm(count, generator=generator)[: wanted if count >= 2 * wanted else 0]

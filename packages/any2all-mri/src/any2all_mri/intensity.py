@@ -13,10 +13,10 @@ PERCENTILE = 99.5  # of the foreground
 
 
 def mr_scale(volume: Array) -> float:
-    """The value that becomes 1: the 99.5th percentile of the foreground of one MR volume.
+    """Return the MR intensity that maps to 1: the 99.5th percentile of the foreground.
 
-    Foreground is what exceeds a tenth of the volume's 99th percentile. MR has no unit of its own,
-    so this is found anew for every patient and sequence. 0 for an empty volume.
+    The foreground is every voxel above a tenth of the volume's 99th percentile. MR intensities
+    have no unit, so the value is computed for every volume. It is 0 for an empty volume.
     """
     foreground = volume[volume > FOREGROUND * np.percentile(volume, 99)]
     return float(np.percentile(foreground, PERCENTILE)) if foreground.size else 0.0

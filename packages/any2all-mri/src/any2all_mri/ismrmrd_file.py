@@ -1,4 +1,4 @@
-"""ISMRMRD: acquisitions, one line each, assembled to k-space."""
+"""Read ISMRMRD files: acquisitions of one line each are assembled into k-space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from any2all_mri.sampling import sampled
 
 
 def geometry(xml: bytes | str) -> dict[str, Any]:
-    """The readout's oversampling and the field of view that a header tells."""
+    """Return the readout oversampling and the field of view that a header gives."""
     import ismrmrd
 
     encoding = ismrmrd.xsd.CreateFromDocument(xml).encoding[0]
@@ -28,7 +28,7 @@ def geometry(xml: bytes | str) -> dict[str, Any]:
 
 
 def read_ismrmrd(path: Path, group: str) -> RawKSpace:
-    """The Cartesian slices of a file, averages averaged, with the covariance of its noise scan.
+    """Read the Cartesian slices, with averages averaged, and the covariance of the noise scan.
 
     Raises UserError for other trajectories, several partitions, contrasts or repetitions, and for
     lines outside the matrix.
@@ -68,7 +68,7 @@ def _check_kind(path: Path, encoding: Any, lines: Sequence[Any]) -> None:
             "scan needs an operator of its own"
         )
     if not lines:
-        raise UserError(f"{path}: no imaging data in it")
+        raise UserError(f"{path}: has no imaging data; export it again")
     partitions = len({a.idx.kspace_encode_step_2 for a in lines})
     if partitions > 1:
         raise UserError(
@@ -78,13 +78,15 @@ def _check_kind(path: Path, encoding: Any, lines: Sequence[Any]) -> None:
     for name in ("contrast", "repetition", "phase", "set"):
         several = len({getattr(a.idx, name) for a in lines})
         if several > 1:
-            raise UserError(f"{path}: {several} of idx.{name}; expected one, export one by itself")
+            raise UserError(
+                f"{path}: {several} of idx.{name}; expected one. Export each one by itself"
+            )
 
 
 def _assembled(
     path: Path, encoding: Any, lines: Sequence[Any]
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float64]]:
-    """k-space (Z, C, H, W), and how often each sample was taken (Z, H, W)."""
+    """Return k-space (Z, C, H, W) and the number of times each sample was acquired (Z, H, W)."""
     matrix = encoding.encodedSpace.matrixSize
     slices = sorted({a.idx.slice for a in lines})
     shape = (len(slices), lines[0].active_channels, matrix.x, matrix.y)
@@ -106,7 +108,7 @@ def _assembled(
 
 
 def _readout(acquisition: Any, centre: int) -> tuple[Any, npt.NDArray[np.int64]]:
-    """The samples to use (C, N), and the row of k-space that each lies in.
+    """Return the samples to use (C, N) and the k-space row of each.
 
     ``discard_pre``, ``discard_post`` and ``center_sample`` count the samples as they are stored. A
     reversed readout runs from high rows to low ones about its centre sample.
@@ -120,7 +122,7 @@ def _readout(acquisition: Any, centre: int) -> tuple[Any, npt.NDArray[np.int64]]
 
 
 def _noise_covariance(header: Any, noise: Sequence[Any], line: Any) -> npt.NDArray[np.complex128]:
-    """Of the samples of one line, (C, C)."""
+    """Return the noise covariance (C, C) of the samples of one line."""
     samples = np.concatenate([_readout(a, 0)[0] for a in noise], 1).astype(np.complex128)
     # noise power goes with the bandwidth, which is the inverse of the dwell time
     dwell = (noise[0].sample_time_us or 1) / (line.sample_time_us or 1)

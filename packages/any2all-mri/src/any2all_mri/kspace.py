@@ -1,4 +1,4 @@
-"""The operator ``kspace``: a scan of raw data, measured or simulated."""
+"""The operator ``kspace``: a measured raw scan, or a simulated one."""
 
 from __future__ import annotations
 
@@ -29,40 +29,47 @@ SIMULATED_NOISE_STD = 0.01
 
 @dataclass(frozen=True)
 class KSpace:
-    """Cartesian multi-coil k-space, y = M F S x + n: a raw file, or simulated from an image.
+    """Cartesian multi-coil k-space, y = M F S x + n, read from a raw file or simulated.
 
-    Simulated, with birdcage coils: ``acceleration`` R takes every R-th line moved by ``offset``, or
-    W/R random ones, or HW/R samples of a Poisson disc, ``acs_lines`` in the centre and none beyond
-    the ``partial_fourier`` fraction of the lines. Measured: ``turn`` degrees counter-clockwise and
-    then ``mirror`` left-right bring the scan to the prior's orientation, and ``zoom`` is its longer
-    field of view over that of the prior. ``noise_std`` of one real component of a sample, on the
-    [0, 1] image scale; auto: 0.01 simulated, estimated where measured. ``phase`` of the image:
-    none, smooth or rough; auto: none simulated, smooth or rough where measured, as samples that are
-    held out say. A simulated phase is estimated from the data, too.
+    A simulated scan has birdcage coils. With ``acceleration`` R it samples every R-th line from
+    ``offset`` on, or W/R random lines, or HW/R samples of a Poisson disc. It always samples
+    ``acs_lines`` in the centre, and nothing beyond the fraction ``partial_fourier`` of the lines.
+
+    A measured scan is brought to the prior's orientation by a rotation of ``turn`` degrees
+    counter-clockwise and then a left-right ``mirror``. ``zoom`` is its longer field of view over
+    the prior's.
+
+    ``noise_std`` is the standard deviation of one real component of a sample, on the [0, 1] image
+    scale. auto takes 0.01 for a simulated scan and estimates it for a measured one. ``phase`` is
+    the phase of the image: none, smooth or rough. auto takes none for a simulated scan, and
+    decides by held-out samples for a measured one. A simulated phase is estimated from the data.
     """
 
-    acceleration: Annotated[int, "Simulated: one of so many lines is sampled; from 1 on"] = 4
-    coils: Annotated[int, "Simulated: coils around the head; from 1 on"] = 8
-    acs_lines: Annotated[int, "Simulated: lines in the centre that are all sampled"] = 8
+    acceleration: Annotated[
+        int, "Simulated: acceleration R, one line in R is sampled; at least 1"
+    ] = 4
+    coils: Annotated[int, "Simulated: number of coils around the head; at least 1"] = 8
+    acs_lines: Annotated[int, "Simulated: number of fully sampled lines in the centre"] = 8
     noise_std: Annotated[
         float | Literal["auto"],
-        "Standard deviation of the noise of one real component, in [0, 1] units; at least 0",
+        "Noise standard deviation of one real component, in [0, 1] units; at least 0",
     ] = "auto"
     mask: Annotated[
-        Literal["equispaced", "random", "poisson"], "Simulated: which samples are taken"
+        Literal["equispaced", "random", "poisson"], "Simulated: pattern of the samples"
     ] = "equispaced"
-    offset: Annotated[int, "Simulated: lines by which the equispaced ones are moved"] = 0
+    offset: Annotated[int, "Simulated: shift of the equispaced lines, in lines"] = 0
     partial_fourier: Annotated[
-        float, "Simulated: share of the lines beyond which none is sampled; above 0.5 to 1"
+        float, "Simulated: partial Fourier fraction of the lines; above 0.5 to 1"
     ] = 1.0
-    phase: Annotated[Phase, "Phase of the image; auto: none simulated, or as found"] = "auto"
+    phase: Annotated[
+        Phase, "Phase of the image; auto simulates none, and tests a measured scan"
+    ] = "auto"
     turn: Annotated[
-        Literal[0, 90, 180, 270], "Measured: degrees counter-clockwise to the prior's orientation"
+        Literal[0, 90, 180, 270],
+        "Measured: rotation to the prior's orientation, in degrees counter-clockwise",
     ] = 0
-    mirror: Annotated[bool, "Measured: left and right are exchanged"] = False
-    zoom: Annotated[
-        float, "Measured: the longer field of view over that of the prior; 0.1 to 10"
-    ] = 1.0
+    mirror: Annotated[bool, "Measured: mirror left and right, after the rotation"] = False
+    zoom: Annotated[float, "Measured: longer field of view divided by the prior's; 0.1 to 10"] = 1.0
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
     simulation_only: ClassVar[tuple[str, ...]] = (
         *("acceleration", "coils", "acs_lines", "mask", "offset", "partial_fourier"),
@@ -78,7 +85,7 @@ class KSpace:
             raise UserError(f"zoom {self.zoom}: expected 0.1 to 10")
 
     def build(self, height: int, width: int) -> SenseFourier | SimulatedPhase:
-        """The simulated scan for images (H, W): H is readout, W phase encode."""
+        """Build the simulated scan for images (H, W): H is readout, W is phase encoding."""
         self._refuse(self.file_only, "applies to a measured scan, but this one is simulated")
         if self.mask == "equispaced":
             mask = equispaced_mask(width, self.acceleration, self.acs_lines, self.offset)
@@ -95,7 +102,7 @@ class KSpace:
         return SimulatedPhase(scan, simulated_phase(self.phase, height, width))
 
     def read(self, path: Path, height: int, width: int) -> Measured:
-        """A raw file as a measurement of images (H, W); see :func:`calibrate`."""
+        """Read a raw file as a measurement of images (H, W); see :func:`calibrate`."""
         self._refuse(self.simulation_only, f"applies to a simulation, but {path} was measured")
         if self.phase == "none":
             raise UserError(

@@ -1,4 +1,4 @@
-"""How much noise a scan has, from its samples alone."""
+"""Estimate the noise of a scan from its samples alone."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from any2all_mri.calibration_centre import calibration_size, window
 from any2all_mri.raw import Complex, RawKSpace, Real, centred_ifft
 
 OUTERMOST = 0.1
-"""Share of the samples, farthest from the centre, that noise is estimated from."""
+"""Fraction of the samples, farthest from the centre, from which noise is estimated."""
 LARGEST = 48
-"""Rows and columns of the calibration centre that are looked at: more take longer."""
+"""Most rows and columns of the calibration centre that are used, which limits the time."""
 MOST_COILS = 16
-"""Coils that are looked at: more take longer."""
+"""Most coils that are used, which limits the time."""
 KERNEL = 4
-"""Side of the blocks of the calibration centre."""
+"""Side of the blocks into which the calibration centre is divided."""
 LOWEST = 0.5
-"""Share of the noise's eigenvalues that is used: the quietest ones, farthest from the signal."""
+"""Fraction of the noise eigenvalues that is used: the smallest ones, farthest from the signal."""
 DIFFERENT = 1.5
-"""Largest over smallest noise from which on each slice has its own."""
+"""Ratio of largest to smallest noise above which each slice keeps its own level."""
 
 Levels = npt.NDArray[np.float64]
 
 
 def noise_stds(raw: RawKSpace) -> Levels:
-    """Of one real component of a sample of each slice (Z,), in the file's unit; 0 if left out.
+    """Return the noise of one real component per slice (Z,), in the file's unit; 0 if left out.
 
-    Where the slices agree within ``DIFFERENT``, all have the median.
+    If the slices agree within ``DIFFERENT``, all get the median.
     """
     stds = np.zeros(len(raw.kspace))
     for z in raw.usable:
@@ -41,15 +41,15 @@ def noise_stds(raw: RawKSpace) -> Levels:
 
 
 def estimated_noise_std(raw: RawKSpace) -> float:
-    """The median of the slices, of one real component of a sample, in the file's unit."""
+    """Return the slices' median noise of one real component, in the file's unit."""
     return float(np.median(noise_stds(raw)[raw.usable]))
 
 
 def of_slice(kspace: Complex, mask: Real) -> float:
-    """The least of three estimates, each of which is too high where it takes signal for noise.
+    """Return the smallest of three estimates; each is too high if it takes signal for noise.
 
-    1. The median of the outermost samples' real components, over 0.6745.
-    2. The quietest run of rows of the image, where readout is fully sampled: air.
+    1. The median magnitude of the outermost samples' real components, over 0.6745.
+    2. The quietest run of image rows, which is air, if the readout is fully sampled.
     3. The null space of the calibration centre, see :func:`of_null_space`.
     """
     outer = kspace[:, _outermost(mask)]
@@ -63,13 +63,14 @@ def of_slice(kspace: Complex, mask: Real) -> float:
 
 
 def of_null_space(calibration: Complex) -> float:
-    """From a fully sampled centre (C, h, w), of one real component; infinite if it is too small.
+    """Estimate the noise of one real component from a fully sampled centre (C, h, w).
 
-    Blocks of KERNEL x KERNEL samples of all coils lie in a subspace of low dimension, as coil maps
-    are smooth (Uecker 2014, *ESPIRiT*). The other eigenvalues of the blocks' covariance are noise.
-    The quietest of them are compared with those of white noise of variance 2 in the same subspace:
-    their ratio is the variance of a real component. How many eigenvalues are signal follows from
-    that ratio, which follows from how many are signal; three rounds settle it.
+    Coil maps are smooth, so blocks of KERNEL x KERNEL samples of all coils lie in a subspace of
+    low dimension (Uecker 2014, *ESPIRiT*). The other eigenvalues of the blocks' covariance are
+    noise. The smallest of them are compared with those of white noise of variance 2 in the same
+    subspace. The ratio is the variance of a real component. The number of signal eigenvalues and
+    this ratio depend on each other, so three iterations find both. A centre that is too small
+    gives infinity.
     """
     side = min(KERNEL, min(calibration.shape[1:]) // 2)
     blocks = np.prod([n - side + 1 for n in calibration.shape[1:]])
@@ -92,7 +93,7 @@ def of_null_space(calibration: Complex) -> float:
 
 
 def coil_levels(raw: RawKSpace) -> Levels:
-    """The median magnitude of each coil's outermost samples (C,), of the slices that are used."""
+    """Return the median magnitude of each coil's outermost samples (C,) over the usable slices."""
     levels = [
         np.median(np.abs(raw.kspace[z][:, _outermost(raw.masks[z])]), axis=1) for z in raw.usable
     ]
@@ -111,7 +112,7 @@ def _outermost(mask: Real) -> npt.NDArray[np.bool_]:
 
 
 def _of_air(kspace: Complex, mask: Real) -> float:
-    """Infinite where readout has gaps."""
+    """Estimate the noise from air; infinity if the readout has gaps."""
     lines = mask.any(0)
     if not mask[:, lines].all():
         return float("inf")
@@ -123,7 +124,7 @@ def _of_air(kspace: Complex, mask: Real) -> float:
 
 
 def _block_covariance(kspace: npt.NDArray[Any], side: int) -> npt.NDArray[np.complex128]:
-    """Of all blocks (C, side, side) of k-space (C, h, w), in double precision."""
+    """Return the covariance of all blocks (C, side, side) of k-space (C, h, w), in float64."""
     shape = (len(kspace), side, side)
     blocks = np.lib.stride_tricks.sliding_window_view(kspace, shape)
     rows = blocks.reshape(-1, int(np.prod(shape))).astype(np.complex128)

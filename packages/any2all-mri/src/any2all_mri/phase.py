@@ -1,4 +1,4 @@
-"""The phase of simulated MRI: none, smooth or rough, and what its data alone tells of it."""
+"""The phase of simulated MRI (none, smooth or rough) and its estimate from the data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from any2all_mri.held_out import looked_at
 
 Phase = Literal["auto", "none", "smooth", "rough"]
 BAND, CORNER = 0.75, 0.05
-"""Last frequency of the rough phase, and where its fall begins, in shares of the highest one."""
+"""Highest frequency of the rough phase, and where its decay begins, relative to Nyquist."""
 ROUGHNESS, JUMP = 0.5, 1.5
 """Standard deviation of the rough phase, and its jump at the sinuses, in radians."""
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedPhase(Around):
-    """y = M F S (x e^{iφ}) + n with a phase φ that the simulation alone knows.
+    """y = M F S (x e^{iφ}) + n with a phase φ that only the simulation knows.
 
-    scan: M F S, with ``complex_image``; phase: φ, (H, W) in radians. ``estimated`` gives the
-    operator that a reconstruction may use.
+    ``scan`` is M F S, with ``complex_image``. ``phase`` is φ, (H, W) in radians. ``estimated``
+    gives the operator that a reconstruction may use.
     """
 
     scan: SenseFourier
@@ -40,9 +40,10 @@ class SimulatedPhase(Around):
         return (torch.polar(torch.ones_like(self.phase), -self.phase) * back).real
 
     def estimated(self, data: Tensor) -> Operator:
-        """The scan with the smooth phase that each slice's data tells; the rest is unknown.
+        """Return the scan with each slice's smooth phase, estimated from the data.
 
-        Or none, where a real image predicts samples that are held out better than a complex one.
+        The rest of the phase stays unknown, unless a real image predicts held-out samples better
+        than a complex one. Then there is no rest.
         """
         mask = self.scan.mask.expand(self.phase.shape).numpy()
         maps, centre = self.scan.coil_maps.numpy(), calibration_size(mask)
@@ -58,11 +59,11 @@ class SimulatedPhase(Around):
 
 
 def simulated_phase(kind: Phase, height: int, width: int, seed: int = 0) -> Tensor:
-    """A phase (H, W) in radians, smooth or rough.
+    """Draw a phase (H, W) in radians, smooth or rough.
 
-    smooth: a random polynomial of second order in [−1, 1]², with coefficients of variance 4.
-    rough: besides, noise up to 3/4 of the resolution that falls like 1/k, and two discs towards the
-    front of the head where it jumps by ±1.5, as at the sinuses.
+    A smooth phase is a random polynomial of second order on [−1, 1]² with coefficients of
+    variance 4. A rough phase adds noise up to 3/4 of the resolution that falls like 1/k. It also
+    jumps by ±1.5 in two discs towards the front of the head, as at the sinuses.
     """
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(

@@ -11,7 +11,7 @@ from torch import Tensor
 def poisson_mask(
     height: int, width: int, acceleration: int, acs_lines: int, *, seed: int = 0
 ) -> Tensor:
-    """SigPy's variable-density Poisson disc, HW/R samples with a full centre; (H, W)."""
+    """Draw SigPy's variable-density Poisson-disc mask (H, W): HW/R samples and a full centre."""
     from sigpy.mri import poisson
 
     if not 2 <= acceleration <= height * width // max(acs_lines, 4) ** 2 // 2:

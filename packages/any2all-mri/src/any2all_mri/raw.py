@@ -1,4 +1,4 @@
-"""Raw Cartesian k-space as a scanner measured it, and what can be done to it exactly."""
+"""Raw Cartesian k-space as a scanner measured it, and its exact transformations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,24 @@ Real = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class RawKSpace:
-    """What a scanner measured.
+    """Raw k-space of a scan.
 
-    kspace: (Z, C, H, W), centred, 0 where not sampled; mask: (H, W), or (Z, H, W) where slices
-    differ, 1 where sampled. ``noise_covariance``: (C, C) of complex noise samples, from a noise
-    scan. ``oversampling``: the readout (H) covers this many times the field of view of the image.
-    ``field_of_view``: (H, W) in mm with the oversampling, where the file says so. ``left_out``: the
-    slices that hold nothing to use, whose k-space and mask are 0; ``dead_coils``: the numbers in
-    the file of the coils that were dropped.
+    Parameters
+    ----------
+    kspace
+        (Z, C, H, W), centred, 0 where not sampled.
+    mask
+        1 where sampled: (H, W), or (Z, H, W) if slices differ.
+    noise_covariance
+        (C, C), covariance of the complex samples of a noise scan.
+    oversampling
+        Readout (H) field of view divided by the image's.
+    field_of_view
+        (H, W) in mm, including the oversampling, if the file gives it.
+    left_out
+        Slices without usable samples; their k-space and mask are 0.
+    dead_coils
+        Numbers, as in the file, of the coils that were dropped.
     """
 
     kspace: Complex
@@ -35,24 +45,24 @@ class RawKSpace:
 
     @property
     def masks(self) -> Real:
-        """The mask of every slice, (Z, H, W)."""
+        """Return the mask of every slice, (Z, H, W)."""
         return np.broadcast_to(self.mask, (len(self.kspace), *self.mask.shape[-2:]))
 
     @property
     def whole_readout(self) -> bool:
-        """Whether every line that is sampled is sampled from end to end."""
+        """Whether every sampled line is sampled from end to end."""
         return bool((self.mask == self.mask[..., :1, :]).all())
 
     @property
     def usable(self) -> list[int]:
-        """The slices that are not left out."""
+        """Return the indices of the slices that are not left out."""
         return [z for z in range(len(self.kspace)) if z not in self.left_out]
 
 
 def turned(raw: RawKSpace, degrees: int, mirror: bool) -> RawKSpace:
-    """The same scan with its image turned counter-clockwise, then mirrored left-right.
+    """Rotate a scan's image counter-clockwise, then mirror it left-right.
 
-    The image is turned about its centre pixel by turning k-space about its centre.
+    Rotating k-space about its centre rotates the image about its centre pixel.
     """
     kspace, mask, fov = raw.kspace, raw.mask, raw.field_of_view
     if raw.oversampling > 1 and degrees in (90, 270):
@@ -68,7 +78,7 @@ def turned(raw: RawKSpace, degrees: int, mirror: bool) -> RawKSpace:
 
 
 def without_oversampling(raw: RawKSpace) -> RawKSpace:
-    """Readout cut to the field of view of the image; as it is where readout has gaps."""
+    """Crop the readout to the image's field of view. A readout with gaps is left unchanged."""
     if raw.oversampling <= 1 or not raw.whole_readout:
         return raw
     height = raw.kspace.shape[2]
@@ -82,18 +92,18 @@ def without_oversampling(raw: RawKSpace) -> RawKSpace:
 
 
 def centred_fft(array: npt.NDArray[Any], axes: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Centred, orthonormal Fourier transform."""
+    """Compute the centred, orthonormal Fourier transform."""
     turned_ = np.fft.ifftshift(array, axes=axes)
     return np.fft.fftshift(np.fft.fftn(turned_, axes=axes, norm="ortho"), axes=axes)
 
 
 def centred_ifft(array: npt.NDArray[Any], axes: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Its inverse."""
+    """Compute the inverse of :func:`centred_fft`."""
     turned_ = np.fft.ifftshift(array, axes=axes)
     return np.fft.fftshift(np.fft.ifftn(turned_, axes=axes, norm="ortho"), axes=axes)
 
 
 def _mirrored(array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
-    """Index k to −k about the centre n // 2."""
+    """Map index k to −k about the centre n // 2."""
     n = array.shape[axis]
     return np.take(array, (2 * (n // 2) - np.arange(n)) % n, axis)

@@ -1,4 +1,4 @@
-"""Raw k-space from files: NumPy's, fastMRI's HDF5, ISMRMRD."""
+"""Read raw k-space from NumPy, fastMRI (HDF5) and ISMRMRD files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,29 @@ from any2all_mri.sampling import check_order, given_mask, sampled
 
 SUFFIXES = (".npy", ".h5", ".mrd")
 DEAD = 1e-3
-"""Noise of a dead coil over that of the median coil."""
+"""A coil is dead if its noise, relative to the median coil's, is below this."""
 
 
 def read_raw(path: Path) -> RawKSpace:
-    """Read ``.npy``, fastMRI's ``.h5``, or ISMRMRD (``.h5``, ``.mrd``).
+    """Read raw Cartesian k-space. Slices that are all 0 or hold NaN, and dead coils, are left out.
 
-    ``.npy``: complex (C, H, W) or (Z, C, H, W); its mask (W,), (H, W) or (Z, H, W) lies beside it
-    as <name>_mask.npy, or is where the samples of some coil are not 0. A slice that is all 0 or
-    holds NaN is left out, and so is a coil without noise. Raises UserError that names the file when
-    it is damaged, has its axes in another order, is not Cartesian, or is three-dimensional.
+    Parameters
+    ----------
+    path
+        fastMRI's ``.h5``, ISMRMRD (``.h5``, ``.mrd``), or ``.npy``: complex (C, H, W) or
+        (Z, C, H, W). The mask of an ``.npy`` file, (W,), (H, W) or (Z, H, W), is <name>_mask.npy
+        beside it. Without that file, a sample counts as measured if any coil is not 0 there.
+
+    Returns
+    -------
+    RawKSpace
+        k-space (Z, C, H, W) with its mask.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, not Cartesian or three-dimensional, or its axes are in another
+        order. The message names the file.
     """
     try:
         raw = _read_npy(path) if path.suffix == ".npy" else _read_hdf5(path)
@@ -40,7 +53,7 @@ def read_raw(path: Path) -> RawKSpace:
 
 
 def without_bad_slices(path: Path, raw: RawKSpace) -> RawKSpace:
-    """k-space and mask set to 0 in slices that are all 0 or hold NaN or infinity."""
+    """Set k-space and mask to 0 in slices that are all 0 or hold NaN or infinity."""
     finite = np.isfinite(raw.kspace).all((1, 2, 3))
     good = finite & raw.kspace.any((1, 2, 3)) & raw.masks.any((1, 2))
     if good.all():
@@ -56,7 +69,7 @@ def without_bad_slices(path: Path, raw: RawKSpace) -> RawKSpace:
 
 
 def without_dead_coils(path: Path, raw: RawKSpace) -> RawKSpace:
-    """Without the coils that have no noise, in the noise scan or in the samples themselves."""
+    """Drop the coils that have no noise in the noise scan or in the samples themselves."""
     dead = _much_below_median(coil_levels(raw))
     covariance = raw.noise_covariance
     if covariance is not None:

@@ -1,4 +1,4 @@
-"""Which samples of a plain array were measured, and whether its axes are in the expected order."""
+"""Find the measured samples of a plain array, and check the order of its axes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from any2all_mri.raw import Complex
 
 Mask = npt.NDArray[np.bool_]
 NOTHING = float(np.finfo(np.float32).eps)
-"""A sample this small beside the largest one of its slice is rounding, not a measurement."""
+"""A sample below this fraction of its slice's largest is a rounding error, not a measurement."""
 WHOLE_LINE = 0.9
-"""A line of which so much is not 0 was read as a whole; the zeros in it are measured zeros."""
+"""If this fraction of a line is not 0, the whole line was measured, including its zeros."""
 IN_CORNERS = 0.5
-"""Mean energy in the central quarter over that of all, below which k-space is not centred."""
+"""k-space is not centred if its central quarter's mean energy over the total mean is below this."""
 CONCENTRATED = 1.5
-"""So many times more energy around the centre tells an axis of k-space from another axis."""
+"""Factor of energy around the centre by which an axis of k-space differs from other axes."""
 
 
 def sampled(kspace: Complex) -> Mask:
-    """Where a slice was sampled, (Z, H, W), of k-space (Z, C, H, W) that is 0 elsewhere.
+    """Find the samples (Z, H, W) of k-space (Z, C, H, W) that is 0 where not sampled.
 
-    Zero padding and the missing part of a partial echo are not samples. A zero between the ends of
-    a line that is otherwise whole is one.
+    Zero padding and the missing part of a partial echo are not samples. A zero within an otherwise
+    complete line is a sample.
     """
     magnitude = np.abs(kspace).max(1)
     there = magnitude > NOTHING * magnitude.max((1, 2), keepdims=True)
@@ -38,9 +38,10 @@ def sampled(kspace: Complex) -> Mask:
 
 
 def given_mask(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...]) -> Mask:
-    """A file's mask as (Z, H, W), Z 1 for all slices, for k-space of ``shape`` (Z, C, H, W).
+    """Return a file's mask as (Z, H, W) for k-space of ``shape`` (Z, C, H, W).
 
-    It is (W,), (H, W), (Z, 1, W) or (Z, H, W); fastMRI's (1, 1, W, 1) is (W,).
+    Z is 1 if all slices share the mask. The file holds (W,), (H, W), (Z, 1, W) or (Z, H, W);
+    fastMRI's (1, 1, W, 1) is read as (W,).
     """
     slices, _, height, width = shape
     if not np.isfinite(mask).all():
@@ -70,8 +71,8 @@ def given_mask(path: Path, mask: npt.NDArray[Any], shape: tuple[int, ...]) -> Ma
 def check_order(path: Path, kspace: npt.NDArray[Any]) -> None:
     """Refuse an array that is not centred, or whose axes are not (..., coils, H, W).
 
-    Slices and coils are few beside H and W, or else the energy decides: it lies around the centre
-    of H and of W.
+    Slices and coils are normally far fewer than H and W. If not, the axes whose energy lies around
+    the centre are H and W.
     """
     axes = list(range(kspace.ndim))
     power = np.nan_to_num(np.abs(kspace), posinf=0) ** 2
@@ -104,7 +105,7 @@ def check_order(path: Path, kspace: npt.NDArray[Any]) -> None:
 
 
 def _central_energy(power: npt.NDArray[Any], axis: int) -> float:
-    """Mean energy in the central quarter of an axis over the mean along all of it."""
+    """Return the mean energy in the central quarter of an axis over the mean along all of it."""
     along = power.mean(tuple(a for a in range(power.ndim) if a != axis))
     n = len(along)
     width = max(n // 4, 1)

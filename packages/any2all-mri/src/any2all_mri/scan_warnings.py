@@ -1,4 +1,4 @@
-"""What a user should know of a scan before its result is trusted, in sentences."""
+"""Warnings that a user should read before trusting the result of a scan."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from any2all_mri.calibration_centre import calibration_size, hann, window
 from any2all_mri.raw import RawKSpace, centred_ifft
 
 FAR_FROM_CENTRE = 0.2
-"""Distance of the head's centre from that of the field of view, over the field of view."""
+"""Distance between the centres of head and field of view, over the field of view, that warns."""
 IN_ONE_PLACE = 0.1
-"""Below this length of the mean of e^{2πi y/H} the head fills the field of view."""
+"""If the mean of e^{2πi y/H} is shorter than this, the head fills the field of view."""
 
 
 def scan_warnings(raw: RawKSpace) -> list[str]:
-    """One sentence for each slice left out, each coil dropped, and a head that lies at the edge."""
+    """Return a sentence for each slice left out, each coil dropped and a head at the edge."""
     said = [
-        f"slice {z} (the first is 0) holds no samples or NaN; it is left out and written as 0"
+        f"slice {z} (counted from 0) has no samples, or has NaN; it is left out and written as 0"
         for z in raw.left_out
     ]
     said += [
-        f"coil {c} (the first is 0) has no noise; it is dropped and the others are used"
+        f"coil {c} (counted from 0) has no noise; it is dropped and the others are used"
         for c in raw.dead_coils
     ]
     names = {"rows": "(-1)**row", "columns": "(-1)**column"}
@@ -39,7 +39,7 @@ def scan_warnings(raw: RawKSpace) -> list[str]:
 
 
 def head_at_edge(raw: RawKSpace) -> tuple[bool, bool]:
-    """Along (rows, columns), from the power of the calibration centre's images of all slices."""
+    """Whether the head is at the edge along (rows, columns), by the calibration centre's images."""
     size = min(calibration_size(raw.masks[z]) for z in raw.usable)
     part = raw.kspace[(raw.usable, slice(None), *window(raw.kspace.shape[2:], size))]
     power = (np.abs(centred_ifft(part * hann(size), (2, 3))) ** 2).sum((0, 1))
@@ -48,7 +48,7 @@ def head_at_edge(raw: RawKSpace) -> tuple[bool, bool]:
 
 
 def _at_edge(profile: np.ndarray[tuple[int], np.dtype[np.float64]]) -> bool:
-    """Whether the circular mean of a profile, its centre at n // 2, lies far from the centre."""
+    """Whether the circular mean of a profile lies far from its centre n // 2."""
     n = len(profile)
     turns = (np.arange(n) - n // 2) / n
     mean = complex((profile * np.exp(2j * math.pi * turns)).sum() / profile.sum())

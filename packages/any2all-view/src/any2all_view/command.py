@@ -12,17 +12,17 @@ def view(
         str,
         typer.Argument(
             metavar="OUT | COHORT/PATIENT",
-            help="Folder written by sample, a patient of a cohort, or a folder of NIfTI",
+            help="Folder written by sample, COHORT/PATIENT, or a folder of NIfTI files",
         ),
     ],
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one")
+        int, typer.Option(min=0, max=65535, help="TCP port on this machine; 0 takes a free one")
     ] = 0,
-    browser: Annotated[bool, typer.Option(help="Open the page in the browser, too")] = True,
+    browser: Annotated[bool, typer.Option(help="Open the page in the browser")] = True,
 ) -> None:
     """Show a patient's images in the browser, with truth, error, spread and measurement.
 
-    Only this machine can open the page, by its address alone. Ctrl-C ends it.
+    Only this machine can open the page, and only with the printed address. Ctrl-C stops it.
     """
     import signal
 

@@ -1,4 +1,4 @@
-"""What is shown of a patient: each modality's image, and what can lie over it."""
+"""The images that the page shows: one per modality, with overlays."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Array = npt.NDArray[np.float32]
 IMAGE, TRUTH, ERROR, SPREAD = "image", "truth", "error", "spread"
 MEASUREMENT = "measurement"
 ERROR_END, SPREAD_END = 0.2, 0.1
-"""Where the colours of an error and of a spread end, of the width of the image's window."""
+"""Upper end of the colour scale of error and spread, relative to the image's window width."""
 BRIGHT = 0.995
 """Quantile of the voxels above the darkest value at which an image's window ends."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An image, or what lies over it.
+    """An image or an overlay.
 
-    ``frames``: what each one is called; ``read``: a frame's number to its volume (x, y, z);
-    ``low``, ``high``: the values at the ends of its colours.
+    ``frames`` are the names of the frames. ``read`` maps a frame's number to its volume (x, y, z).
+    ``low`` and ``high`` are the values at the ends of the colour scale.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Modality:
-    """``layers``: the image first; ``said``: a line about it; ``notes``: sentences to be read."""
+    """A modality: ``layers``, the image first; ``said``, its caption; ``notes``, its warnings."""
 
     name: str
     affine: Any
@@ -50,13 +50,13 @@ class Modality:
 
 @dataclass(frozen=True)
 class Shown:
-    """A patient. ``note``: what has to be said of it wherever it is shown."""
+    """A patient. ``note`` is a remark that is always shown with it."""
 
     modalities: tuple[Modality, ...]
     note: str = ""
 
     def described(self) -> dict[str, Any]:
-        """For the page: everything but the volumes. No folder, no patient's name."""
+        """Return everything for the page except the volumes, without folders and patient names."""
         modalities = [
             {
                 "name": m.name,
@@ -74,9 +74,9 @@ class Shown:
 
 
 def nifti(modalities: Sequence[Modality], modality: int, layer: int, frame: int) -> bytes:
-    """One volume as an uncompressed NIfTI file with a header of its own, which names nobody.
+    """Return one volume as an uncompressed NIfTI file with a new header, which names nobody.
 
-    Raises IndexError where there is no such modality, layer or frame.
+    Raises IndexError if there is no such modality, layer or frame.
     """
     if min(modality, layer, frame) < 0:
         raise IndexError(f"{modality}, {layer}, {frame}: expected at least 0")
@@ -90,7 +90,7 @@ def nifti(modalities: Sequence[Modality], modality: int, layer: int, frame: int)
 
 
 def window(volume: Array) -> tuple[float, float]:
-    """The least value, and the BRIGHT quantile of what is above it."""
+    """Return the smallest value, and the BRIGHT quantile of the values above it."""
     values = volume[np.isfinite(volume)]
     low = float(values.min()) if values.size else 0.0
     above = values[values > low]
@@ -107,10 +107,10 @@ def image_layers(
     parts: tuple[str, ...] = (),
     scale: tuple[float, float] | None = None,
 ) -> tuple[Layer, ...]:
-    """An image with what is known of it; the error is that of the frame that is shown.
+    """Return an image's layer and its overlays. The error is that of the shown frame.
 
-    parts: what the frames of the measurement are called; scale: the values at the ends of the
-    image's colours, those of :func:`window` for None.
+    ``parts`` are the names of the measurement's frames. ``scale`` are the values at the ends of
+    the image's colour scale; None takes those of :func:`window`.
     """
     low, high = scale or window(read(0))
     width = high - low

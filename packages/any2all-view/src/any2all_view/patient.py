@@ -1,4 +1,4 @@
-"""A patient to be shown: a folder written by ``sample``, one of a cohort, or a folder of NIfTI."""
+"""Open the patient to show: a folder written by ``sample``, COHORT/PATIENT, or NIfTI files."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from any2all_view.layers import (
 
 SUFFIXES = (".nii.gz", ".nii")
 DETAILS = "details"
-"""Folder of what ``sample`` keeps beside its images: the truth, the draws, the measurement."""
+"""Folder in which ``sample`` writes the truth, the draws and the measurement."""
 VIRTUAL = "a virtual person, simulated; no such person exists"
 EXPECTED = "expected a folder written by any2all sample, COHORT/PATIENT, or a folder of NIfTI"
 
 
 def open_patient(path: str) -> Shown:
-    """Find what there is to show. Raises UserError where there is nothing, in one line."""
+    """Find a patient's images. Raises UserError if there are none."""
     url, _, name = path.rstrip("/").rpartition("/")
     if url and is_cohort(url):
         return _of_cohort(CohortStore.open(url), name)
@@ -53,7 +53,7 @@ def open_patient(path: str) -> Shown:
 
 
 def _of_folder(folder: Path, files: Mapping[str, Path]) -> Shown:
-    """The images, each with what lies beside it and with what report.json says."""
+    """Return the images with their files in details/ and the entries of report.json."""
     report = _report(folder / "report.json")
     details = _files(folder / DETAILS) if (folder / DETAILS).is_dir() else {}
     judged = report.get("modalities", {})
@@ -82,7 +82,7 @@ def _of_folder(folder: Path, files: Mapping[str, Path]) -> Shown:
 def _layers(
     image: nib.Nifti1Image, beside: Mapping[str, nib.Nifti1Image], scale: list[float] | None
 ) -> tuple[Layer, ...]:
-    """An image's, with the files that lie beside it."""
+    """Return an image's layers, with the files beside it."""
     count = _frames(image)
     names = tuple(f"{k + 1} of {count}" for k in range(count)) if count > 1 else ("",)
     read: Callable[[int], Array] = partial(_volume, image)
@@ -104,18 +104,18 @@ def _layers(
 
 
 def _of_new_people(folders: list[Path]) -> Shown:
-    """Stacks from nothing: a frame a draw."""
+    """Return stacks of new people, one frame per draw."""
     modalities = []
     for name in _files(folders[0]):
         images = [_load(_files(folder)[name]) for folder in folders]
         names = tuple(f"draw {k + 1} of {len(images)}" for k in range(len(images)))
         layers = image_layers(names, partial(_one_of, images))
-        modalities.append(Modality(name, images[0].affine, layers, "drawn from nothing"))
+        modalities.append(Modality(name, images[0].affine, layers, "drawn without input"))
     return Shown(tuple(modalities), "people who do not exist")
 
 
 def _of_cohort(store: CohortStore, name: str) -> Shown:
-    """The images that are there, those set aside, and those that were drawn; masks over them."""
+    """Return a cohort patient's images (present, set aside or drawn), with masks as overlays."""
     entry = store.entry(name)
     if entry is None:
         raise UserError(f"{store.url}: no patient {name}; any2all cohort {store.url} lists them")
@@ -149,7 +149,7 @@ def _quality(entry: Entry, modality: str) -> str:
 
 
 def _said(entry: Mapping[str, Any]) -> str:
-    """kspace, R = 3.2, simulated from the truth; PSNR 32.9 dB, SSIM 0.918."""
+    """Format a caption: kspace, R = 3.2, simulated from the truth; PSNR 32.9 dB, SSIM 0.918."""
     if not entry:
         return ""
     operator, source = entry.get("operator", ""), entry.get("source", "")
@@ -162,14 +162,14 @@ def _said(entry: Mapping[str, Any]) -> str:
 
 
 def _parts_of_kspace(count: int) -> tuple[str, ...]:
-    """What the images of ever more of k-space are called."""
+    """Name the frames, each of which shows a larger part of k-space."""
     if count == 1:
         return ("",)
     return tuple(f"zero-filled, inner {k / count:.0%} of k-space" for k in range(1, count + 1))
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """{modality: NIfTI file} of a folder, sorted."""
+    """Return {modality: NIfTI file} of a folder, sorted."""
     return {
         path.name.removesuffix(end): path
         for path in sorted(folder.iterdir())
@@ -179,10 +179,10 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _instead(folder: Path) -> str:
-    """What a folder without NIfTI has, and what to do."""
+    """Say what a folder without NIfTI files has, and what to do."""
     patients = sorted({path.parent for end in SUFFIXES for path in folder.glob(f"*/*{end}")})
     if patients:
-        return f"the folders of {len(patients)} patients; name one, as {patients[0]}"
+        return f"has the folders of {len(patients)} patients; name one, as {patients[0]}"
     return f"no NIfTI file in it; {EXPECTED}"
 
 
@@ -192,11 +192,11 @@ def _report(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except ValueError:
-        raise UserError(f"{path}: not JSON; sample again, or take the file away") from None
+        raise UserError(f"{path}: not readable as JSON; sample again, or remove the file") from None
 
 
 def _load(path: Path, like: nib.Nifti1Image | None = None) -> nib.Nifti1Image:
-    """A NIfTI file, to be read when it is shown; on the grid of ``like``, or UserError."""
+    """Open a NIfTI file, read later on demand. Raises UserError if its grid is not ``like``'s."""
     try:
         image = nib.load(path)
     except Exception as error:  # nibabel's have no common base
@@ -213,7 +213,7 @@ def _frames(image: nib.Nifti1Image) -> int:
 
 
 def _volume(image: nib.Nifti1Image, frame: int) -> Array:
-    """(x, y, z) of one frame."""
+    """Return the volume (x, y, z) of one frame."""
     values = image.dataobj[..., frame] if len(image.shape) == 4 else image.dataobj
     return np.asarray(values, np.float32)
 
@@ -227,5 +227,5 @@ def _one_of(images: list[nib.Nifti1Image], frame: int) -> Array:
 
 
 def _stored(store: CohortStore, name: str, array: str, place: int) -> Callable[[int], Array]:
-    """What reads (x, y, z) of an image of a cohort, whatever the frame: there is one."""
+    """Return a function that reads (x, y, z) of a cohort's image, which has only one frame."""
     return lambda frame: np.asarray(store.array(name, array)[:, place], np.float32).T

@@ -1,4 +1,4 @@
-"""The page of a patient, for this machine alone."""
+"""The web page of a patient, served to this machine only."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PAGE = {
     "niivue.js": ("niivue.umd.js.gz", "text/javascript; charset=utf-8"),
     "licenses.txt": ("NIIVUE-LICENSES.txt", "text/plain; charset=utf-8"),
 }
-"""{what is asked for: (file of this package, its type)}"""
+"""{path of a request: (file of this package, content type)}"""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' "
     "blob: data:; img-src 'self' blob: data:; worker-src blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""The page loads what this server has, and nothing from elsewhere."""
+"""The page loads resources from this server only."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the page of a patient at http://127.0.0.1:PORT/TOKEN/, and nothing without the token.
+    """Serves a patient's page at http://127.0.0.1:PORT/TOKEN/, and nothing without the token.
 
-    Modalities are asked for by number, so that no name is in an address. Raises UserError where
-    the port is taken.
+    Requests name modalities by number, so that no name is in an address. Raises UserError if the
+    port is in use.
     """
 
     daemon_threads = True
@@ -107,6 +107,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def open_browser(address: str) -> None:
-    """Open a page where there is a screen; a browser of the terminal would be in the way."""
+    """Open the page if there is a screen; a text browser would block the terminal."""
     if sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(address)

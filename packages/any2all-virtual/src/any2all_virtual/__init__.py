@@ -1,6 +1,6 @@
-"""Virtual people: T1, FLAIR, T2star, CT and PET of persons who do not exist.
+"""Virtual people: simulated T1, FLAIR, T2star, CT and PET of persons who do not exist.
 
-Where their numbers come from is in ``docs/virtual-people.md``.
+``docs/virtual-people.md`` gives the sources of the numbers.
 """
 
 from any2all_virtual.person import Person, virtual_person

@@ -1,4 +1,4 @@
-"""The anatomy of one person: which tissue, and which lesion, is where."""
+"""The anatomy of one person: the places of tissues and lesions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from any2all_virtual.shapes import ellipsoid
 from any2all_virtual.space import HEAD, Array, Grid, integrate, mean_over, smooth_field
 
 PIVOT = np.array([0.0, -20.0, 0.0])
-"""What the head turns about, MNI mm."""
+"""Point about which the head is rotated, MNI mm."""
 FINEST = 3.0
-"""Voxels longer than this, mm, are made of shorter ones."""
+"""Voxels longer than this, in mm, are averaged from shorter ones."""
 SHARPNESS = 1.8
-"""Power of the tissue odds, so that the mean of 152 people becomes one person."""
+"""Exponent of the tissue odds, which turns the mean of 152 people into one person."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, grid: Grid) -> Anatomy:
-    """A person of 40 to 88 years; older ones with more atrophy, lesions and amyloid."""
+    """Draw a person of 40 to 88 years. Atrophy, lesions and amyloid increase with age."""
     atlas = icbm152()
     age = float(rng.uniform(40, 88))
     atrophy = float(np.clip((age - 40) / 48 * 0.65 + rng.normal(0, 0.15), 0, 1))
@@ -100,10 +100,10 @@ def template_points(
     *,
     atrophy: float,
 ) -> Array:
-    """Where in the template the person's points x (3, X, Y, Z) are, mm: φ(R S⁻¹ (x − c) + p).
+    """Map the person's points x (3, X, Y, Z) to the template, mm: φ(R S⁻¹ (x − c) + p).
 
-    R: pose, S: size, φ: the flow of a smooth random velocity, gentler towards the skull than
-    within the brain, plus one that widens the ventricles with atrophy.
+    R is the pose and S the size. φ is the flow of a smooth random velocity, which is smaller near
+    the skull than in the brain, plus a velocity that widens the ventricles with atrophy.
     """
     turn = _rotation(np.radians(rng.normal(0, [4, 2.5, 3]))) / scale
     moved = x - (PIVOT + rng.normal(0, 3, 3)).astype(np.float32)[:, None, None, None]
@@ -122,10 +122,10 @@ def template_points(
 
 @dataclass(frozen=True)
 class Cortex:
-    """What makes a cortex individual; maps (X, Y, Z).
+    """Maps (X, Y, Z) of one person's cortex.
 
-    ``sulci`` and ``white_gain``: log gains b of liquid and of white matter; ``carved``: share of
-    the grey matter that is liquid before that, see ``clefts``.
+    ``sulci`` and ``white_gain`` are the log gains b of CSF and of white matter. ``carved`` is the
+    fraction of the grey matter that is CSF before these gains, see ``clefts``.
     """
 
     sulci: Array
@@ -136,9 +136,9 @@ class Cortex:
 def paint_brain(
     tissues: Tissues, atlas: Atlas, voxels: Voxels, cavity: Array, *, cortex: Cortex
 ) -> None:
-    """Liquid, falx and sagittal sinus, cord, grey and white matter, iron-rich nuclei.
+    """Paint CSF, falx and sagittal sinus, cord, grey and white matter, and iron-rich nuclei.
 
-    Odds of tissue k: (p_k e^(b_k))^SHARPNESS with p from the atlas, b from the cortex.
+    The odds of tissue k are (p_k e^(b_k))^SHARPNESS, with p from the atlas and b from the cortex.
     """
     at, cranium = voxels.at, voxels.cranium
     tissues.paint(csf=cavity)
@@ -163,10 +163,10 @@ def paint_brain(
 
 
 def clefts(at: Array, texture: Array) -> Array:
-    """Liquid in grey matter where the mean of 152 brains has lost it: share of the grey, (X, Y, Z).
+    """Return the fraction (X, Y, Z) of grey matter that is CSF, which a mean of 152 brains loses.
 
-    The fissure between the hemispheres, creases of the cortex along the zeros of ``texture``, and
-    the fissures of the cerebellum, a fan about an axis through the roof of the fourth ventricle.
+    It has the interhemispheric fissure, creases of the cortex along the zeros of ``texture``, and
+    the cerebellar fissures, a fan about an axis through the roof of the fourth ventricle.
     """
     x, y, z = at
     cerebrum = _cerebrum(at)
@@ -181,11 +181,11 @@ def clefts(at: Array, texture: Array) -> Array:
 def amyloid_uptake(
     tissues: Tissues, at: Array, burden: float, *, patchiness: Array, variation: Array
 ) -> Array:
-    """18F-florbetapir beyond the tissues' own uptake, SUV (X, Y, Z).
+    """Return the 18F-florbetapir uptake above the tissues' normal uptake, SUV (X, Y, Z).
 
-    Grey matter above the tentorium takes up ``burden`` × ``patchiness`` more, half of it around
-    the central sulcus and in the occipital pole, white matter beneath it 0.4 × ``burden``;
-    ``variation``: of grey matter in everybody.
+    Grey matter above the tentorium takes up ``burden`` × ``patchiness`` more, and half of that
+    around the central sulcus and in the occipital pole. The white matter beneath it takes up
+    0.4 × ``burden`` more. ``variation`` is the normal variation of grey matter.
     """
     spared = np.exp(-np.square((at[1] + 25) / 18)) * (at[2] > 40) + (at[1] < -85)
     cortex = burden * patchiness * (1 - 0.5 * np.minimum(spared, 1)) + variation
@@ -193,7 +193,7 @@ def amyloid_uptake(
 
 
 def _cerebrum(at: Array) -> Array:
-    """1 above the tentorium, 0 beneath it."""
+    """Return 1 above the tentorium and 0 below it."""
     tentorium = -6 - 0.45 * abs(at[0]) - 0.3 * np.maximum(-60 - at[1], 0)
     beneath: Array = np.clip((tentorium - at[2]) / 4, 0, 1) * (at[1] < -28)
     return 1 - beneath
@@ -204,7 +204,7 @@ def _thickness(mean: float, variation: Array, least: float) -> Array:
 
 
 def _nuclei(at: Array) -> Array:
-    """Occupancy of pallidum, red nucleus, substantia nigra and dentate, rich in iron."""
+    """Return the occupancy of the iron-rich pallidum, red nucleus, substantia nigra and dentate."""
     mirrored = np.stack([abs(at[0]), at[1], at[2]])
     shapes = (
         ((19.0, -4.0, -1.0), (4.0, 9.0, 5.0), 25.0),
@@ -217,7 +217,7 @@ def _nuclei(at: Array) -> Array:
 
 
 def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotation (3, 3) by angles about x, y, z (radians)."""
+    """Return the rotation matrix (3, 3) for angles about x, y and z, in radians."""
     (cx, cy, cz), (sx, sy, sz) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])

@@ -18,10 +18,11 @@ MARGIN = 24  # mm around the template
 
 @dataclass(frozen=True)
 class Atlas:
-    """Grey and white matter probability at 1 mm; signed distances at 2 mm, mm, negative inside.
+    """Grey and white matter probability at 1 mm, and signed distances at 2 mm.
 
-    ``cranium``: of the closed brain; ``vault``: the same, as smooth as the outside of a skull;
-    ``ventricles``: of the lateral ventricles.
+    Distances are in mm and negative inside. ``cranium`` is the surface of the closed brain,
+    ``vault`` the same surface smoothed like the outside of a skull, and ``ventricles`` that of the
+    lateral ventricles.
     """
 
     fine: Grid
@@ -36,7 +37,7 @@ class Atlas:
 
 @lru_cache(maxsize=1)
 def icbm152() -> Atlas:
-    """ICBM-152 2009a symmetric (Fonov 2011), as shipped with nilearn; made once a process."""
+    """Load ICBM-152 2009a symmetric (Fonov 2011) from nilearn; cached in each process."""
     from nilearn import datasets  # takes a second
 
     images = [

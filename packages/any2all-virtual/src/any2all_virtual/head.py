@@ -29,7 +29,7 @@ EYE_MUSCLES = ((20, -37, 2.4, 5.0), (41, -37, 2.2, 5.0), (30, -25, 5.0, 2.2), (3
 
 @dataclass(frozen=True)
 class Thickness:
-    """Of the layers around the brain, mm; maps of the voxels, smooth."""
+    """Thickness of the layers around the brain, in mm: smooth maps over the voxels."""
 
     liquid: Array  # between brain and bone
     skull: Array
@@ -53,13 +53,13 @@ class Voxels:
 
 
 class Tissues(dict[str, Array]):
-    """Fraction of each tissue in each voxel (X, Y, Z), summing to 1; air at first."""
+    """Fraction of each tissue in each voxel (X, Y, Z). They sum to 1 and start as air."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(air=np.ones(shape, np.float32))
 
     def paint(self, **occupancy: Array) -> None:
-        """Let tissues take ``occupancy`` of every voxel from whatever is there."""
+        """Replace the fraction ``occupancy`` of every voxel by these tissues."""
         left = 1 - sum(occupancy.values())
         for fraction in self.values():
             fraction *= left
@@ -70,9 +70,10 @@ class Tissues(dict[str, Array]):
 def paint_head(
     tissues: Tissues, voxels: Voxels, layers: Thickness, *, coarse: Array, rough: Array
 ) -> Array:
-    """Everything from the skin to the bone's inside; the cavity is left to the brain.
+    """Paint the head from the skin to the inner table of the skull.
 
-    coarse, rough: random maps of variance 1. Returns the cavity's occupancy.
+    ``coarse`` and ``rough`` are random maps of variance 1. Returns the occupancy of the cranial
+    cavity, in which the brain is painted later.
     """
     points = voxels.at
     mirrored = np.stack([abs(points[0]), points[1], points[2]])  # both sides at once

@@ -13,15 +13,15 @@ from any2all_virtual.space import Array
 from any2all_virtual.tissues import LESIONS
 
 CHOROID = ((24.0, -42.0, 10.0), (-24.0, -42.0, 10.0), (0.0, -28.0, 2.0))
-"""Where nearly everybody calcifies: choroid plexus of both sides and pineal gland; MNI mm."""
+"""Common calcifications: choroid plexus of both sides and pineal gland; MNI mm."""
 PALLIDUM = ((19.0, -4.0, -2.0), (-19.0, -4.0, -2.0))
 
 
 class Pathology:
-    """Paints lesions into tissues and remembers what it painted.
+    """Paints lesions into tissues and records them.
 
-    at: template mm of the voxels (3, X, Y, Z); ``share``: fraction of each voxel by kind of lesion;
-    ``counts``: how many of each.
+    ``at`` are the voxels' template coordinates (3, X, Y, Z) in mm. ``share`` is the fraction of
+    each voxel by kind of lesion, and ``counts`` the number of lesions of each kind.
     """
 
     def __init__(self, atlas: Atlas, tissues: Tissues, at: Array, voxel: float) -> None:
@@ -34,7 +34,7 @@ class Pathology:
         self.share[kind] = np.maximum(self.share[kind], occupancy)
 
     def _blob(self, centre: Array, radii: tuple[float, float, float], texture: Array) -> Array:
-        """Occupancy of an ellipsoid whose border the texture makes irregular."""
+        """Return the occupancy of an ellipsoid whose border is made irregular by the texture."""
         x, y, z = (float(c) for c in centre)
         distance = ellipsoid(self.points, (x, y, z), radii) + 0.2 * min(radii) * texture
         return np.clip(0.5 - distance / np.float32(self.voxel), 0, 1)
@@ -42,9 +42,9 @@ class Pathology:
     def _somewhere(
         self, rng: np.random.Generator, weight: Callable[[Array, Array, Array], Array]
     ) -> Array:
-        """Template mm of a place drawn with probability ∝ weight(place, grey, white).
+        """Draw a place, in template mm, with probability ∝ weight(place, grey, white).
 
-        From the atlas, not from the voxels: the place is the same on every grid.
+        It is drawn from the atlas instead of the voxels, so it is the same on every grid.
         """
         box = np.array([[-70, 70], [-105, 70], [-50, 80]])
         places = rng.uniform(box[:, :1], box[:, 1:], (3, 4000)).astype(np.float32)
@@ -75,7 +75,7 @@ class Pathology:
             self.counts["white-matter lesion"] += 1
 
     def microbleeds(self, rng: np.random.Generator, count: int) -> None:
-        """Spheres of 1 to 2.5 mm radius at the border of grey and white matter."""
+        """Paint spheres of 1 to 2.5 mm radius at the border of grey and white matter."""
         for _ in range(count):
             radius = float(rng.uniform(1.0, 2.5))
             centre = self._somewhere(rng, lambda _, grey, white: grey * white)

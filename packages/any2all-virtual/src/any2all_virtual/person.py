@@ -1,4 +1,4 @@
-"""A virtual person: five images, by physics, of somebody who does not exist."""
+"""A virtual person: five simulated images of somebody who does not exist."""
 
 from __future__ import annotations
 
@@ -42,10 +42,28 @@ def virtual_person(
     spacing: tuple[float, float, float] = (1.875, 1.875, 3.0),
     shape: tuple[int, int, int] = (128, 128, 56),
 ) -> Person:
-    """Person number ``seed``. ``spacing`` (mm) and ``shape`` of the images: x, y, z.
+    """Simulate a virtual person.
 
-    The same arguments give the same bytes; another grid shows the same person, with other noise.
-    Raises UserError for a grid that cannot be.
+    The same arguments give the same bytes. Another grid shows the same person with other noise.
+
+    Parameters
+    ----------
+    seed
+        Number of the person.
+    spacing
+        Voxel size (x, y, z) in mm, above 0.
+    shape
+        Number of voxels (X, Y, Z), at least 8 each.
+
+    Returns
+    -------
+    Person
+        Images on one RAS grid, the label map of lesions, and the facts that were drawn.
+
+    Raises
+    ------
+    UserError
+        If ``spacing`` or ``shape`` is too small.
     """
     if min(spacing) <= 0 or min(shape) < 8:
         raise UserError(
@@ -66,7 +84,7 @@ def virtual_person(
 def _mr(
     rng: np.random.Generator, noise: np.random.Generator, grid: Grid, anatomy: Anatomy
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """T1, FLAIR and T2star (X, Y, Z), white matter at about 1000, and how they were made."""
+    """Simulate T1, FLAIR and T2star (X, Y, Z), white matter at about 1000; also their facts."""
     common = PERSON_SPREAD * rng.standard_normal(4)
     person = {name: _varied(tissue, common, rng) for name, tissue in TISSUES.items()}
     t1 = {name: abs(signals.mprage(tissue, Mprage())) for name, tissue in person.items()}
@@ -92,7 +110,7 @@ def _mr(
 def _ct_and_pet(
     rng: np.random.Generator, noise: np.random.Generator, grid: Grid, anatomy: Anatomy
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    """CT (HU) and PET (SUV) (X, Y, Z), and how they were made."""
+    """Simulate CT (HU) and PET (SUV), both (X, Y, Z), and return their facts."""
     facts = {
         "CT_fwhm_mm": round(float(rng.uniform(1.0, 1.8)), 2),
         "CT_noise_hu": round(float(rng.uniform(2.5, 4.5)), 2),
@@ -114,7 +132,7 @@ def _ct_and_pet(
 
 
 def _varied(tissue: Tissue, common: npt.NDArray[np.float64], rng: np.random.Generator) -> Tissue:
-    """The tissue with this person's T1, T2, T2* and proton density; common: log factors (4,)."""
+    """Return the tissue with this person's T1, T2, T2* and PD; common: log factors (4,)."""
     t1, t2, t2_star, pd = np.exp(common + TISSUE_SPREAD * rng.standard_normal(4))
     return replace(
         tissue,

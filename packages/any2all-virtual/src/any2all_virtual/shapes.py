@@ -1,4 +1,4 @@
-"""Signed distances, mm, negative inside: of ellipsoids, of masks, of unions."""
+"""Signed distances to ellipsoids, masks and unions, in mm, negative inside."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Triple = tuple[float, float, float]
 
 
 def ellipsoid(points: Array, centre: Triple, radii: Triple, turn: float = 0.0) -> Array:
-    """About the signed distance (mm) of points (3, X, Y, Z), negative inside.
+    """Return the approximate signed distance (mm) of points (3, X, Y, Z), negative inside.
 
-    ``turn``: degrees about z, from x towards y.
+    ``turn`` is the rotation about z in degrees, from x towards y.
     """
     x, y, z = (p - np.float32(c) for p, c in zip(points, centre, strict=True))
     if turn:
@@ -27,13 +27,13 @@ def ellipsoid(points: Array, centre: Triple, radii: Triple, turn: float = 0.0) -
 
 
 def blend(a: Array, b: Array, width: float) -> Array:
-    """Union of two signed distances, rounded over ``width`` mm where they meet."""
+    """Return the union of two signed distances, rounded over ``width`` mm where they meet."""
     overlap = np.maximum(width - abs(a - b), 0) / width
     return np.minimum(a, b) - np.float32(width / 4) * overlap**2
 
 
 def signed_distance(inside: npt.NDArray[np.bool_], spacing: float) -> Array:
-    """To the surface of a mask (X, Y, Z) of cubic voxels of ``spacing`` mm."""
+    """Return the distance to the surface of a mask (X, Y, Z) of cubic voxels of ``spacing`` mm."""
     outside = distance_transform_edt(~inside, sampling=spacing)
     within = distance_transform_edt(inside, sampling=spacing)
     return (outside - within).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From tissues to images: MR signal equations, CT, PET, and what the scanner adds."""
+"""From tissues to images: MR signal equations, CT, PET, blur and noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FWHM = 2 * np.sqrt(2 * np.log(2))  # over σ, of a Gaussian
 
 
 def mprage(tissue: Tissue, sequence: Mprage) -> float:
-    """Signal of an inversion-prepared train of spoiled echoes, in its steady state.
+    """Return the steady-state signal of an inversion-prepared train of spoiled echoes.
 
     Between pulses M ← 1 + (M cos α − 1) e^(−τ/T1); before and after the train M relaxes freely.
     One cycle is an affine map of M, whose fixed point is the steady state (Mugler & Brookeman
@@ -82,7 +82,7 @@ def mixture(fractions: Mapping[str, Array], values: Mapping[str, float]) -> Arra
 def dephasing(
     fractions: Mapping[str, Array], spacing: Sequence[float], sequence: GradientEcho
 ) -> Array:
-    """Signal left of a gradient echo where susceptibility bends the field, (X, Y, Z), 0 to 1.
+    """Return the fraction (X, Y, Z) of a gradient-echo signal that susceptibility leaves, 0 to 1.
 
     ΔB/B0 = F⁻¹[(1/3 − k_z²/k²) F χ] (Salomir 2003), B0 along z; a linear field of g Hz/mm over a
     voxel of Δ mm leaves |sinc(g Δ TE)| along each axis.
@@ -114,14 +114,14 @@ def rician(signal: Array, noise_std: float, rng: np.random.Generator) -> Array:
 
 
 def blurred(image: Array, fwhm: float, spacing: Sequence[float]) -> Array:
-    """Gaussian point spread of ``fwhm`` mm."""
+    """Blur an image with a Gaussian point spread function of ``fwhm`` mm."""
     return gaussian_filter(image, [fwhm / FWHM / s for s in spacing], mode="nearest")
 
 
 def ct(
     hu: Array, spacing: Sequence[float], rng: np.random.Generator, *, fwhm: float, noise_std: float
 ) -> Array:
-    """HU behind a kernel of ``fwhm`` mm, and noise of ``noise_std`` HU, coloured by it as well."""
+    """Blur HU by a kernel of ``fwhm`` mm and add noise of ``noise_std`` HU, coloured by it too."""
     noise = blurred(rng.standard_normal(hu.shape, dtype=np.float32), fwhm, spacing)
     noisy = blurred(hu, fwhm, spacing) + np.float32(noise_std) * noise / noise.std()
     return np.clip(noisy, -1024, 3071)
@@ -130,9 +130,9 @@ def ct(
 def pet(
     suv: Array, spacing: Sequence[float], rng: np.random.Generator, *, fwhm: float, noise: float
 ) -> Array:
-    """SUV (g/ml) at a resolution of ``fwhm`` mm; counts give noise of variance noise² × SUV.
+    """Blur SUV (g/ml) to ``fwhm`` mm and add counting noise of variance noise² × SUV.
 
-    The noise is as smooth as the image, for reconstruction smooths both.
+    The noise is as smooth as the image, because reconstruction smooths both.
     """
     seen = blurred(suv, fwhm, spacing)
     grain = blurred(rng.standard_normal(suv.shape, dtype=np.float32), 0.7 * fwhm, spacing)

@@ -25,7 +25,7 @@ class Grid:
     def around(
         cls, centre: Sequence[float], shape: Sequence[int], spacing: Sequence[float]
     ) -> Grid:
-        """The grid whose middle is ``centre`` (mm)."""
+        """Return the grid centred at ``centre`` (mm)."""
         parts = zip(centre, shape, spacing, strict=True)
         x, y, z = (float(c - s * (n - 1) / 2) for c, n, s in parts)
         return cls((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), (x, y, z))
@@ -51,7 +51,7 @@ class Grid:
         )
 
     def finer(self, factor: Sequence[int]) -> Grid:
-        """Each voxel in ``factor`` (x, y, z) parts."""
+        """Divide each voxel into ``factor`` (x, y, z) parts."""
         spacing = tuple(s / f for s, f in zip(self.spacing, factor, strict=True))
         origin = [
             o - s / 2 + t / 2 for o, s, t in zip(self.origin, self.spacing, spacing, strict=True)
@@ -60,7 +60,7 @@ class Grid:
         return Grid(shape, spacing, (origin[0], origin[1], origin[2]))  # type: ignore[arg-type]
 
     def sample(self, volume: Array, points: Array) -> Array:
-        """A volume (X, Y, Z) on this grid at points (3, ...), mm; trilinear, its border beyond."""
+        """Sample a volume (X, Y, Z) on this grid at points (3, ...), mm: trilinear, edge-padded."""
         index = [
             (p - np.float32(o)) / np.float32(s)
             for p, o, s in zip(points, self.origin, self.spacing, strict=True)
@@ -68,7 +68,7 @@ class Grid:
         return map_coordinates(volume, index, np.float32, order=1, mode="nearest")
 
     def spread(self, volume: Array, over: Grid) -> Array:
-        """The same as ``sample`` at the points of another grid, one axis after the other."""
+        """Sample a volume at the points of another grid, one axis after the other."""
         for axis in range(3):
             n, x0, step = over.shape[axis], over.origin[axis], over.spacing[axis]
             index = (x0 + step * np.arange(n) - self.origin[axis]) / self.spacing[axis]
@@ -81,11 +81,11 @@ class Grid:
 
 
 HEAD = Grid((66, 74, 66), (4.0, 4.0, 4.0), (-130.0, -166.0, -122.0))
-"""4 mm around any head: random fields and velocities live here, whatever the image's grid."""
+"""A 4 mm grid around any head for random fields and velocities, whatever the image's grid."""
 
 
 def smooth_field(rng: np.random.Generator, sigma: float, channels: int = 1) -> Array:
-    """White noise on HEAD blurred by ``sigma`` mm, of variance 1: (channels, X, Y, Z)."""
+    """Draw white noise on HEAD, blurred by ``sigma`` mm, of variance 1: (channels, X, Y, Z)."""
     noise = rng.standard_normal((channels, *HEAD.shape), dtype=np.float32)
     width = [0.0, *(sigma / s for s in HEAD.spacing)]
     field = gaussian_filter(noise, width, mode="wrap")
@@ -104,6 +104,6 @@ def integrate(velocity: Array, squarings: int = 5) -> Array:
 
 
 def mean_over(volume: Array, factor: Sequence[int]) -> Array:
-    """Mean of each block of ``factor`` (x, y, z) voxels."""
+    """Return the mean of each block of ``factor`` (x, y, z) voxels."""
     (x, y, z), (a, b, c) = volume.shape, factor
     return volume.reshape(x // a, a, y // b, b, z // c, c).mean((1, 3, 5))

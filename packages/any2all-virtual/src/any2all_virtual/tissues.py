@@ -1,4 +1,4 @@
-"""What tissues and scanners measure: every number of a virtual person's images.
+"""Every number of tissues and scanners in a virtual person's images.
 
 Sources, and which numbers are chosen to look right, are in ``docs/virtual-people.md``.
 """
@@ -42,10 +42,10 @@ TISSUES = {
     "bleed": Tissue(0.5, 1200, 45, 4, 55, 0.8),
     "calcium": Tissue(0.3, 1000, 40, 5, 450, 0.5),
 }
-"""Means over people; ``iron``: grey nuclei full of it, ``cavity``: what an old infarct leaves."""
+"""Means over people. ``iron`` are iron-rich grey nuclei, ``cavity`` is that of an old infarct."""
 
 PERSON_SPREAD, TISSUE_SPREAD = 0.03, 0.015
-"""Std of the logs of T1, T2, T2* and PD: common to a person's tissues, and of each by itself."""
+"""Std of log T1, T2, T2* and PD: common to a person's tissues, and independent per tissue."""
 
 LESIONS = {"white-matter lesion": 1, "microbleed": 2, "calcification": 3, "infarct": 4}
 """Values of the label map."""

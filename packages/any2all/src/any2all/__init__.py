@@ -1,6 +1,7 @@
 """Any2all: complete a patient's images from any mix of images and raw measurements.
 
-All that the command ``any2all`` does, and what a method of one's own is made of.
+This package exports everything that the command ``any2all`` does, and the parts from which you
+build a method of your own.
 """
 
 from importlib import import_module
@@ -32,11 +33,11 @@ from any2all_operators import BlockDiagonal, Identity, Operator, UserError, chec
 __version__ = "0.1.0"
 
 OPTIONAL = {"Evaluation": "any2all_eval.evaluation", "evaluate": "any2all_eval.evaluation"}
-"""{name: the module that has it}; pip install "any2all[evaluate]" brings it."""
+"""{name: its module}; pip install "any2all[evaluate]" installs it."""
 
 
 def __getattr__(name: str) -> Any:
-    """The names of packages that need not be installed."""
+    """Import a name from an optional package."""
     if name not in OPTIONAL:
         raise AttributeError(f"module 'any2all' has no attribute {name!r}")
     try:

@@ -1,1 +1,1 @@
-"""The commands of ``any2all``, one a file; what they do is imported when one is run."""
+"""The commands of ``any2all``, one per file. A command imports its work when it is run."""

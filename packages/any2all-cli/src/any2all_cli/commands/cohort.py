@@ -9,16 +9,18 @@ import typer
 
 
 def cohort(
-    url: Annotated[str, typer.Argument(metavar="COHORT", help="Made by any2all prepare")],
+    url: Annotated[str, typer.Argument(metavar="COHORT", help="Cohort made by any2all prepare")],
     qc: Annotated[
-        Path | None, typer.Option(help="New folder for contact sheets and histograms")
+        Path | None,
+        typer.Option(help="Write contact sheets and histograms into this new folder"),
     ] = None,
     accept: Annotated[
-        list[str] | None, typer.Option(help="PATIENT:MODALITY that was set aside and is good")
+        list[str] | None,
+        typer.Option(help="Use PATIENT:MODALITY, which was set aside; may be repeated"),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
 ) -> None:
-    """Show who is in a cohort and how well their images fit."""
+    """List the patients of a cohort and the quality of their registration."""
     from any2all_cli.cohort import show_cohort
 
     show_cohort(url, qc, accept or [], json_)

@@ -21,11 +21,12 @@ from any2all_cli.shared_options import (
 
 
 def fill(
-    url: Annotated[str, typer.Argument(metavar="COHORT", help="Made by any2all prepare")],
+    url: Annotated[str, typer.Argument(metavar="COHORT", help="Cohort made by any2all prepare")],
     prior: Annotated[
         str,
         typer.Option(
-            help="Trained on those of its patients who lack nothing: folder, name, or hf:",
+            help="Prior trained on the cohort's complete patients: a folder written by train, an "
+            "installed prior's name, or hf:OWNER/NAME",
             metavar="PRIOR",
             rich_help_panel=PRIOR,
         ),
@@ -38,8 +39,8 @@ def fill(
         bool,
         typer.Option(
             "--replace",
-            help="Draw anew what another prior, sampler or seed has drawn; not while it is "
-            "trained on",
+            help="Replace images drawn with another prior, sampler or seed. Stop any training on "
+            "this cohort first",
             rich_help_panel=RUNNING,
         ),
     ] = False,
@@ -49,9 +50,10 @@ def fill(
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Draw what training patients lack, for train --incomplete.
+    """Draw the missing images of training patients, for train --incomplete.
 
-    Goes on where it was interrupted; patients are shared among the processes of torchrun.
+    An interrupted run continues when the same command is given again.
+    Under torchrun, the patients are divided among the processes.
     """
     from any2all_app.filling import Filling
     from any2all_app.grammar import sampler_name, sampler_of

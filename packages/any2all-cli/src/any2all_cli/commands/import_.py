@@ -10,31 +10,41 @@ import typer
 
 def import_(
     kind: Annotated[
-        str, typer.Argument(help="guided-diffusion, diffusers, or a network plugin's name")
+        str,
+        typer.Argument(
+            help="Format of the weights: guided-diffusion, diffusers, or a network plugin's name"
+        ),
     ],
-    source: Annotated[Path, typer.Argument(help="File of weights, or folder of a UNet2DModel")],
+    source: Annotated[Path, typer.Argument(help="File of weights, or a UNet2DModel's folder")],
     output: Annotated[Path, typer.Option(help="New folder for the prior")],
-    modalities: Annotated[str, typer.Option(help="Comma-separated, in the order of its channels")],
+    modalities: Annotated[str, typer.Option(help="Modalities in channel order, as T1,FLAIR")],
     image_size: Annotated[
-        str | None, typer.Option(help="Rows,columns", show_default="as the source says")
+        str | None, typer.Option(help="ROWS,COLUMNS of a slice", show_default="the source's")
     ] = None,
     prediction: Annotated[
         str | None,
-        typer.Option(help="epsilon, v or sample", show_default="as the source says, or epsilon"),
+        typer.Option(
+            help="What the network predicts: epsilon, v or sample",
+            show_default="the source's, or epsilon",
+        ),
     ] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="cosine or linear", show_default="as the source says")
+        str | None,
+        typer.Option(help="Noise schedule: cosine or linear", show_default="the source's"),
     ] = None,
-    diffusion_steps: Annotated[int, typer.Option(min=2, help="T of its training")] = 1000,
+    diffusion_steps: Annotated[
+        int, typer.Option(min=2, help="Number T of diffusion steps the network was trained with")
+    ] = 1000,
     set_: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
-            help="guided-diffusion: num_head_channels=N, num_heads=N, use_new_attention_order=true",
+            help="Setting that guided-diffusion weights do not state: num_head_channels=N, "
+            "num_heads=N or use_new_attention_order=true; may be repeated",
         ),
     ] = None,
 ) -> None:
-    """Make a prior of weights that were trained elsewhere."""
+    """Turn network weights trained elsewhere into a prior."""
     from any2all_app.grammar import slice_size
     from any2all_core.foreign_weights import TrainedAs
 

@@ -14,15 +14,16 @@ def plan(
     data: Annotated[
         str,
         typer.Argument(
-            metavar="COHORT", help="Made by prepare, or a folder of <patient>/<modality>.nii.gz"
+            metavar="COHORT",
+            help="Cohort made by prepare, or a folder of <patient>/<modality>.nii.gz",
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="New TOML file for the recipe",
-            show_default="it is printed",
+            help="Write the recipe into this new TOML file",
+            show_default="print it",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -30,7 +31,7 @@ def plan(
         float | None,
         typer.Option(
             metavar="HOURS",
-            help="How long training may take; the number of steps follows from it",
+            help="Training time in hours, from which the number of steps is computed",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -44,10 +45,10 @@ def plan(
     ] = False,
     precision: Precision = "auto",
 ) -> None:
-    """Plan the training of a prior: a recipe for a cohort and this machine, its memory and time.
+    """Write a training recipe that fits a cohort and this machine.
 
-    A few steps of training are timed. Edit the recipe, and give it to train with --recipe; without
-    one, train plans in the same way.
+    The command times a few training steps and checks the memory. Edit the recipe and give it to
+    train with --recipe. Without --recipe, train makes the same plan.
 
     Examples:
 

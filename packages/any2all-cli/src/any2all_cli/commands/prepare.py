@@ -15,14 +15,14 @@ def prepare(
         list[str],
         typer.Argument(
             metavar="[SOURCE] COHORT",
-            help="SOURCE: folder of DICOM, of BIDS or of <patient>/*.nii.gz; COHORT: a new store, "
-            "or one to append to; a path or a URL",
+            help="SOURCE is a folder of DICOM, of BIDS or of <patient>/*.nii.gz. COHORT is the "
+            "path or URL of a new cohort, or of one to append to",
         ),
     ],
     modalities: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated, in order",
+            help="Modalities in channel order, for example T1,FLAIR",
             show_default="all that are found",
             metavar="LIST",
             rich_help_panel=DATA,
@@ -31,8 +31,8 @@ def prepare(
     rules: Annotated[
         Path | None,
         typer.Option(
-            help="TOML that maps series to modalities",
-            show_default="built in",
+            help="TOML file that maps series to modalities",
+            show_default="the built-in rules",
             metavar="FILE",
             rich_help_panel=DATA,
         ),
@@ -40,7 +40,7 @@ def prepare(
     kinds: Annotated[
         Path | None,
         typer.Option(
-            help="TOML of modality kinds beside the built-in ones, as ADC; the cohort keeps them",
+            help="TOML file of further modality kinds, for example ADC; the cohort stores them",
             metavar="FILE",
             rich_help_panel=DATA,
         ),
@@ -48,7 +48,7 @@ def prepare(
     spacing: Annotated[
         str,
         typer.Option(
-            help="Voxels in mm, x,y,z; or native: those of the reference",
+            help="Voxel size x,y,z in mm; native takes the reference image's",
             metavar="X,Y,Z",
             rich_help_panel=GRID,
         ),
@@ -56,7 +56,7 @@ def prepare(
     size: Annotated[
         str,
         typer.Option(
-            help="Rows and columns of a slice, as 112,96; one number for a square",
+            help="Rows and columns of a slice, for example 112,96; one number means a square",
             metavar="ROWS,COLS",
             rich_help_panel=GRID,
         ),
@@ -64,13 +64,15 @@ def prepare(
     reference: Annotated[
         str,
         typer.Option(
-            help="Others are registered to this modality", metavar="NAME", rich_help_panel=GRID
+            help="Modality to which the others are registered",
+            metavar="NAME",
+            rich_help_panel=GRID,
         ),
     ] = "T1",
     split: Annotated[
         str,
         typer.Option(
-            help="train, val, test; auto (80:10:10 by hash); a JSON file",
+            help="Split of the patients: train, val, test, auto (80:10:10 by hash) or a JSON file",
             metavar="NAME",
             rich_help_panel=COHORT,
         ),
@@ -78,26 +80,34 @@ def prepare(
     salt: Annotated[
         Path | None,
         typer.Option(
-            help="Secret that names are hashed with",
-            show_default="COHORT.salt, made",
+            help="File of the secret salt from which pseudonyms are hashed",
+            show_default="COHORT.salt, created if missing",
             metavar="FILE",
             rich_help_panel=COHORT,
         ),
     ] = None,
     register: Annotated[
         bool,
-        typer.Option(help="Register to the reference, or trust the scanner", rich_help_panel=GRID),
+        typer.Option(
+            help="Register images to the reference, or trust the scanner's coordinates",
+            rich_help_panel=GRID,
+        ),
     ] = True,
     bias_correct: Annotated[
-        bool, typer.Option("--bias-correct", help="N4 on MR images", rich_help_panel=GRID)
+        bool,
+        typer.Option(
+            "--bias-correct",
+            help="Correct the bias field of MR images with N4",
+            rich_help_panel=GRID,
+        ),
     ] = False,
     trust_axes: TrustAxes = False,
     by_session: Annotated[
         bool,
         typer.Option(
             "--by-session",
-            help="Each session of a patient by itself",
-            show_default="one joined stack",
+            help="Treat each session as a patient of its own",
+            show_default="join a patient's sessions",
             rich_help_panel=COHORT,
         ),
     ] = False,
@@ -105,7 +115,7 @@ def prepare(
         bool,
         typer.Option(
             "--replace",
-            help="Prepare anew who is there with other files or options",
+            help="Prepare a patient again when its files or options have changed",
             rich_help_panel=COHORT,
         ),
     ] = False,
@@ -119,12 +129,18 @@ def prepare(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(min=0, help="Of the first virtual person", metavar="N", rich_help_panel=DATA),
+        typer.Option(
+            min=0, help="Seed of the first virtual person", metavar="N", rich_help_panel=DATA
+        ),
     ] = 0,
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes", show_default="one a core", metavar="N", rich_help_panel=RUNNING
+            min=1,
+            help="Number of processes",
+            show_default="one per core",
+            metavar="N",
+            rich_help_panel=RUNNING,
         ),
     ] = None,
     scheduler: Annotated[
@@ -138,19 +154,21 @@ def prepare(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Show which series would be which modality", rich_help_panel=DATA
+            "--dry-run",
+            help="Only show which series would be used as which modality",
+            rich_help_panel=DATA,
         ),
     ] = False,
     show_names: Annotated[
         bool,
         typer.Option(
             "--show-names",
-            help="With --dry-run: identifying names as they are",
+            help="With --dry-run, show identifying names instead of pseudonyms",
             rich_help_panel=DATA,
         ),
     ] = False,
 ) -> None:
-    """Make a training-ready cohort of scans."""
+    """Turn scans into a cohort for training."""
     from any2all_app.finding import Preparing
     from any2all_app.grammar import modality_names, slice_size
     from any2all_data.modality_names import by_rules
@@ -159,7 +177,7 @@ def prepare(
     from any2all_cli.prepare import prepare_cohort, spacing_of
 
     names = modality_names(modalities) if modalities else None
-    if rules is None and kinds is None:  # the built-in ones, which have a name for each alias
+    if rules is None and kinds is None:  # the built-in rules map every alias to one name
         names, reference = names and tuple(map(by_rules, names)), by_rules(reference)
     preparing = Preparing(
         modalities=names,

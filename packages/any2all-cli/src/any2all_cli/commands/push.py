@@ -14,23 +14,25 @@ def push(
         str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub")
     ],
     licence: Annotated[
-        str, typer.Option(help="Of the weights, as the Hub writes it: apache-2.0, other ...")
+        str,
+        typer.Option(help="Licence of the weights as the Hub writes it, for example apache-2.0"),
     ],
     data: Annotated[
-        str, typer.Option(help="What it was trained on and under what licence, in a few sentences")
+        str,
+        typer.Option(help="Training data and their licence, in a few sentences for the model card"),
     ],
     private: Annotated[
         bool, typer.Option("--private", help="Make the repository private if it is new")
     ] = False,
     dry_run: Annotated[
         Path | None,
-        typer.Option(help="Upload nothing; write what would be uploaded into this new folder"),
+        typer.Option(help="Write the files into this new folder instead of uploading them"),
     ] = None,
 ) -> None:
     """Upload a prior, with a model card, to the Hugging Face Hub.
 
-    Its files and README.md are uploaded, and neither checkpoints nor draws. Log in with hf auth
-    login first.
+    The prior's files and README.md are uploaded. Checkpoints and draws are not.
+    Log in with hf auth login first.
     """
     from any2all_app.model_card import Publication
     from any2all_app.pushing import push as push_to

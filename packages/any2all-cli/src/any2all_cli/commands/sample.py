@@ -30,8 +30,8 @@ def sample(
         typer.Option(
             "--input",
             metavar="PATH",
-            help="One patient: a folder of NIfTI or of DICOM, or COHORT/PATIENT. Many patients: "
-            "COHORT, or the folder of their folders",
+            help="One patient (a folder of NIfTI or DICOM files, or COHORT/PATIENT) or many "
+            "(COHORT, or a folder of patient folders)",
             show_default="the prior's example",
             rich_help_panel=PATIENT,
         ),
@@ -40,7 +40,8 @@ def sample(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="What is known, as T1=clean,FLAIR=kspace. All others are missing and are drawn",
+            help="Known modalities and their operators, for example T1=clean,FLAIR=kspace. All "
+            "others are missing and are drawn",
             show_default="nothing; new people are drawn",
             rich_help_panel=PATIENT,
         ),
@@ -49,8 +50,8 @@ def sample(
         bool,
         typer.Option(
             "--resample",
-            help="Register the patient's images and resample them to the prior's grid, and bring "
-            "the result back to the patient's own grid",
+            help="Register and resample the patient's images to the prior's grid. The result is "
+            "written on the patient's own grid",
             rich_help_panel=PATIENT,
         ),
     ] = False,
@@ -58,7 +59,7 @@ def sample(
         str | None,
         typer.Option(
             metavar="FIRST:LAST",
-            help="Slices counted from the lowest; LAST is not included",
+            help="Range of slices, counted from 0 at the lowest; LAST is not included",
             show_default="all",
             rich_help_panel=PATIENT,
         ),
@@ -67,8 +68,8 @@ def sample(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Patients of a cohort: train, val or test",
-            show_default="everybody",
+            help="Only this split of a cohort: train, val or test",
+            show_default="all patients",
             rich_help_panel=PATIENT,
         ),
     ] = None,
@@ -76,7 +77,7 @@ def sample(
         bool,
         typer.Option(
             "--simulate",
-            help="Take image files as the truth, and simulate their measurement",
+            help="Take image files as the truth and simulate their measurement",
             rich_help_panel=PATIENT,
         ),
     ] = False,
@@ -85,8 +86,8 @@ def sample(
         str | None,
         typer.Option(
             metavar="PRIOR",
-            help="A folder written by train, an installed prior's name, or hf:OWNER/NAME of the "
-            "Hugging Face Hub",
+            help="Prior: a folder written by train, an installed prior's name, or hf:OWNER/NAME "
+            "on the Hugging Face Hub",
             show_default="lgg; virtual without --input",
             rich_help_panel=PRIOR,
         ),
@@ -95,8 +96,8 @@ def sample(
         str | None,
         typer.Option(
             metavar="FOLDER[:dc=true]",
-            help="Instead of a prior and a sampler: a folder written by train --method. dc makes a "
-            "reconstruction agree with its scan by one exact step",
+            help="Folder written by train --method, used instead of a prior and a sampler. dc=true "
+            "adds one exact data-consistency step to a reconstruction",
             rich_help_panel=PRIOR,
         ),
     ] = None,
@@ -107,7 +108,7 @@ def sample(
         int,
         typer.Option(
             metavar="N",
-            help="Draws of each slice; their mean and spread are kept",
+            help="Number of draws per slice; their mean and standard deviation are written",
             rich_help_panel=PRIOR,
         ),
     ] = 1,
@@ -116,7 +117,8 @@ def sample(
         typer.Option(
             min=0,
             metavar="MM",
-            help="Correlation length of the noise across slices; 0 draws each slice independently",
+            help="Correlation length of the noise across slices, in mm; 0 draws each slice "
+            "independently",
             rich_help_panel=PRIOR,
         ),
     ] = 0.0,
@@ -133,7 +135,7 @@ def sample(
         bool,
         typer.Option(
             "--dicom",
-            help="Also write derived DICOM series; they bear the patient's name",
+            help="Also write derived DICOM series; they contain the patient's name",
             rich_help_panel=RESULT,
         ),
     ] = False,
@@ -141,8 +143,8 @@ def sample(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="With --dicom: the series in whose study and space they go",
-            show_default="that of a DICOM --input",
+            help="With --dicom, the series whose study and frame of reference the new series join",
+            show_default="the series of a DICOM --input",
             rich_help_panel=RESULT,
         ),
     ] = None,
@@ -150,7 +152,7 @@ def sample(
         bool,
         typer.Option(
             "--bids",
-            help="Also write a BIDS derivative, derivatives/any2all, of what was not given",
+            help="Also write the new images as a BIDS derivative, derivatives/any2all",
             rich_help_panel=RESULT,
         ),
     ] = False,
@@ -159,28 +161,29 @@ def sample(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a run over many patients in --output. One patient needs no option",
+            help="Continue the run over many patients in --output. A run over one patient "
+            "continues without this option",
             rich_help_panel=RUNNING,
         ),
     ] = False,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", help="Slices of a network call", rich_help_panel=RUNNING)
+        int, typer.Option(metavar="N", help="Slices per network call", rich_help_panel=RUNNING)
     ] = 8,
     save_memory: Annotated[
         bool,
         typer.Option(
             "--save-memory",
-            help="With mps and mmps: recompute what gradients need, which is slower",
+            help="With mps and mmps, recompute activations for the gradient: less memory, slower",
             rich_help_panel=RUNNING,
         ),
     ] = False,
     precision: Precision = "auto",
     device: Device = "auto",
 ) -> None:
-    """Fill in what a patient lacks, or draw new people from nothing.
+    """Draw a patient's missing images, or draw new people without any input.
 
-    A run that was interrupted goes on when the same command is given again.
-    Many patients are shared among the processes of
+    An interrupted run continues when the same command is given again.
+    Many patients are divided among the processes of
     torchrun -m any2all_cli sample ...
 
     Examples:

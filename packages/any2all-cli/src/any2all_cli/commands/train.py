@@ -23,7 +23,7 @@ def train(
         Path,
         typer.Option(
             metavar="FOLDER",
-            help="The prior, or the method, and its checkpoints",
+            help="Folder for the prior, or the method, and its checkpoints",
             rich_help_panel=RUNNING,
         ),
     ],
@@ -33,8 +33,8 @@ def train(
         bool,
         typer.Option(
             "--incomplete",
-            help="Also train on patients who lack modalities; with levels=shared, once any2all "
-            "fill has drawn what they lack",
+            help="Also train on patients who lack modalities. A prior with levels=shared needs "
+            "any2all fill first",
             rich_help_panel=DATA,
         ),
     ] = False,
@@ -42,7 +42,7 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME[:OPTION=VALUE...]",
-            help="Train this instead of a prior: an installed method; any2all plugins lists them",
+            help="Train this installed method instead of a prior; any2all plugins lists them",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -50,9 +50,9 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="small (two cores), paper, or a TOML file, as any2all plan writes",
-            show_default="planned for --data and this machine; of a run that is resumed its own; "
-            "of a method small",
+            help="Recipe: small (for two cores), paper, or a TOML file as any2all plan writes it",
+            show_default="planned for --data and this machine; a resumed run keeps its own; a "
+            "method takes small",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def train(
         float | None,
         typer.Option(
             metavar="HOURS",
-            help="How long it may take; the number of steps follows from the time of a step",
+            help="Training time in hours, from which the number of steps is computed",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -68,7 +68,7 @@ def train(
         int | None,
         typer.Option(
             metavar="N",
-            help="How many steps; as --set steps=N",
+            help="Number of training steps, the same as --set steps=N",
             show_default="the recipe's",
             rich_help_panel=RECIPE,
         ),
@@ -78,7 +78,7 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="Change one entry of the recipe, or option of the method; may be repeated",
+            help="Change one entry of the recipe or one option of the method; may be repeated",
             rich_help_panel=RECIPE,
         ),
     ] = None,
@@ -86,14 +86,14 @@ def train(
         str | None,
         typer.Option(
             metavar="PRIOR",
-            help="Prior to begin with, of some of these modalities or of others besides: a folder "
-            "written by train, or an installed one",
+            help="Start from the weights of this prior: a folder written by train or an installed "
+            "prior's name. It shares some modalities and may have others",
             rich_help_panel=RECIPE,
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in --output", rich_help_panel=RUNNING),
+        typer.Option("--resume", help="Continue the run in --output", rich_help_panel=RUNNING),
     ] = False,
     precision: Precision = "auto",
     tensorboard: Annotated[
@@ -108,15 +108,15 @@ def train(
         bool,
         typer.Option(
             "--shard",
-            help="Share the weights out among the processes, too (FSDP)",
+            help="Divide the weights among the processes with FSDP, to save memory",
             rich_help_panel=RUNNING,
         ),
     ] = False,
 ) -> None:
-    """Train a prior, or with --method a method of one task.
+    """Train a prior, or with --method a model for one task.
 
-    Several processes are started by
-    accelerate launch -m any2all_cli train ... or by torchrun.
+    To train in several processes, use
+    accelerate launch -m any2all_cli train ... or torchrun.
 
     Examples:
 
@@ -130,7 +130,7 @@ def train(
     changes = name_values(set_ or [], "--set")
     if steps is not None:
         if "steps" in changes:
-            raise UserError("--steps and --set steps= say the same: give one of them")
+            raise UserError("--steps and --set steps= set the same value: give only one of them")
         changes["steps"] = str(steps)
     if method is not None or (resume and (output / "method.json").is_file()):
         from any2all_app.fitting import Fitting
@@ -140,7 +140,9 @@ def train(
         refused = {"--start-from": start_from, "--tensorboard": tensorboard}
         refused |= {"--shard": shard, "--hours": hours is not None}
         if named := [option for option, value in refused.items() if value]:
-            raise UserError(f"--method and {', '.join(named)}: these are for priors; leave it out")
+            raise UserError(
+                f"{', '.join(named)} cannot be used with --method, only for priors: leave it out"
+            )
         fitting = Fitting(
             method=method,
             data=data,
