@@ -80,6 +80,27 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
     assert "results are on the grid of this image" in done.stderr
 
 
+def test_a_copy_that_is_nearer_to_the_truth_of_this_patient_is_said_to_be(
+    any2all: Run, placed_prior: Path, tmp_path: Path
+) -> None:
+    patient = tmp_path / "p"
+    patient.mkdir()
+    affine = np.diag([-1.5, -1.5, 4.0, 1.0])
+    for name, factor in (("T1", 100), ("FLAIR", 70)):
+        nib.save(nib.Nifti1Image(factor * phantom(), affine), patient / f"sub-1_{name}.nii.gz")
+    asked = ("sample", "--prior", placed_prior, "--input", patient, *FEW)
+    done = any2all(*asked, "--modalities", "T1=clean", "--output", "o")
+    assert done.returncode == 0, done.stderr
+    flair = json.loads((tmp_path / "o/report.json").read_text())["modalities"]["FLAIR"]
+    assert flair["score_copy"]["of"] == "T1"
+    assert flair["score_copy"]["psnr_scaled"] > flair["score"]["psnr_scaled"]
+    (warning,) = flair["warnings"]
+    assert warning.startswith("a copy of T1 is nearer to this patient's true FLAIR")
+    assert f"FLAIR: warning: {warning}" in done.stderr
+    assert "; a copy of T1 PSNR" in done.stderr
+    assert "FLAIR: its truth is read from sub-1_FLAIR.nii.gz" in done.stderr
+
+
 def test_every_modality_says_its_unit_scale_and_what_is_clipped(
     any2all: Run, placed_prior: Path, tmp_path: Path
 ) -> None:
@@ -126,7 +147,7 @@ MISTAKES = {
     ),
     "resume": (["--modalities", "T1=clean", "--resume"], "--resume is for many patients"),
     "split": (["--modalities", "T1=clean", "--split", "val"], "--split is for many patients"),
-    "no grid": (["--modalities", "T1=clean", "--resample"], "--resample: this prior does not say"),
+    "no grid": (["--modalities", "T1=clean", "--resample"], "--resample: this prior does not record"),
 }
 
 
@@ -225,7 +246,7 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     assert "was begun with --hours 0.000833" in other.stderr
     for extra, why in (
         (["--hours", 1, "--steps", 5], "--hours and --steps both set the number of steps"),
-        (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= say the same"),
+        (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= set the same value"),
         (["--hours", 0], "--hours 0: expected above 0"),
         (["--hours", 1e-7], "give at least"),
     ):

@@ -59,6 +59,8 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
             entry["clipped"] = round(measurement.clipped[name], 6)
         if name in measurement.volumes and measurement.volumes[name].notes:
             entry["notes"] = list(measurement.volumes[name].notes)
+            if name in measurement.truth and not measurement.as_given(name):
+                entry["notes"] = [_of_truth(note) for note in entry["notes"]]
         if name in measurement.built and (measured := measurement.built[name].measured):
             entry["scan"] = dict(measured.details)
             entry["warnings"] = list(entry["scan"].pop("warnings", []))
@@ -87,11 +89,47 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
                         zero_filled = operator.adjoint(data)[chosen]
                         entry["score_zero_filled"] = score(zero_filled, truth[chosen])
                     entry["score_without_prior"] = score(plain[chosen], truth[chosen])
+                if measurement.source[name] == "missing":
+                    entry |= _beside_copy(measurement, name, chosen, entry["score"])
         judged[name] = entry
     report: dict[str, Any] = {"modalities": judged, "slices": list(measurement.slice_ids)}
     if measurement.note:
         report["patient"] = measurement.note
     return report
+
+
+def _beside_copy(
+    measurement: PatientMeasurement, name: str, chosen: Tensor, score: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return the score of the clean MR image that is nearest to a missing one, and a warning.
+
+    chosen: (Z,), the slices that are scored. The warning is there if the copy is nearer at the best
+    scale than the result, whose score is ``score``. Nothing is returned for CT and PET, or if no
+    MR image is given clean.
+    """
+    kinds = measurement.format
+    copies = {
+        m: _score_without_unit(measurement.data[m][chosen], measurement.truth[name][chosen])
+        for m in measurement.built
+        if measurement.as_given(m) and not (kinds[m].range or kinds[name].range)
+    }
+    if not copies:
+        return {}
+    best = max(copies, key=lambda m: copies[m]["psnr_scaled"])
+    found: dict[str, Any] = {"score_copy": {"of": best} | copies[best]}
+    nearer = copies[best]["psnr_scaled"]
+    if nearer > score["psnr_scaled"]:
+        found["warnings"] = [
+            f"a copy of {best} is nearer to this patient's true {name} ({nearer:.1f} dB at the "
+            f"best scale) than the result ({score['psnr_scaled']:.1f} dB). Do not trust its "
+            "contrast or its detail"
+        ]
+    return found
+
+
+def _of_truth(note: str) -> str:
+    """Say of a file that it is the truth alone, and does not enter the result."""
+    return f"its truth is {note}" if note.startswith("read from") else note
 
 
 def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence[int]) -> None:

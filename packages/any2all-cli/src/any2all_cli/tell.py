@@ -24,6 +24,9 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
         text = f"{name}: {entry['source']}"
         if "score" in entry and entry["source"] != "measured":
             text += f", {_figures(entry['score'])}{_at_best_scale(entry['score'])}"
+        if "score_copy" in entry:
+            copy = entry["score_copy"]
+            text += f"; a copy of {copy['of']} {_figures(copy)}{_at_best_scale(copy)}"
         if "score_without_prior" in entry:
             text += f"; without the prior {_figures(entry['score_without_prior'])}"
         if "score_zero_filled" in entry:
