@@ -401,7 +401,7 @@ def test_raw_k_space_in_the_folder_is_the_measurement(
 
 def test_a_plugin_tells_its_options_and_all_pass_their_check(any2all: Run) -> None:
     told = any2all("plugins", "mds").stdout
-    assert "mds: MDS: every denoised stack" in told
+    assert "mds: MDS: in each step, the denoised stack" in told
     assert "weight=noise  (noise | float)" in told
     assert "128 x 128" in any2all("plugins", "lgg").stdout
     rows = json.loads(any2all("plugins", "--check", "--json").stdout)

@@ -117,7 +117,7 @@ def test_gaps_are_filled_and_trained_on(
     told = [any2all(*train, "whole").stderr, trained.stderr]
     counts = [int(re.search(r"trained on (\d+)", text)[1]) for text in told]  # type: ignore[index]
     assert counts == [3, 9]  # one whole patient of two is held out; a slice less each
-    assert "2 patients of train with images drawn by a prior" in trained.stderr
+    assert "2 patients of train have synthetic images, drawn by a prior" in trained.stderr
     card = json.loads((tmp_path / "run/prior.json").read_text())["training"]["drawn"]
     assert card == {"patients": 2, "by": [entries["p-3"].drawn_by]}
     resume = ("run", "--incomplete", "--resume")

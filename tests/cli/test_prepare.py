@@ -38,7 +38,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     done = any2all("prepare", source, "c", *NATIVE, "--split", "train", "--workers", 2)
     assert done.returncode == 0, done.stderr
     assert "4 prepared" in done.stderr
-    assert "deface them before you share" in done.stderr
+    assert "deface the images before you share" in done.stderr
     entries = CohortStore.open(str(tmp_path / "c")).patients()
     assert len(entries) == 4
     lacking = sorted(tuple(e.present) for e in entries.values() if len(e.present) < 3)
@@ -80,7 +80,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     assert made["error_floor"] == 0.04, "an untrained network is far off: the largest is best"
     draw, copy = made["training"]["missing"]["T1"]["FLAIR"]
     assert draw < copy  # after two steps
-    assert "FLAIR: on held-out people a copy of" in trained.stderr
+    assert "FLAIR: on held-out patients a copy of" in trained.stderr
     command = ("sample", "--prior", "run", "--input", f"c/{name}", "--modalities", "T1=clean")
     sampled = any2all(*command, "--output", "out")
     assert sampled.returncode == 0, sampled.stderr
