@@ -147,7 +147,10 @@ MISTAKES = {
     ),
     "resume": (["--modalities", "T1=clean", "--resume"], "--resume is for many patients"),
     "split": (["--modalities", "T1=clean", "--split", "val"], "--split is for many patients"),
-    "no grid": (["--modalities", "T1=clean", "--resample"], "--resample: this prior does not record"),
+    "no grid": (
+        ["--modalities", "T1=clean", "--resample"],
+        "--resample: this prior does not record",
+    ),
 }
 
 

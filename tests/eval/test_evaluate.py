@@ -638,7 +638,10 @@ def test_one_damaged_patient_is_refused_and_the_others_are_judged(
         (["nothing.toml"], "no study nothing.toml"),
         (["mixed", "--sampler", "mds:steps=x"], "steps=x is not of type int"),
         (["mixed", "--group", "nobody"], "--group nobody: expected test or val"),
-        (["generation", "--slices", "1", "--patients", "1"], "compared with two or more slices of test"),
+        (
+            ["generation", "--slices", "1", "--patients", "1"],
+            "compared with two or more slices of test",
+        ),
         (["mixed", "--input", "nowhere"], "nowhere: no such folder"),
     ],
 )
