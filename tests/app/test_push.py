@@ -78,7 +78,7 @@ def test_a_dry_run_writes_what_would_be_uploaded(
     DiffusionPrior.load(tmp_path / "made", "float32")
     for arguments, said in {
         ("brains", *given): "expected OWNER/NAME",
-        ("lab/brains", "--licence", "Apache 2", *given[2:]): "--licence Apache 2: expected as",
+        ("lab/brains", "--licence", "Apache 2", *given[2:]): "--licence Apache 2: expected the Hub",
         ("lab/brains", *given[:3], " "): "--data: describe the training data",
         ("lab/brains", *given, "--dry-run", "made"): "holds other results already",
     }.items():

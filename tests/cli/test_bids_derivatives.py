@@ -54,7 +54,7 @@ def test_many_patients_share_one(any2all: Run, patient: Path, tmp_path: Path) ->
 
 
 def test_what_has_no_name_is_refused_before_any_work(any2all: Run) -> None:
-    with pytest.raises(UserError, match="BIDS has no name for ADC, but for T1, T1Gd"):
+    with pytest.raises(UserError, match="BIDS has no name for ADC, only for T1, T1Gd"):
         check_names(["T1", "ADC"])
     with pytest.raises(UserError, match="no letter or digit for a label"):
         Subject.of("people/__")

@@ -291,4 +291,4 @@ def test_adc_from_files_to_a_completed_patient(
     nib.save(wrong, tmp_path / "new/ADC.nii.gz")
     done = any2all(*sample, "T1=clean,ADC=clean", "--input", "new", "--output", "out2")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "of ADC: check its unit" in done.stderr
+    assert "for ADC: check its unit" in done.stderr
