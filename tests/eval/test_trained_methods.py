@@ -154,7 +154,7 @@ def test_mistakes_are_one_line(
         (["train", "--method", "mmgan", "--recipe", "large", *data], "has no preset 'large'"),
         (["train", "--method", "minet:target=PET", *data], "target=PET: the images are"),
         (["train", "--method", "mmgan", "--resume", "--output", folder, *where],
-         "is of any2all-baselines:regressor"),
+         "trains any2all-baselines:regressor"),
         (["evaluate", "synthesis", "--method", folder, "--prior", "virtual",
           "--input", three, "--output", tmp_path / "e"], "train it on the same cohort"),
     ):  # fmt: skip
