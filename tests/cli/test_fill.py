@@ -136,7 +136,12 @@ def test_gaps_are_filled_and_trained_on(
     assert "its run has drawn = {" in other.stderr
 
     for arguments, said in {
-        ("fill", "c", "--prior", "virtual"): "--prior virtual: has slices of 112 x 96, but c has 32",
+        (
+            "fill",
+            "c",
+            "--prior",
+            "virtual",
+        ): "--prior virtual: has slices of 112 x 96, but c has 32",
         ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
         (
             "train",
