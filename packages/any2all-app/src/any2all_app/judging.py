@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from any2all_core.checkpoint import BEST, export
 from any2all_core.fitted import FittedMethod
@@ -46,13 +48,20 @@ def judge_method(output: Path, held_out: Tensor, observer: Observer) -> None:
     last, best = FittedMethod.load(output), FittedMethod.load(output / BEST)
     if "synthesis" in last.method.abilities and len(last.modalities) > 1:
         observer.progress(JUDGING, 0, 1)
-        for fitted, folder in ((last, output), (best, output / BEST)):
-            found = answers_beside_copies(fitted, held_out)
-            training = {**fitted.settings.training, "missing": found}
-            fitted.settings = replace(fitted.settings, training=training)
-            export(folder, fitted)
+        found = answers_beside_copies(last, held_out)
+        _keep(last, found, output)
+        if best.settings.steps != last.settings.steps:
+            found = answers_beside_copies(best, held_out)
+        _keep(best, found, output / BEST)
         observer.progress(JUDGING, 1, 1)
     _tell(last.settings, best.settings, output, observer, who=METHOD)
+
+
+def _keep(fitted: FittedMethod, found: Mapping[str, Any], folder: Path) -> None:
+    """Write a method anew, with how near its answers came."""
+    training = {**fitted.settings.training, "missing": found}
+    fitted.settings = replace(fitted.settings, training=training)
+    export(folder, fitted)
 
 
 def _judged(prior: DiffusionPrior, held_out: Tensor) -> PriorSettings:

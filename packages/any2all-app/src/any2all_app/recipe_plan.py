@@ -25,7 +25,7 @@ SHARE = 0.6
 PROGRAM = 500_000_000
 """Bytes that Python, PyTorch and what they load take themselves."""
 COPIES = 6
-"""Of the weights, in float32: they, their gradients, average, two moments, and what is judged."""
+"""Float32 copies of the weights: weights, gradients, average, two moments, a judged copy."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Fingerprint:
         )
 
     def settings(self, recipe: Recipe) -> PriorSettings:
-        """Of a prior that a recipe makes of it."""
+        """Return the settings of the prior that a recipe trains on this cohort."""
         return PriorSettings(
             StackFormat.of_names(self.modalities, self.size),
             prediction=recipe.prediction,
@@ -80,7 +80,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole training."""
+        """Seconds that the whole training takes; None if no step was timed."""
         return None if self.time is None else self.recipe.steps * self.time.mean(self.recipe)
 
     @property

@@ -220,7 +220,7 @@ def _kept_hours(training: Training, output: Path) -> float | None:
 
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
-    """Of its data; ``native``: whether gaps are trained on as they are."""
+    """Return the slices of its data. ``native`` says whether gaps are trained on as they are."""
     patients, wanted = training.patients, training.modalities
     if patients.place == "cohort" and patients.cohort is not None:
         return of_cohort(

@@ -19,7 +19,7 @@ from any2all_app.observer import Observer
 TRIAL = 12
 """Steps that are timed, of which the first of each size are not counted."""
 SHARE = 0.95
-"""Of the hours that are planned for; the rest is for pictures of draws and the judging."""
+"""Share of the hours for steps; the rest is for pictures of draws and the judging."""
 TIMING = "timing a few steps"
 VALIDATE_EVERY = 250
 """Steps, as of any2all_core.training.train."""
@@ -37,7 +37,7 @@ class StepTime:
     validation: float
 
     def mean(self, recipe: Recipe) -> float:
-        """Of a step of the whole training, with its share of the validations."""
+        """Return the mean seconds of a step, with its share of the validations."""
         step = recipe.coarse * self.coarse + (1 - recipe.coarse) * self.full
         return step + self.validation / VALIDATE_EVERY
 
