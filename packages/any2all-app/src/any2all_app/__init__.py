@@ -11,6 +11,7 @@ from any2all_app.one_call import complete
 from any2all_app.planning import plan
 from any2all_app.preparing import prepare
 from any2all_app.pushing import push
+from any2all_app.report_format import Report
 from any2all_app.results import Completion, NewPeople
 from any2all_app.training import Training, train
 from any2all_app.virtual_people import prepare_virtual
@@ -28,6 +29,7 @@ __all__ = [
     "Observer",
     "Preparing",
     "Publication",
+    "Report",
     "Training",
     "complete",
     "fill",

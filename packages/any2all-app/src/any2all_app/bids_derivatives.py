@@ -131,5 +131,5 @@ def _sidecar(modality: str, completion: Completion, missing: bool) -> dict[str, 
         "SpatialReference": "orig",
         "Units": "arbitrary" if unit == FULL_SCALE else unit,
         "Synthetic": missing,
-        "Any2all": {name: report[name] for name in RECORDED if name in report},
+        "Any2all": {name: value for name, value in report.items() if name in RECORDED},
     }

@@ -24,6 +24,7 @@ from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
 from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import SILENT, Observer, PassCount
 from any2all_app.report import check_finite, judge, versions
+from any2all_app.report_format import Report, RunReport
 from any2all_app.results import Completion, NewPeople
 from any2all_app.trust import Trust, blended, scan_of, trust
 
@@ -191,8 +192,7 @@ class Completer:
             operator = measurement.operator.operators[m]
             images.copy_(blended(found, operator, measurement.data[m], images))
         check_finite(results, prior.modalities, measurement.slice_ids)
-        report = self._report(started, passes)
-        report |= judge(measurement, results)
+        report: Report = {**self._report(started, passes), **judge(measurement, results)}
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence
@@ -265,7 +265,7 @@ class Completer:
                     found[m] = judged
         return found
 
-    def _report(self, started: float, passes: int) -> dict[str, Any]:
+    def _report(self, started: float, passes: int) -> RunReport:
         prior = self.prior.prior
         return {
             "versions": versions(),

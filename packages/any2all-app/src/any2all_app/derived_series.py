@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +13,7 @@ from any2all_operators import UserError
 
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.report import placed
+from any2all_app.report_format import Report
 from any2all_app.results import Completion
 
 FIRST_NUMBER = 9001
@@ -83,9 +82,7 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
         write_derived(folder / name, image, reference, FIRST_NUMBER + m)
 
 
-def _in_words(
-    name: str, verb: str, measurement: PatientMeasurement, report: Mapping[str, Any]
-) -> str:
+def _in_words(name: str, verb: str, measurement: PatientMeasurement, report: Report) -> str:
     """Describe how a series was made, in at most 1024 characters."""
     given = [
         f"{m} ({built.name})"

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.preview import contact_sheet, preview
+from any2all_app.report_format import CopyScore, ModalityReport, PatientReport, Report, Score
 
 LEAST_SQUARES_WEIGHT = 100.0
 """The weight of the answer without a prior, argmin 100 ‖A x − y‖² + ‖x‖²; of k-space CG-SENSE."""
@@ -41,90 +41,108 @@ def versions() -> dict[str, str]:
     return ours | of_plugins | {"torch": torch.__version__, "python": platform.python_version()}
 
 
-def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
-    """Return the report's entries for each modality."""
+def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
+    """Return the part of the report that is about the patient's images.
+
+    results: (D, B, M, H, W) in [0, 1].
+    """
     mean = results.mean(0)
     residuals = Measurement(measurement.operator, measurement.data).near(mean).residual(mean)
-    judged: dict[str, Any] = {}
-    for m, (name, operator) in enumerate(measurement.operator.operators.items()):
-        data = measurement.data[name]
-        entry: dict[str, Any] = {
-            "operator": measurement.built[name].name if name in measurement.built else "missing",
-            "options": measurement.built[name].options if name in measurement.built else {},
-            "source": measurement.source[name],
-            "unit": measurement.units[name],
-            "scale": [measurement.ranges[name].low, measurement.ranges[name].high],
-        }
-        if name in measurement.clipped:
-            entry["clipped"] = round(measurement.clipped[name], 6)
-        if name in measurement.volumes and measurement.volumes[name].notes:
-            entry["notes"] = list(measurement.volumes[name].notes)
-            if name in measurement.truth and not measurement.as_given(name):
-                entry["notes"] = [_of_truth(note) for note in entry["notes"]]
-        if name in measurement.built and (measured := measurement.built[name].measured):
-            entry["scan"] = dict(measured.details)
-            entry["warnings"] = list(entry["scan"].pop("warnings", []))
-        if operator.noise_std:
-            entry["noise_std"] = operator.noise_std
-        if hasattr(operator, "acceleration"):
-            entry["effective_acceleration"] = round(operator.acceleration, 3)
+    judged: dict[str, ModalityReport] = {}
+    for m, name in enumerate(measurement.operator.modalities):
+        entry = _how_made(measurement, name)
         if name in residuals:
-            rms = float(residuals[name].square().mean().sqrt()) / operator.data_size(data) ** 0.5
-            entry["residual_rms"] = round(rms, 6)
-            entry["residual_over_noise"] = (
-                round(rms / operator.noise_std, 3) if operator.noise_std else None
-            )
-            if "scan" in entry and (entry["residual_over_noise"] or 0) > LARGE_RESIDUAL:
-                entry["warnings"].append(_of_large_residual(entry["residual_over_noise"]))
+            _add_agreement(entry, measurement, name, residuals[name])
         if name in measurement.truth:
-            truth = measurement.truth[name]
-            chosen = covered(truth[:, None])
-            if chosen.any():
-                entry["slices_scored"] = int(chosen.sum())
-                score = _score if measurement.format[name].range else _score_without_unit
-                entry["score"] = score(mean[chosen, m], truth[chosen])
-                if name in residuals:
-                    plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
-                    if hasattr(operator, "acceleration"):
-                        zero_filled = operator.adjoint(data)[chosen]
-                        entry["score_zero_filled"] = score(zero_filled, truth[chosen])
-                    entry["score_without_prior"] = score(plain[chosen], truth[chosen])
-                if measurement.source[name] == "missing":
-                    entry |= _beside_copy(measurement, name, chosen, entry["score"])
+            _add_scores(entry, measurement, name, mean[:, m])
         judged[name] = entry
-    report: dict[str, Any] = {"modalities": judged, "slices": list(measurement.slice_ids)}
+    report: PatientReport = {"modalities": judged, "slices": list(measurement.slice_ids)}
     if measurement.note:
         report["patient"] = measurement.note
     return report
 
 
-def _beside_copy(
-    measurement: PatientMeasurement, name: str, chosen: Tensor, score: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return the score of the clean MR image that is nearest to a missing one, and a warning.
+def _how_made(measurement: PatientMeasurement, name: str) -> ModalityReport:
+    operator, built = measurement.operator.operators[name], measurement.built.get(name)
+    entry: ModalityReport = {
+        "operator": built.name if built else "missing",
+        "options": built.options if built else {},
+        "source": measurement.source[name],
+        "unit": measurement.units[name],
+        "scale": [measurement.ranges[name].low, measurement.ranges[name].high],
+    }
+    if name in measurement.clipped:
+        entry["clipped"] = round(measurement.clipped[name], 6)
+    if name in measurement.volumes and (notes := measurement.volumes[name].notes):
+        only_truth = name in measurement.truth and not measurement.as_given(name)
+        entry["notes"] = [_of_truth(note) if only_truth else note for note in notes]
+    if built and built.measured:
+        entry["scan"] = dict(built.measured.details)
+        entry["warnings"] = list(entry["scan"].pop("warnings", []))
+    if operator.noise_std:
+        entry["noise_std"] = operator.noise_std
+    if hasattr(operator, "acceleration"):
+        entry["effective_acceleration"] = round(operator.acceleration, 3)
+    return entry
 
-    chosen: (Z,), the slices that are scored. The warning is there if the copy is nearer at the best
-    scale than the result, whose score is ``score``. Nothing is returned for CT and PET, or if no
-    MR image is given clean.
+
+def _add_agreement(
+    entry: ModalityReport, measurement: PatientMeasurement, name: str, residual: Tensor
+) -> None:
+    """Add the RMS of the residual, and a warning if it is large for real data.
+
+    residual: ‖y − A x̂‖ of each slice, (B,).
     """
-    kinds = measurement.format
-    copies = {
-        m: _score_without_unit(measurement.data[m][chosen], measurement.truth[name][chosen])
+    operator, data = measurement.operator.operators[name], measurement.data[name]
+    rms = float(residual.square().mean().sqrt()) / operator.data_size(data) ** 0.5
+    over_noise = round(rms / operator.noise_std, 3) if operator.noise_std else None
+    entry["residual_rms"] = round(rms, 6)
+    entry["residual_over_noise"] = over_noise
+    if "scan" in entry and over_noise is not None and over_noise > LARGE_RESIDUAL:
+        entry["warnings"].append(_of_large_residual(over_noise))
+
+
+def _add_scores(
+    entry: ModalityReport, measurement: PatientMeasurement, name: str, image: Tensor
+) -> None:
+    """Add the scores of the image (B, H, W) and of simpler ones, on the slices with a head."""
+    truth = measurement.truth[name]
+    chosen = covered(truth[:, None])
+    if not chosen.any():
+        return
+    operator, data = measurement.operator.operators[name], measurement.data[name]
+    score = _score if measurement.format[name].range else _score_without_unit
+    entry["slices_scored"] = int(chosen.sum())
+    entry["score"] = score(image[chosen], truth[chosen])
+    if data.numel():
+        if hasattr(operator, "acceleration"):
+            entry["score_zero_filled"] = score(operator.adjoint(data)[chosen], truth[chosen])
+        plain = operator.prox(data, torch.zeros_like(truth), LEAST_SQUARES_WEIGHT)
+        entry["score_without_prior"] = score(plain[chosen], truth[chosen])
+    if measurement.source[name] == "missing" and (copy := _best_copy(measurement, name, chosen)):
+        entry["score_copy"] = copy
+        own, nearer = entry["score"]["psnr_scaled"], copy["psnr_scaled"]
+        if nearer > own:
+            entry["warnings"] = [
+                f"a copy of {copy['of']} is nearer to this patient's true {name} ({nearer:.1f} dB "
+                f"at the best scale) than the result ({own:.1f} dB). Do not trust its contrast or "
+                "its detail"
+            ]
+
+
+def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> CopyScore | None:
+    """Return the score of the clean MR image that is nearest to a missing one at the best scale.
+
+    chosen: (Z,), the slices that are scored. Returns None for CT and PET, or if no MR image is
+    given clean.
+    """
+    kinds, truth = measurement.format, measurement.truth[name][chosen]
+    copies: list[CopyScore] = [
+        {"of": m, **_score_without_unit(measurement.data[m][chosen], truth)}
         for m in measurement.built
         if measurement.as_given(m) and not (kinds[m].range or kinds[name].range)
-    }
-    if not copies:
-        return {}
-    best = max(copies, key=lambda m: copies[m]["psnr_scaled"])
-    found: dict[str, Any] = {"score_copy": {"of": best} | copies[best]}
-    nearer = copies[best]["psnr_scaled"]
-    if nearer > score["psnr_scaled"]:
-        found["warnings"] = [
-            f"a copy of {best} is nearer to this patient's true {name} ({nearer:.1f} dB at the "
-            f"best scale) than the result ({score['psnr_scaled']:.1f} dB). Do not trust its "
-            "contrast or its detail"
-        ]
-    return found
+    ]
+    return max(copies, key=lambda copy: copy["psnr_scaled"], default=None)
 
 
 def _of_truth(note: str) -> str:
@@ -151,7 +169,7 @@ def _of_large_residual(residual: float) -> str:
     )
 
 
-def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
+def _score(image: Tensor, truth: Tensor) -> Score:
     image = image.clamp(0, 1)
     return {
         "psnr": round(float(psnr(image, truth).mean()), 3),
@@ -159,10 +177,11 @@ def _score(image: Tensor, truth: Tensor) -> dict[str, float]:
     }
 
 
-def _score_without_unit(image: Tensor, truth: Tensor) -> dict[str, float]:
+def _score_without_unit(image: Tensor, truth: Tensor) -> Score:
     """The score of MR, also at the best scale, as a missing image's brightness is not known."""
     scaled = _score(at_best_scale(image, truth), truth)
-    return _score(image, truth) | {f"{name}_scaled": value for name, value in scaled.items()}
+    plain = _score(image, truth)
+    return {**plain, "psnr_scaled": scaled["psnr"], "ssim_scaled": scaled["ssim"]}
 
 
 def physical_images(
@@ -224,7 +243,7 @@ def write_patient(
 
 
 def write_preview(
-    folder: Path, measurement: PatientMeasurement, draws: Tensor, report: Mapping[str, Any]
+    folder: Path, measurement: PatientMeasurement, draws: Tensor, report: Report
 ) -> None:
     """``preview.png`` of draws (D, B, M, H, W), with the figures that :func:`judge` found."""
     preview(measurement, draws, report["modalities"]).save(folder / "preview.png")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from any2all_data.normalise import Array
 from any2all_operators import UserError
@@ -17,6 +15,7 @@ from any2all_app.details import write_details
 from any2all_app.folders import is_free
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.report import physical_images, write_draws, write_patient, write_preview
+from any2all_app.report_format import Report, RunReport
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Completion:
 
     draws: Tensor
     measurement: PatientMeasurement
-    report: dict[str, Any]
+    report: Report
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -74,7 +73,7 @@ class NewPeople:
 
     draws: Tensor
     modalities: tuple[str, ...]
-    report: dict[str, Any]
+    report: RunReport
 
     def save(self, folder: str | Path, command: str = "") -> None:
         """Write draw_000/<modality>.nii.gz and so on, preview.png and report.json.
@@ -87,7 +86,7 @@ class NewPeople:
         _write_report(folder, self.report, command)
 
 
-def _write_report(folder: Path, report: Mapping[str, Any], command: str) -> None:
+def _write_report(folder: Path, report: Report | RunReport, command: str) -> None:
     said = {"command": command, **report} if command else report
     (folder / "report.json").write_text(json.dumps(said, indent=2, default=str) + "\n")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from any2all_core.prior import Prior
@@ -13,6 +12,8 @@ from any2all_mri.held_out import Classical, HeldOut, looked_at
 from any2all_operators import BlockDiagonal, FieldOfView, Operator, SenseFourier, UnknownPhase
 from any2all_operators.field_of_view import fit
 from torch import Tensor
+
+from any2all_app.report_format import HeldOutReport
 
 STEPS = 12
 """Network calls of the first pass."""
@@ -53,7 +54,7 @@ class Trust:
             f"the prior's and {_percent(1 - self.share)} that of {self.best.method}"
         )
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> HeldOutReport:
         """Return the finding for report.json."""
         errors = {"prior": self.prior, **{w.method: w.error for w in self.classical}}
         rounded = {name: round(error, 4) for name, error in errors.items()}

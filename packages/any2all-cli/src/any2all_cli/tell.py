@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
+from any2all_app.report_format import ModalityReport, Report, Score
 from any2all_app.results import Completion
 from rich.console import Console
 from rich.markup import escape
@@ -48,7 +47,7 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
         console.print(look, highlight=False, soft_wrap=True, markup=False)
 
 
-def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> None:
+def tell_scans(console: Console, report: Report, patient: str) -> None:
     """Print one patient's data residuals, notes and warnings in a run over many patients."""
     for name, entry in report["modalities"].items():
         said = list(entry.get("notes", []))
@@ -62,7 +61,7 @@ def tell_scans(console: Console, report: Mapping[str, Any], patient: str) -> Non
             console.print(line, highlight=False, soft_wrap=True)
 
 
-def in_units(entry: Mapping[str, Any]) -> str:
+def in_units(entry: ModalityReport) -> str:
     """Format an image's unit, the values that map to 0 and 1, and the share outside of them."""
     low, high = entry["scale"]
     said = f"unit {entry['unit']}, scale {low:.4g} to {high:.4g}"
@@ -71,11 +70,11 @@ def in_units(entry: Mapping[str, Any]) -> str:
     return said
 
 
-def _figures(score: Mapping[str, float]) -> str:
+def _figures(score: Score) -> str:
     return f"PSNR {score['psnr']:.1f} dB, SSIM {score['ssim']:.3f}"
 
 
-def _at_best_scale(score: Mapping[str, float]) -> str:
+def _at_best_scale(score: Score) -> str:
     if "psnr_scaled" not in score:
         return ""
     return f" (at the best scale {score['psnr_scaled']:.1f} dB, {score['ssim_scaled']:.3f})"
