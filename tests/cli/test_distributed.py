@@ -139,7 +139,7 @@ def test_many_patients_are_shared_and_gone_on_with(
     shutil.rmtree(tmp_path / "alone/p2")
     refused = any2all(*command, "other", "--split", "test")
     assert refused.returncode == 2
-    assert "is no cohort, which would say who is test" in refused.stderr
+    assert "is no cohort, and only a cohort has splits" in refused.stderr
     (cohort / "p4").mkdir()
     (cohort / "p4/T1.nii.gz").write_bytes(b"damaged")
     try:

@@ -60,7 +60,7 @@ def test_folders_of_patients(tmp_path: Path) -> None:
     (tmp_path / "all/empty").mkdir()
     found = Patients.at(tmp_path / "all")
     assert (found.place, list(found.everybody)) == ("folders", ["a", "b"])
-    with pytest.raises(UserError, match="is no cohort, which would say who is test"):
+    with pytest.raises(UserError, match="is no cohort, and only a cohort has splits"):
         found.of("test")
     assert find_people(str(tmp_path / "all")).groups == {"test": found.everybody}
     one = Patients.at(tmp_path / "all/a")

@@ -99,7 +99,7 @@ def test_what_is_chosen_over_what_is_said_and_a_tie_is_refused(tmp_path: Path) -
     for session in ("ses-1", "ses-2"):
         write(tmp_path / "c", f"{session}/anat/sub-01_{session}_T1w")
     nib.save(other, tmp_path / "c/ses-2/anat/sub-01_ses-2_T1w.nii.gz")
-    with pytest.raises(UserError, match=r"give the folder of one session, as .*c/ses-1"):
+    with pytest.raises(UserError, match=r"give the folder of one session, for example .*c/ses-1"):
         find_images(tmp_path / "c", KNOWN)
     assert found(tmp_path / "c/ses-1") == {"T1": "anat/sub-01_ses-1_T1w"}
 
@@ -109,7 +109,9 @@ def test_a_patient_is_read_by_such_names(tmp_path: Path) -> None:
     patient = open_patient(str(folder), images(KNOWN, (32, 32)))
     assert list(patient.volumes) == ["T1", "FLAIR"]
     assert patient.volumes["T1"].notes == ("read from p_t1.nii.gz",)
-    assert patient.missing["T2"] == "there is T1, FLAIR; not understood: p_dwi.nii.gz"
+    assert patient.missing["T2"] == (
+        "the folder has T1, FLAIR; files with unknown names: p_dwi.nii.gz"
+    )
 
 
 def test_raw_files_are_found_in_any_case(tmp_path: Path) -> None:

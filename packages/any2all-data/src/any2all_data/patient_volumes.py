@@ -1,4 +1,4 @@
-"""A patient to be completed: a folder of NIfTI, one patient of a cohort, or a folder of DICOM."""
+"""Open a patient for completion: a NIfTI folder, a patient of a cohort, or a DICOM folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NO_GRID = (
     "prepare, and give --input COHORT/PATIENT"
 )
 LISTED = 5
-"""Files that are named in a message, at most."""
+"""Largest number of files that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PatientVolumes:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is read of the patient at ``path``, and how; see :func:`open_patient`."""
+    """The request to :func:`open_patient`: the patient at ``path``, and how it is read."""
 
     path: str
     format: StackFormat
@@ -98,9 +98,9 @@ def open_patient(
 
 
 def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
-    """What to do with a patient's images that are not on the grid of the prior.
+    """Say what to do with a patient's images that are not on the grid of the prior.
 
-    alone: whether the patient is sampled, and not one of those who are evaluated.
+    ``alone`` says whether the patient is sampled alone, so that ``--resample`` is possible.
     """
     url = path.rstrip("/").rpartition("/")[0]
     if Patients.at(path).cohort is not None:
@@ -116,7 +116,8 @@ def _of_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
     missing, format_ = {}, wanted.format
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
-        said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
+        found = ", ".join(files.images) or "no modality"
+        said = f"the folder has {found}; files with unknown names: {unused}"
         missing = {m: said for m in format_.names if m not in files.images}
     if not files.images:
         return PatientVolumes({}, missing)
@@ -143,7 +144,7 @@ class StoredImage(Source):
     image: nib.Nifti1Image | None = None
 
     def read(self, kind: ModalityKind, trust_axes: bool = False) -> Scan:
-        """The image as it is in the cohort."""
+        """Return the image as the cohort stores it."""
         assert self.image is not None
         return Scan(self.image)
 
@@ -189,13 +190,13 @@ def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
 
 
 def _reference(format_: StackFormat) -> str:
-    """The modality that the others are registered to, as in the prior's cohort."""
+    """Return the modality to which the others are registered, as in the prior's cohort."""
     name = format_.known_grid.reference
     return name if name in format_.names else format_.names[0]
 
 
 def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[PatientVolumes, Entry]:
-    """The images registered to the reference, on the grid of the prior."""
+    """Register the images to the reference and resample them to the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
     format_, trust_axes = wanted.format, wanted.trust_axes
@@ -214,7 +215,7 @@ def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[Pat
 
 
 def _how_moved(modality: str, entry: Entry) -> list[str]:
-    """What a user has to know of an image that was resampled."""
+    """Return notes for the user on how an image was resampled."""
     if modality == entry.reference:
         return ["resampled to the prior's grid; results are on the grid of this image"]
     if modality in entry.quality:
@@ -225,7 +226,7 @@ def _how_moved(modality: str, entry: Entry) -> list[str]:
 def _used(
     chosen: Mapping[str, Sequence[Source]], modality: str, format_: StackFormat
 ) -> Series | None:
-    """The series of the first that can be read, which is the one that was."""
+    """Return the series that was used: the first that can be read."""
     *others, last = chosen[modality]
     for source in others:
         try:
@@ -239,7 +240,7 @@ def _used(
 def _as_patient(
     wanted: _Wanted, images: Array, entry: Entry, channels: Sequence[str]
 ) -> PatientVolumes:
-    """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
+    """Return a cohort's patient as volumes. ``channels`` are those of images (Z, M, H, W)."""
     volumes, format_ = {}, wanted.format
     for name in format_.names:
         if name in entry.present:
