@@ -188,7 +188,9 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
     ]
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/all.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match=r"neither DICOM.*; archives are not read; unpack them first$"):
+    with pytest.raises(
+        UserError, match=r"neither DICOM.*; archives are not read; unpack them first$"
+    ):
         find_sources(tmp_path / "packed")
 
 

@@ -81,7 +81,7 @@ def find_series(
             if is_nifti(path) or unread(path):
                 continue
             try:
-                found += list(frames_of(path))  # all of a file or none
+                found += list(frames_of(path))  # a list, so that a damaged file adds no frame
             except UserError as error:
                 damaged.append((path, str(error)))
             except Exception as error:  # whatever a damaged header sets off in pydicom
@@ -195,10 +195,10 @@ def _once(
 
 
 def _straight(voxels: Array, headers: Sequence[Dataset]) -> tuple[Array, Array]:
-    """A CT's slices (Z, rows, columns) without gantry tilt, and where their first pixel lies, mm.
+    """Remove the gantry tilt of a CT (Z, rows, columns).
 
-    headers: in the order of the slices. Where a tilt moves no slice by half a pixel nothing is
-    done.
+    Returns the slices and the position of the first pixel in mm. ``headers`` are in the order of
+    the slices. A tilt that moves no slice by half a pixel is left as it is.
     """
     positions = np.array([h.ImagePositionPatient for h in headers], float)
     row, column = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)
