@@ -102,8 +102,8 @@ def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path:
             ("evaluate", "mixed", "--input", "one", "--output", "x"),
             "one: one patient; expected",
         ),
-        (("fill", "one", "--prior", "lgg"), "no cohort there"),
-        (("cohort", "one"), "no cohort there"),
+        (("fill", "one", "--prior", "lgg"), "there is no cohort"),
+        (("cohort", "one"), "there is no cohort"),
     ]:
         done = any2all(*command)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr

@@ -113,10 +113,10 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",
         (source, "c", "--split", tmp_path / "text.json"): "not readable as JSON {split: [names]}",
         (source, "c", "--rules", tmp_path / "rules.toml"): "needs modality = ",
-        (source, "full"): "full: there already, and no cohort",
+        (source, "full"): "full: exists and is not a cohort",
         (source, source): "one lies inside the other",
         (source, source / "c"): "one lies inside the other",
-        (source, "memory://c", "--salt", tmp_path / "salt"): "is seen by one process alone",
+        (source, "memory://c", "--salt", tmp_path / "salt"): "other processes can't see it",
         (source, "c", "--workers", 0): "greater than or equal to 1",
         (source, "c", "--scheduler", "tcp://127.0.0.1:9", *NATIVE): "no Dask scheduler answers",
         (source, "d", "--scheduler", "nonsense", *NATIVE): "no Dask scheduler answers",
@@ -127,7 +127,7 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "c.salt").exists() or "--scheduler" in arguments
     assert sorted(p.name for p in (tmp_path / "full").iterdir()) == ["precious.txt"]
-    assert "no cohort there" in any2all("cohort", tmp_path / "nowhere").stderr
+    assert "there is no cohort" in any2all("cohort", tmp_path / "nowhere").stderr
 
 
 def test_what_is_there_is_not_written_over(any2all: Run, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_there_is_not_written_over(any2all: Run, tmp_path: Path) -> None
     (source / "a/T1.nii.gz").rename(tmp_path / "T1.nii.gz")
     done = any2all(*command, "train")
     assert done.returncode == 1
-    assert "is there already, with other sources; --replace it, or not" in done.stderr
+    assert "it is there already with other sources; give --replace" in done.stderr
     assert "1 unchanged, 1 refused" in done.stderr
     assert contents(tmp_path / "c") == before
     (tmp_path / "T1.nii.gz").rename(source / "a/T1.nii.gz")

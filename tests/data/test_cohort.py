@@ -61,7 +61,7 @@ def test_settings_are_those_of_the_cohort(tmp_path: Path) -> None:
     assert CohortStore.create(url, SETTINGS).format == SETTINGS
     with pytest.raises(UserError, match=r"this cohort has size \(8, 6\), not \(8, 8\)"):
         CohortStore.create(url, stack_format(("T1", "CT"), (8, 8)))
-    with pytest.raises(UserError, match="no cohort there"):
+    with pytest.raises(UserError, match="there is no cohort"):
         CohortStore.open(str(tmp_path / "nowhere"))
 
 

@@ -295,7 +295,7 @@ def test_pet_without_a_sidecar_is_suv_where_it_can_be(tmp_path: Path) -> None:
     path = write(tmp_path / "PET.nii.gz", uptake())
     scan = load_nifti(path, "it", kind_of("PET"))
     np.testing.assert_array_equal(scan.image.dataobj, uptake())
-    assert scan.notes == ("no sidecar says its unit; its values are taken as SUV (g/ml)",)
+    assert scan.notes == ("no sidecar gives its unit; its values are taken as SUV (g/ml)",)
     assert "which can't be SUV" in refused(write(path, BECQUEREL * uptake()), "PET")
     assert "which can't be SUV" in refused(write(path, 0.005 * uptake()), "PET")
     bids = write(tmp_path / "sub-1/pet/sub-1_pet.nii.gz", uptake())

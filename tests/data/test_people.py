@@ -181,7 +181,7 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
     for name in ("b.zip", "c.tar.gz", "d.mha"):
         (source / name).write_bytes(b"PK\x03\x04")
     assert sorted(remarks(source)) == [
-        "a link out of the folder, which is not followed; copy the file",
+        "links out of the folder are not followed; copy the file",
         "archives are not read; unpack them first (2 times)",
         "images of this format are not read; convert them to NIfTI",
         "link without its file; run datalad get (git annex get), or copy the file itself (3 times)",

@@ -1,4 +1,4 @@
-"""Results brought back from a prior's grid to the grid of the patient's own images."""
+"""Resample results from a prior's grid back to the grid of the patient's own images."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from any2all_data.resampling import resampled
 from any2all_data.sources import Source
 
 MARGIN = 1
-"""Voxels that are repeated around a result, so that its border is half a voxel wide."""
+"""Voxels repeated around a result, so that the outer half of its border voxels is covered."""
 
 
 @dataclass(frozen=True)
 class OwnGrid:
     """The grid of the patient's reference image, and the patient's images on it.
 
-    like: the reference image, (Z, H, W) along AXES; images: {modality: (Z, H, W)} in physical
-    units, the reference's as in its file, others moved by their registration and resampled once.
+    - ``like``: the reference image, (Z, H, W) along AXES.
+    - ``images``: {modality: (Z, H, W)} in physical units. The reference is as in its file. Other
+      images are registered and resampled once.
     """
 
     like: Volume
     images: Mapping[str, Array] = field(default_factory=dict)
 
     def brought(self, slices: Array, affine: Any, outside: float) -> Array:
-        """A result (Z, H, W) of a grid with this affine, on the patient's own grid.
+        """Resample a result (Z, H, W) with this affine to the patient's grid, by cubic splines.
 
-        By cubic splines. ``outside`` is the value of voxels that the result does not cover.
+        ``outside`` is the value of voxels that the result does not cover.
         """
         from scipy import ndimage
 
@@ -58,11 +59,11 @@ def own_grid(
     format_: StackFormat,
     trust_axes: bool,
 ) -> OwnGrid:
-    """Of a patient who was prepared, so that ``entry`` says how each image was moved.
+    """Return the own grid of a prepared patient, whose ``entry`` has the pose of each image.
 
-    An image that was used in the place of a better one is not among ``images``.
+    A modality whose first image could not be used is not among ``images``.
 
-    Raises UserError where a file can't be read again.
+    Raises UserError if a file can't be read again, or the first reference image was not used.
     """
     name = entry.reference
     if not _is_first(name, entry):
