@@ -246,7 +246,7 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     assert "so there are" not in again.stderr
     other = any2all(*asked, "--output", "run", "--hours", 1, "--resume")
     assert other.returncode == 2
-    assert "was begun with --hours 0.000833" in other.stderr
+    assert "was started with --hours 0.000833" in other.stderr
     for extra, why in (
         (["--hours", 1, "--steps", 5], "--hours and --steps both set the number of steps"),
         (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= set the same value"),

@@ -153,7 +153,7 @@ def test_many_patients_are_shared_and_gone_on_with(
     assert (tmp_path / "alone/p0/report.json").read_text() == before
     for arguments, said in {
         ("alone",): "holds other results already; choose another folder, or --resume",
-        ("alone", "--resume", "--seed", 5): "has seed = 0, given was 5",
+        ("alone", "--resume", "--seed", 5): "has seed = 0, not 5",
         ("new", "--resume"): "no run in new; start without it",
     }.items():
         done = any2all(*command, *arguments)

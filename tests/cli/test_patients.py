@@ -96,8 +96,8 @@ def test_nothing_is_refused_in_one_line(path: str) -> None:
 def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path: Path) -> None:
     write_patient(tmp_path / "one")
     for command, said in [
-        (("train", "--data", "one", "--output", "x"), "one: no folders of patients in it"),
-        (("train", "--data", f"{cohort}/p-1", "--output", "x"), "p-1: no folders of patients"),
+        (("train", "--data", "one", "--output", "x"), "one: has no folders of patients"),
+        (("train", "--data", f"{cohort}/p-1", "--output", "x"), "p-1: has no folders of patients"),
         (
             ("evaluate", "mixed", "--input", "one", "--output", "x"),
             "one: one patient; expected",

@@ -74,7 +74,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     assert (tmp_path / "qc/histograms.png").exists()
     trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
-    assert "no val patient in the cohort: 1 of train held out" in trained.stderr
+    assert "the cohort has no val patient: 1 of train are held out" in trained.stderr
     made = json.loads((tmp_path / "run/prior.json").read_text())
     assert [m["name"] for m in made["images"]["modalities"]] == ["T1", "FLAIR", "T1Gd"]
     assert made["error_floor"] == 0.04, "an untrained network is far off: the largest is best"

@@ -77,10 +77,12 @@ class Preparing:
 class FoundPatients:
     """The patients of a source, and the modalities of their images.
 
-    ``sources`` are all images of a patient, and ``chosen`` those of each modality, the best first.
-    ``keys`` are the pseudonyms, which are permanent if ``kept``. ``groups`` is {pseudonym: split}.
-    ``modalities`` are the cohort's. ``before`` is {pseudonym: split} of the patients already in
-    it. ``made`` is the file of a new salt, and the salt. ``own`` are the user's modality kinds.
+    - ``sources``: all images of each patient. ``chosen`` are those of each modality, best first.
+    - ``keys``: the pseudonyms, which are permanent if ``kept``.
+    - ``own``: the user's modality kinds.
+    - ``groups``: {pseudonym: split}. ``before`` is the same for patients already in the cohort.
+    - ``modalities``: those of the cohort.
+    - ``made``: the file of a new salt, and the salt; None if the salt is not new.
     """
 
     sources: dict[Who, list[Source]]
@@ -121,6 +123,11 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
         Path or URL of the target cohort, whose pseudonyms are used; None if there is none.
     preparing
         Options for making the cohort.
+
+    Returns
+    -------
+    FoundPatients
+        The patients, their images by modality, pseudonyms and splits, and remarks on files.
 
     Raises
     ------

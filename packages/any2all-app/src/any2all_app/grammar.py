@@ -67,7 +67,7 @@ def modality_specs(text: str) -> list[ModalitySpec]:
         if not (modality and equals and operator):
             raise UserError(
                 f"--modalities {part.strip()!r}: expected MODALITY=OPERATOR[:OPTION=VALUE...], "
-                "as in T1=clean,FLAIR=kspace:acceleration=4"
+                "for example T1=clean,FLAIR=kspace:acceleration=4"
             )
         if any(spec.modality == modality for spec in specs):
             raise UserError(f"--modalities: {modality} is given twice")
@@ -98,7 +98,7 @@ def slice_size(text: str, owner: str) -> tuple[int, int]:
         parts = [int(part) for part in text.split(",")]
         height, width = parts * 2 if len(parts) == 1 else parts
     except ValueError:
-        raise UserError(f"{owner} {text}: expected ROWS,COLUMNS as 112,96, or one number") from None
+        raise UserError(f"{owner} {text}: expected ROWS,COLUMNS (112,96) or one number") from None
     if not (least <= height <= most and least <= width <= most):
         raise UserError(f"{owner} {text}: expected {least} to {most} rows and columns")
     return height, width
@@ -108,5 +108,5 @@ def modality_names(text: str) -> tuple[str, ...]:
     """Parse the names in "T1, FLAIR". Raises UserError for an empty or repeated name."""
     names = tuple(name.strip() for name in text.split(","))
     if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--modalities {text}: expected different names, as T1,FLAIR")
+        raise UserError(f"--modalities {text}: expected different names, such as T1,FLAIR")
     return names

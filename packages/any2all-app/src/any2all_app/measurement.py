@@ -49,16 +49,16 @@ class Built:
 class PatientMeasurement:
     """The measurement of a patient's slices.
 
-    ``asked``: the slices to write; ``slice_ids``: those of them with usable data, which is the
-    order of all data below;
-    ``source``: {modality: "measured", "simulated from the truth" or "missing"};
-    ``built``: the operators as named on the command line;
-    ``truth``: {modality: (B, H, W) in [0, 1]} if a file gives it;
-    ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
-    modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
-    those that have an image; ``format``: of the prior's images; ``reference``: the DICOM series in
-    whose space they are, where they came from DICOM; ``own``: the patient's own grid, to which
-    results are brought back where the images were resampled.
+    - ``asked``: the slices to write.
+    - ``slice_ids``: those of them with usable data, in the order of all data below.
+    - ``source``: {modality: "measured", "simulated from the truth" or "missing"}.
+    - ``built``: the operators named on the command line.
+    - ``truth``: {modality: (B, H, W) in [0, 1]}, if a file gives it.
+    - ``ranges``: {modality: the physical values that become 0 and 1}. ``units`` are their units.
+    - ``clipped``: {modality: share of voxels outside of the range}, for modalities with an image.
+    - ``format``: the prior's image format.
+    - ``reference``: the DICOM series that defines the grid, if the input is DICOM.
+    - ``own``: the patient's own grid for the results, if the images were resampled.
     """
 
     volumes: dict[str, Volume]
