@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2all_app.observer import SILENT
-from any2all_app.training_slices import of_folders
+from any2all_app.training_slices import folder_slices
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES
 from any2all_data.cohort_entry import Entry, Split
@@ -113,6 +113,6 @@ def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path:
 def test_training_holds_out_the_folder_val(tmp_path: Path) -> None:
     write_patient(tmp_path / "all/train/a")
     write_patient(tmp_path / "all/val/b")
-    found = of_folders(Patients.at(tmp_path / "all"), None, None, SILENT)
+    found = folder_slices(Patients.at(tmp_path / "all"), None, None, SILENT)
     assert (len(found.examples), len(found.held_out)) == (4, 4)
     assert found.settings.modalities == MODALITIES

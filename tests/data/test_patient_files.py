@@ -191,14 +191,14 @@ def test_results_come_back_to_the_patients_own_grid(tmp_path: Path) -> None:
     assert there.shape == (12, 64, 64)
     np.testing.assert_array_equal(there.transpose(2, 1, 0)[::-1, ::-1], t1)
     volume = patient.volumes["FLAIR"]
-    back = own.brought(volume.slices, volume.affine, 0.0)
+    back = own.resampled_back(volume.slices, volume.affine, 0.0)
     error = np.abs(back - there * 0.5)
     assert error.mean() < 2.5, "of values up to 97, at half the resolution"
     assert np.corrcoef(back.ravel(), there.ravel())[0, 1] > 0.98
     # a slab: what lies outside of it is what it is told to be
     affine = volume.affine.copy()
     affine[:3, 3] += 3 * affine[:3, 2]
-    part = own.brought(volume.slices[3:4], affine, -7.0)
+    part = own.resampled_back(volume.slices[3:4], affine, -7.0)
     inside = (part != -7.0).any((1, 2))
     assert inside.sum() == 1
     np.testing.assert_allclose(part[inside], back[inside], atol=25)

@@ -30,7 +30,7 @@ class Nearness(NamedTuple):
     copy: float
 
 
-def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]]:
+def draw_nearness(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]]:
     """Return {given: {missing: Nearness}} of draws on slices that the prior was not trained on.
 
     ``slices`` are (N, M, H, W) in [0, 1], of which 8 are used, evenly spread. The PSNR is the mean
@@ -46,8 +46,8 @@ def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]
     return _nearness(drawn, prior.modalities, slices)
 
 
-def answers_beside_copies(fitted: FittedMethod, slices: Tensor) -> dict[str, dict[str, Nearness]]:
-    """Return the same as :func:`beside_copies` for the answers of a method that synthesises."""
+def answer_nearness(fitted: FittedMethod, slices: Tensor) -> dict[str, dict[str, Nearness]]:
+    """Return the same as :func:`draw_nearness` for the answers of a method that synthesises."""
 
     def answered(given: str, truth: Tensor) -> Tensor:
         return fitted.complete(truth, [given]).cpu()
@@ -79,7 +79,7 @@ def copy_is_nearer(
 ) -> str | None:
     """Return a warning if a copy of a given image is nearer to the missing image than a draw.
 
-    ``found`` is the result of :func:`beside_copies`. ``who`` is PRIOR or METHOD, which made the
+    ``found`` is the result of :func:`draw_nearness`. ``who`` is PRIOR or METHOD, which made the
     images. Returns None if an image made from one of the given images is nearer than all copies,
     or if this was never measured.
     """

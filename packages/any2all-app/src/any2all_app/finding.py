@@ -135,12 +135,12 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
         If no image is of a known modality, or a requested modality was not found.
     """
     if cohort is not None and "://" not in cohort:
-        _apart(Path(source), Path(cohort))
+        _check_apart(Path(source), Path(cohort))
     before = None if cohort is None else CohortStore.find(cohort)
     own = given_kinds(preparing, before)
     rules = read_rules(preparing.rules, own.values())
     sources, remarks = find_sources(Path(source))
-    found = _found(sources, rules, own)
+    found = _found_modalities(sources, rules, own)
     if not found:
         raise UserError(
             f"{source}: has {len(sources)} images, none of a known modality; see "
@@ -170,7 +170,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
             for who in patients
         },
         own=own,
-        groups=assigned(preparing.split, _everybody(chosen, secret), there),
+        groups=assigned(preparing.split, _split_candidates(chosen, secret), there),
         before=there,
         rules=rules,
         modalities=names,
@@ -203,14 +203,14 @@ def given_kinds(preparing: Preparing, before: CohortStore | None) -> Kinds:
     return NO_KINDS if before is None else own_kinds(before.format)
 
 
-def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
+def _found_modalities(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
     """Return the modalities found: T1 first, then in the rules' order, the user's kinds last."""
     there = {modality_of(source.tags, rules) for source in sources} - {""}
     order = list(dict.fromkeys(rule.modality for rule in rules))
     return tuple(sorted(there, key=lambda name: (name != "T1", name in own, order.index(name))))
 
 
-def _everybody(
+def _split_candidates(
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
 ) -> list[SplitCandidate]:
     """Return the patients who have an image of some modality, with their sessions joined."""
@@ -229,7 +229,7 @@ def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | No
     return ranked[0].session or None
 
 
-def _apart(source: Path, cohort: Path) -> None:
+def _check_apart(source: Path, cohort: Path) -> None:
     """Raise UserError if the cohort lies in the source, or the source in the cohort."""
     one, other = source.resolve(), cohort.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):

@@ -14,7 +14,7 @@ from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
 from torch import Tensor
 
-from any2all_app.copies import METHOD, PRIOR, answers_beside_copies, beside_copies, copy_is_nearer
+from any2all_app.copies import METHOD, PRIOR, answer_nearness, copy_is_nearer, draw_nearness
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import Observer
 
@@ -36,7 +36,7 @@ def judge_prior(output: Path, held_out: Tensor, observer: Observer) -> None:
         settings = _judged(DiffusionPrior.load(output / BEST), held_out)
     write_settings(settings, output / BEST)
     observer.progress(JUDGING, 1, 1)
-    _tell(judged, settings, output, observer)
+    _warn(judged, settings, output, observer)
 
 
 def judge_method(output: Path, held_out: Tensor, observer: Observer) -> None:
@@ -47,13 +47,13 @@ def judge_method(output: Path, held_out: Tensor, observer: Observer) -> None:
     last, best = FittedMethod.load(output), FittedMethod.load(output / BEST)
     if "synthesis" in last.method.abilities and len(last.modalities) > 1:
         observer.progress(JUDGING, 0, 1)
-        found = answers_beside_copies(last, held_out)
+        found = answer_nearness(last, held_out)
         _keep(last, found, output)
         if best.settings.steps != last.settings.steps:
-            found = answers_beside_copies(best, held_out)
+            found = answer_nearness(best, held_out)
         _keep(best, found, output / BEST)
         observer.progress(JUDGING, 1, 1)
-    _tell(last.settings, best.settings, output, observer, who=METHOD)
+    _warn(last.settings, best.settings, output, observer, who=METHOD)
 
 
 def _keep(fitted: FittedMethod, found: Mapping[str, Any], folder: Path) -> None:
@@ -66,12 +66,12 @@ def _keep(fitted: FittedMethod, found: Mapping[str, Any], folder: Path) -> None:
 def _judged(prior: DiffusionPrior, held_out: Tensor) -> PriorSettings:
     floor = fit_error_floor(prior, held_out)
     prior.settings = replace(prior.settings, error_floor=floor)
-    found = beside_copies(prior, held_out) if len(prior.modalities) > 1 else {}
+    found = draw_nearness(prior, held_out) if len(prior.modalities) > 1 else {}
     training = {**prior.settings.training, "missing": found}
     return replace(prior.settings, training=training)
 
 
-def _tell(
+def _warn(
     last: ModelSettings, best: ModelSettings, output: Path, observer: Observer, *, who: str = PRIOR
 ) -> None:
     """Warn if a copy is nearer than an answer, or if the run ended worse than its best."""

@@ -157,7 +157,7 @@ def measure_patient(
         )
     count = _slice_count(input_, volumes, measured)
     asked = parse_slices(reading.slices, count)
-    ids = _used(asked, measured)
+    ids = _usable_slices(asked, measured)
     chosen = torch.tensor(ids)
     operator = operator.select(chosen)
     images = {m: stack[chosen, k] for k, m in enumerate(there)}
@@ -194,14 +194,14 @@ def measure_patient(
         ranges,
         units,
         clipped,
-        _said(note or patient.note, prior),
+        _note(note or patient.note, prior),
         prior.format,
         patient.reference,
         patient.own,
     )
 
 
-def _said(note: str, prior: Trained) -> str:
+def _note(note: str, prior: Trained) -> str:
     what = "method" if isinstance(prior, Answers) else "prior"
     trained = f"{what} trained on virtual people" if prior.settings.virtual else ""
     return "; ".join(part for part in (note, trained) if part)
@@ -245,7 +245,7 @@ def _refuse(spec: ModalitySpec, options: Sequence[str], why: str) -> None:
             raise UserError(f"{spec.modality}={spec.operator}: {name}={spec.options[name]} {why}")
 
 
-def _used(asked: range, measured: Mapping[str, Measured]) -> list[int]:
+def _usable_slices(asked: range, measured: Mapping[str, Measured]) -> list[int]:
     """Return the requested slices for which every measurement has data."""
     left_out = {m: reading.details.get("slices_left_out", ()) for m, reading in measured.items()}
     used = [z for z in asked if not any(z in slices for slices in left_out.values())]

@@ -29,7 +29,7 @@ from any2all_operators import UserError
 
 from any2all_app.observer import SILENT, Observer
 from any2all_app.recipe_plan import Fingerprint, Plan, plan_recipe
-from any2all_app.training_slices import folders_of, of_whom
+from any2all_app.training_slices import patients_with, split_folders
 from any2all_app.training_time import TIMING, StepTime, step_time
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def fingerprint_of(training: Training) -> Fingerprint:
     found = training.patients
     if found.place == "cohort" and found.cohort is not None:
         return _of_cohort(found.cohort, training.modalities, training.incomplete)
-    patients, held_out, names = folders_of(found, training.validation, training.modalities)
+    patients, held_out, names = split_folders(found, training.validation, training.modalities)
     paths = [modality_path(patient, names[0]) for patient in patients]
     grids = [slices_of(path) if path is not None else None for path in paths]
     if None in grids:
@@ -163,7 +163,7 @@ def fingerprint_of(training: Training) -> Fingerprint:
 
 
 def _of_cohort(store: CohortStore, wanted: tuple[str, ...] | None, incomplete: bool) -> Fingerprint:
-    names, patients, held_out = of_whom(store, wanted)
+    names, patients, held_out = patients_with(store, wanted)
     if incomplete:
         patients |= {p: entry for p, (entry, _) in store.with_gaps(names).items()}
     if not patients:

@@ -52,18 +52,18 @@ def prepare(
     if found.made:
         keep_salt(*found.made)
     try:
-        store = created(cohort, found.modalities, preparing, found.own)
+        store = open_cohort(cohort, found.modalities, preparing, found.own)
     except UserError:
         if found.made:
             found.made[0].unlink()
         raise
     plans = found.plans(preparing.reference)
     outcomes = prepare_each(plans, cohort, preparing, observer)
-    settle(store, outcomes, preparing, found.before)
+    finish_cohort(store, outcomes, preparing, found.before)
     return outcomes
 
 
-def created(
+def open_cohort(
     cohort: str,
     names: tuple[str, ...],
     preparing: Preparing,
@@ -98,7 +98,7 @@ def prepare_each(
     return sorted(outcomes, key=lambda outcome: outcome.patient)
 
 
-def settle(
+def finish_cohort(
     store: CohortStore,
     outcomes: Sequence[Outcome],
     preparing: Preparing,

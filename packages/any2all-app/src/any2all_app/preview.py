@@ -61,7 +61,7 @@ def preview(
         _colour_bar(sheet, column, (left, size[1] - 2 * LINE + GAP, tile[0]))
     for k, (name, row) in enumerate(rows.items()):
         top = 2 * LINE + k * step
-        said = _said(name, measurement, judged[name], row)
+        said = _row_title(name, measurement, judged[name], row)
         pen.text((GAP, top), said, INK, font)
         for column, left in lefts.items():
             cell, box = row[column], (left, top + LINE)
@@ -107,7 +107,7 @@ def _row(
     return row
 
 
-def _said(
+def _row_title(
     name: str,
     measurement: PatientMeasurement,
     judged: ModalityReport,

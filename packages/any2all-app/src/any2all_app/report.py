@@ -76,7 +76,7 @@ def _how_made(measurement: PatientMeasurement, name: str) -> ModalityReport:
         entry["clipped"] = round(measurement.clipped[name], 6)
     if name in measurement.volumes and (notes := measurement.volumes[name].notes):
         only_truth = name in measurement.truth and not measurement.as_given(name)
-        entry["notes"] = [_of_truth(note) if only_truth else note for note in notes]
+        entry["notes"] = [_as_truth(note) if only_truth else note for note in notes]
     if built and built.measured:
         entry["scan"] = dict(built.measured.details)
         entry["warnings"] = list(entry["scan"].pop("warnings", []))
@@ -100,7 +100,7 @@ def _add_agreement(
     entry["residual_rms"] = round(rms, 6)
     entry["residual_over_noise"] = over_noise
     if "scan" in entry and over_noise is not None and over_noise > LARGE_RESIDUAL:
-        entry["warnings"].append(_of_large_residual(over_noise))
+        entry["warnings"].append(_residual_warning(over_noise))
 
 
 def _add_scores(
@@ -134,8 +134,8 @@ def _add_scores(
 def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> CopyScore | None:
     """Return the score of the clean MR image that is nearest to a missing one at the best scale.
 
-    ``chosen`` (Z,) marks the slices that are scored. Returns None for CT and PET, or if no MR image is
-    given clean.
+    ``chosen`` (Z,) marks the slices that are scored. Returns None for CT and PET, or if no MR image
+    is given clean.
     """
     kinds, truth = measurement.format, measurement.truth[name][chosen]
     copies: list[CopyScore] = [
@@ -146,7 +146,7 @@ def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> Co
     return max(copies, key=lambda copy: copy["psnr_scaled"], default=None)
 
 
-def _of_truth(note: str) -> str:
+def _as_truth(note: str) -> str:
     """Reword the note on a file that is only the truth, and does not enter the result."""
     return f"its truth is {note}" if note.startswith("read from") else note
 
@@ -162,7 +162,7 @@ def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence
         )
 
 
-def _of_large_residual(residual: float) -> str:
+def _residual_warning(residual: float) -> str:
     return (
         f"the image leaves a residual of {residual:.1f} times the noise; about 1 is expected. "
         "The phase may not be smooth, noise_std may be wrong, the patient may have moved, or the "
@@ -209,10 +209,10 @@ def physical_images(
         if own is not None:
             affine = placed(measurement).affine
             given = own.images.get(name) if measurement.as_given(name) else None
-            back = own.brought(means[name], affine, values.low) if given is None else given
+            back = own.resampled_back(means[name], affine, values.low) if given is None else given
             means[name] = back
             if std is not None:
-                stds[name] = own.brought(stds[name], affine, 0.0)
+                stds[name] = own.resampled_back(stds[name], affine, 0.0)
     return means, stds
 
 

@@ -27,7 +27,7 @@ from any2all_app.judging import judge_prior
 from any2all_app.observer import SILENT, Observer
 from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
-from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders, tell_step
+from any2all_app.training_slices import TrainingSlices, cohort_slices, folder_slices, tell_step
 from any2all_app.training_time import recipe_in_hours
 
 DRAWS, DRAW_STEPS = 8, 25
@@ -111,7 +111,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Shown:
+class StepReport:
     """Shows each of ``steps``, and draws a contact sheet after each validation.
 
     ``write`` writes to TensorBoard, or is None.
@@ -177,7 +177,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     run = TrainingRun(output, training.resume, training.precision)
     if training.hours is not None and not training.resume:
         recipe = recipe_in_hours(training.hours, recipe, run, train_by, observer=observer)
-    shown = Shown(observer, output, recipe.steps, write)
+    shown = StepReport(observer, output, recipe.steps, write)
     train_by(recipe, replace(run, report=shown))
     if first:
         judge_prior(output, held_out, observer)
@@ -223,10 +223,10 @@ def training_slices(training: Training, native: bool, observer: Observer) -> Tra
     """Return the training slices. ``native`` says whether gaps stay missing in training."""
     patients, wanted = training.patients, training.modalities
     if patients.place == "cohort" and patients.cohort is not None:
-        return of_cohort(
+        return cohort_slices(
             patients.cohort, wanted, observer, incomplete=training.incomplete, native=native
         )
-    return of_folders(patients, training.validation, wanted, observer)
+    return folder_slices(patients, training.validation, wanted, observer)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:

@@ -59,7 +59,7 @@ class TrainingSlices:
         )
 
 
-def folders_of(
+def split_folders(
     found: Patients, validation: Path | None, wanted: tuple[str, ...] | None
 ) -> tuple[list[Path], list[Path], tuple[str, ...]]:
     """Return the folders of training patients and of held-out ones, and the modalities.
@@ -77,11 +77,11 @@ def folders_of(
             raise UserError(f"{found.path}: has one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     there = find_modalities(patients)
-    names = _meant(wanted, there, f"the patients of {found.path} have") or there
+    names = _known_names(wanted, there, f"the patients of {found.path} have") or there
     return patients, held_out, names
 
 
-def of_whom(
+def patients_with(
     store: CohortStore, wanted: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, Entry], dict[str, Entry]]:
     """Return the modalities, and the patients of train and of val that have all of them.
@@ -89,7 +89,7 @@ def of_whom(
     If val is empty, a tenth of the training patients is held out.
     """
     there = store.format.names
-    names = _meant(wanted, there, "the cohort has") or there
+    names = _known_names(wanted, there, "the cohort has") or there
     patients, held_out = store.having(names, "train"), store.having(names, "val")
     if not held_out:
         count = max(1, len(patients) // 10)
@@ -98,14 +98,14 @@ def of_whom(
     return names, patients, held_out
 
 
-def of_folders(
+def folder_slices(
     found: Patients,
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     observer: Observer,
 ) -> TrainingSlices:
     """Read the slices of DATA/<patient>/<modality>.nii.gz, or of DATA/train."""
-    patients, held_out, names = folders_of(found, validation, wanted)
+    patients, held_out, names = split_folders(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
     slices = read_slices(patients, names, advance, observer.say)
     check = read_slices(held_out, names, advance, observer.say)
@@ -113,11 +113,11 @@ def of_folders(
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
     if spacing is not None:
         format_ = replace(format_, grid=Grid(spacing, names[0]))
-    settings = PriorSettings(format_, {"patients": _counted(patients, held_out)})
+    settings = PriorSettings(format_, {"patients": _patient_counts(patients, held_out)})
     return TrainingSlices(InMemory(slices), check, settings)
 
 
-def of_cohort(
+def cohort_slices(
     store: CohortStore,
     wanted: tuple[str, ...] | None,
     observer: Observer,
@@ -130,7 +130,7 @@ def of_cohort(
     ``incomplete`` says whether patients who lack modalities are used. ``native`` says whether their
     gaps stay missing in training. Otherwise a prior must have filled them.
     """
-    names, patients, held_out = of_whom(store, wanted)
+    names, patients, held_out = patients_with(store, wanted)
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
     if not store.having(names, "val"):
@@ -147,7 +147,7 @@ def of_cohort(
     check = store.slices(held_out, names, advance)
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
-    made_of: dict[str, Any] = {"patients": _counted(patients, held_out)}
+    made_of: dict[str, Any] = {"patients": _patient_counts(patients, held_out)}
     if store.virtual:
         made_of["virtual"] = True
     if native and lacking:
@@ -187,7 +187,7 @@ def _folders(found: Patients, split: str) -> list[Path]:
     return [Path(path) for path in paths.values()]
 
 
-def _meant(
+def _known_names(
     wanted: tuple[str, ...] | None, there: Sequence[str], who: str
 ) -> tuple[str, ...] | None:
     """Return the modalities that the given names mean, in any case and by their aliases."""
@@ -211,7 +211,7 @@ def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
     return filled
 
 
-def _counted(patients: Sized, held_out: Sized) -> dict[str, int]:
+def _patient_counts(patients: Sized, held_out: Sized) -> dict[str, int]:
     return {"train": len(patients), "val": len(held_out)}
 
 

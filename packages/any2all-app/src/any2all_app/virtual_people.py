@@ -21,7 +21,7 @@ from any2all_operators import UserError
 
 from any2all_app.finding import Preparing, given_kinds
 from any2all_app.observer import SILENT, Observer
-from any2all_app.preparing import created, prepare_each, settle
+from any2all_app.preparing import finish_cohort, open_cohort, prepare_each
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 EXTENT = 180.0
@@ -74,11 +74,11 @@ def prepare_virtual(
         preparing.split, [SplitCandidate(name, name, len(names)) for name in people], there
     )
     own = given_kinds(preparing, before)
-    store = created(cohort, names, preparing, own, virtual=True)
+    store = open_cohort(cohort, names, preparing, own, virtual=True)
     plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
     preparing = dataclasses.replace(preparing, preparation=Preparation())
     outcomes = prepare_each(plans, cohort, preparing, observer)
-    settle(store, outcomes, preparing, there)
+    finish_cohort(store, outcomes, preparing, there)
     return outcomes
 
 

@@ -16,7 +16,7 @@ from any2all_operators import UserError
 
 from any2all_data.dicom_frames import Frame, PatientIdentity, Volume, frames_of, volumes
 from any2all_data.dicom_geometry import check_images, stacked
-from any2all_data.dicom_headers import MOMENTS, flat, quiet, read_header
+from any2all_data.dicom_headers import MOMENTS, frame_headers, quiet, read_header
 from any2all_data.dicom_layout import layout
 from any2all_data.dicom_pixels import padding, stored
 from any2all_data.files import is_nifti, tree, unread
@@ -124,11 +124,11 @@ def _read(series: Series) -> nib.Nifti1Image:
     from highdicom import Volume
     from pydicom.pixels.processing import apply_modality_lut
 
-    whole = [list(flat(read_header(path))) for path in series.files]
+    whole = [list(frame_headers(read_header(path))) for path in series.files]
     every = [(k, i) for k, file in enumerate(whole) for i in range(len(file))]
     selected = sorted(series.selected or every)
     check_images([whole[k][i] for k, i in selected])
-    selected = _once(series, selected, whole)
+    selected = _without_copies(series, selected, whole)
     headers = [whole[k][i] for k, i in selected]
     if unit_of(series) == "SUV g/ml":
         _check_static(headers)
@@ -166,7 +166,7 @@ def _read(series: Series) -> nib.Nifti1Image:
     return image
 
 
-def _once(
+def _without_copies(
     series: Series, selected: list[tuple[int, int]], whole: Sequence[Sequence[Dataset]]
 ) -> list[tuple[int, int]]:
     """Drop frames that repeat another one: same position, size and pixel values.

@@ -17,7 +17,7 @@ from any2all_operators import UserError
 
 from any2all_data.decode import opened
 from any2all_data.dicom import Series
-from any2all_data.dicom_headers import flat, quiet, read_header
+from any2all_data.dicom_headers import frame_headers, quiet, read_header
 from any2all_data.normalise import Array
 from any2all_data.patient import LPS
 
@@ -262,7 +262,7 @@ def _source_images(reference: Series) -> list[tuple[npt.NDArray[Any], Dataset]]:
     from pydicom import Dataset
 
     found = []
-    files = [list(flat(read_header(path))) for path in reference.files]
+    files = [list(frame_headers(read_header(path))) for path in reference.files]
     every = [(k, frame) for k, frames in enumerate(files) for frame in range(len(frames))]
     for k, frame in reference.selected or every:
         header, item = files[k][frame], Dataset()

@@ -18,7 +18,7 @@ from any2all_data.dicom_headers import (
     MOMENTS,
     SPLIT_BY,
     TAGS,
-    flat,
+    frame_headers,
     is_dicom,
     read_header,
     text,
@@ -106,7 +106,7 @@ def frames_of(path: Path) -> Iterator[Frame]:
         raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
     told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
     person = PatientIdentity(*(text(header.get(keyword)) for keyword in told))
-    for index, frame in enumerate(list(flat(header))):
+    for index, frame in enumerate(list(frame_headers(header))):
         place: tuple[float, ...] | None = None
         directions: tuple[float, ...] = ()
         geometry: Geometry = ()
@@ -137,7 +137,9 @@ def volumes(frames: Iterable[Frame]) -> Iterator[Volume]:
     series: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
     for frame in sorted(frames, key=lambda f: (f.path, f.index)):
         series[frame.patient, frame.study, frame.series].append(frame)
-    for volume in _merged([_without_localizer(_once(found)) for found in series.values()]):
+    for volume in _merged(
+        [_without_localizer(_without_copies(found)) for found in series.values()]
+    ):
         for part in _split(volume.frames):
             yield replace(volume, frames=part)
 
@@ -161,7 +163,7 @@ def _values(frame: Dataset) -> dict[str, str]:
     return {keyword: value for keyword, value in values.items() if value}
 
 
-def _once(frames: Sequence[Frame]) -> list[Frame]:
+def _without_copies(frames: Sequence[Frame]) -> list[Frame]:
     """Drop copies of an image: files with the same SOPInstanceUID and the same bytes."""
     first: dict[tuple[str, int], Frame] = {}
     kept = []

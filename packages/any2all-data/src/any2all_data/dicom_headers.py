@@ -143,7 +143,7 @@ def read_header(path: Path) -> Dataset:
         return dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
-def flat(header: Dataset) -> Iterator[Dataset]:
+def frame_headers(header: Dataset) -> Iterator[Dataset]:
     """Yield the header of each frame, with functional groups merged into the top level."""
     from pydicom import Dataset
 
@@ -165,21 +165,21 @@ def flat(header: Dataset) -> Iterator[Dataset]:
         if keyword in common:
             del common[keyword]
     for own in groups:
-        flat = Dataset()
-        flat.update(common)
+        frame = Dataset()
+        frame.update(common)
         for holder in (*shared, own):
-            _lay_over(flat, holder)
+            _lay_over(frame, holder)
         for enhanced, classic in RENAMED.items():
-            if flat.get(enhanced):
-                setattr(flat, classic, flat[enhanced].value)
-        yield flat
+            if frame.get(enhanced):
+                setattr(frame, classic, frame[enhanced].value)
+        yield frame
 
 
-def _lay_over(flat: Dataset, holder: Dataset) -> None:
+def _lay_over(frame: Dataset, holder: Dataset) -> None:
     for group in GROUPS:
         for item in list(holder.get(f"{group}Sequence") or [])[:1]:
-            flat.update(item)
-            _lay_over(flat, item)
+            frame.update(item)
+            _lay_over(frame, item)
 
 
 def text(value: Any) -> str:

@@ -31,7 +31,7 @@ def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, st
     mean nothing (``CT_007``). ``guessed`` is "Modality" if nothing tells the DICOM Modality, which
     is then taken as MR.
     """
-    name = _without(stem, patient)
+    name = _without_patient(stem, patient)
     described = told.get("SeriesDescription", "")
     by_hand = re.fullmatch(ONE_WORD, name, re.IGNORECASE) is not None
     own = words(name)
@@ -53,7 +53,7 @@ def _kind(text: str) -> str | None:
     return "" if ct and pet else "CT" if ct else "PT" if pet else None
 
 
-def _without(stem: str, patient: str) -> str:
+def _without_patient(stem: str, patient: str) -> str:
     """Return the stem without the patient's name at its start, whatever the separators."""
     parts = [re.escape(part) for part in re.split(r"[\W_]+", patient) if part]
     if not parts:

@@ -33,7 +33,7 @@ def head_mask(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Imag
     """
     array = volume_of(image)
     flat = array.min() == array.max()
-    outline = _ct if kind.values == "hounsfield" else _mr
+    outline = _ct_mask if kind.values == "hounsfield" else _mr_mask
     mask = np.zeros(array.shape, bool) if flat else outline(array)
     if not mask.any():
         raise UserError("no head stands out in the image (constant or empty); leave it out")
@@ -104,12 +104,12 @@ def import_ants() -> Any:
     return ants
 
 
-def _mr(array: Array) -> Array:
+def _mr_mask(array: Array) -> Array:
     ants = import_ants()
     return np.asarray(ants.get_mask(ants.from_numpy(array)).numpy() > 0)
 
 
-def _ct(array: Array) -> Array:
+def _ct_mask(array: Array) -> Array:
     from scipy import ndimage
 
     body = array > BODY

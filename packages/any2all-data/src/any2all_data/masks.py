@@ -57,7 +57,7 @@ def with_masks(
         except UserError as error:
             notes.append(f"{name} left out: {error}")
             continue
-        labels.append(_moved(image, np.array(entry.native[modality]["pose"]), entry, shape))
+        labels.append(_resampled(image, np.array(entry.native[modality]["pose"]), entry, shape))
         placed[name] = modality
         if not labels[-1].any():
             notes.append(f"{name} marks nothing on the patient's grid")
@@ -96,7 +96,7 @@ def _owner(image: nib.Nifti1Image, source: Source, entry: Entry) -> str:
     raise UserError("none of the used images has its grid; resample it to one of them")
 
 
-def _moved(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:
+def _resampled(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:
     """Resample labels to the patient's grid (Z, H, W) by nearest neighbour; 0 outside."""
     from scipy import ndimage
 

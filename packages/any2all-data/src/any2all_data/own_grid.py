@@ -34,7 +34,7 @@ class OwnGrid:
     like: Volume
     images: Mapping[str, Array] = field(default_factory=dict)
 
-    def brought(self, slices: Array, affine: Any, outside: float) -> Array:
+    def resampled_back(self, slices: Array, affine: Any, outside: float) -> Array:
         """Resample a result (Z, H, W) with this affine to the patient's grid, by cubic splines.
 
         ``outside`` is the value of voxels that the result does not cover.

@@ -142,12 +142,12 @@ def _chosen(
     if tied := [source.files[0] for source, why in images[1:] if why == UNDECIDED]:
         raise _tie(folder, modality, [path, *tied])
     notes = [_read_from(folder, path)]
-    notes += [f"{_in(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
+    notes += [f"{_relative(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
     return ImageFile(path, (*notes, *doubts(first, kind)))
 
 
 def _tie(folder: Path, modality: str, paths: Sequence[Path]) -> UserError:
-    names = " or ".join(_in(folder, path) for path in paths)
+    names = " or ".join(_relative(folder, path) for path in paths)
     sessions = sorted({_session(path.relative_to(folder)) for path in paths} - {""})
     ends = next((end for end in NIFTI[::-1] if paths[0].name.endswith(end)), paths[0].suffix)
     way = f"rename one of them to {modality}{ends} in the folder itself"
@@ -157,10 +157,10 @@ def _tie(folder: Path, modality: str, paths: Sequence[Path]) -> UserError:
 
 
 def _read_from(folder: Path, path: Path) -> str:
-    return f"read from {_in(folder, path)}"
+    return f"read from {_relative(folder, path)}"
 
 
-def _in(folder: Path, path: Path) -> str:
+def _relative(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 

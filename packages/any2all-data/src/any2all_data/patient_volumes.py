@@ -25,7 +25,7 @@ from any2all_data.own_grid import OwnGrid, own_grid
 from any2all_data.patient import AXES, OtherGrid, Volume, read_volumes
 from any2all_data.patient_files import PatientFiles, find_images
 from any2all_data.patients import Patients
-from any2all_data.people import differ
+from any2all_data.people import contradictory
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.scan import Scan
@@ -88,13 +88,13 @@ def open_patient(
     if resample and format_.grid is None:
         raise UserError(f"--resample: {NO_GRID}")
     if patients.cohort is not None:
-        return _of_cohort(patients, patients.cohort, _Wanted(path, format_, resample=resample))
+        return _open_cohort(patients, patients.cohort, _Wanted(path, format_, resample=resample))
     wanted = _Wanted(path, format_, trust_axes, resample)
     folder = Path(path)
     files = find_images(folder, format_.names, own_kinds(format_))
     if not files.images and _holds_dicom(folder):
-        return _of_dicom(folder, _Wanted(path, format_, resample=resample))
-    return _of_nifti(files, wanted)
+        return _open_dicom(folder, _Wanted(path, format_, resample=resample))
+    return _open_nifti(files, wanted)
 
 
 def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
@@ -112,7 +112,7 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     return f"{RESAMPLE}; or {other}" if alone and format_.grid is not None else other
 
 
-def _of_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
+def _open_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
     missing, format_ = {}, wanted.format
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
@@ -123,7 +123,7 @@ def _of_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
         return PatientVolumes({}, missing)
     if wanted.resample:
         chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
-        patient, _ = _moved(chosen, wanted)
+        patient, _ = _on_grid(chosen, wanted)
     else:
         paths = {m: one.path for m, one in files.images.items()}
         try:
@@ -149,7 +149,7 @@ class StoredImage(Source):
         return Scan(self.image)
 
 
-def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVolumes:
+def _open_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVolumes:
     entry, url = store.entry(one.name), store.url
     if entry is None:
         raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
@@ -164,11 +164,11 @@ def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVol
         chosen[m] = (StoredImage(one.name, "", {}, (Path(one.path),), image=image),)
     grid = replace(wanted.format.known_grid, bias_corrected=False)
     as_it_is = replace(wanted, format=replace(wanted.format, grid=grid))
-    patient, _ = _moved(chosen, as_it_is)
+    patient, _ = _on_grid(chosen, as_it_is)
     return replace(patient, note=note)
 
 
-def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
+def _open_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
     format_ = wanted.format
     if format_.grid is None:
         raise UserError(f"{folder}: DICOM, but {NO_GRID}")
@@ -176,7 +176,7 @@ def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
     sources = [source for source in find_sources(folder)[0] if source.series]
     people = [source.series.person for source in sources if source.series]
     count = len({source.patient for source in sources})
-    if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
+    if count > 1 and (contradictory(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
     rules = read_rules(own=own.values())
     chosen = choose(sources, rules, format_.names, _reference(format_), own=own)
@@ -185,8 +185,8 @@ def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
             f"{folder}: {len(sources)} DICOM series, none of {', '.join(format_.names)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    patient, entry = _moved(chosen, wanted)
-    return replace(patient, reference=_used(chosen, entry.reference, format_))
+    patient, entry = _on_grid(chosen, wanted)
+    return replace(patient, reference=_series_used(chosen, entry.reference, format_))
 
 
 def _reference(format_: StackFormat) -> str:
@@ -195,7 +195,9 @@ def _reference(format_: StackFormat) -> str:
     return name if name in format_.names else format_.names[0]
 
 
-def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[PatientVolumes, Entry]:
+def _on_grid(
+    chosen: Mapping[str, Sequence[Source]], wanted: _Wanted
+) -> tuple[PatientVolumes, Entry]:
     """Register the images to the reference and resample them to the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
@@ -223,7 +225,7 @@ def _how_moved(modality: str, entry: Entry) -> list[str]:
     return []
 
 
-def _used(
+def _series_used(
     chosen: Mapping[str, Sequence[Source]], modality: str, format_: StackFormat
 ) -> Series | None:
     """Return the series that was used: the first that can be read."""

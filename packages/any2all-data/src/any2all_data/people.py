@@ -70,12 +70,12 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
         people = [one.person for one in owned]
         studies = len({one.study for one in owned})
         generic = all(_plain(person.id) == "" for person in people)
-        apart[patient] = generic or differ(people)
-        if differ(people):
+        apart[patient] = generic or contradictory(people)
+        if contradictory(people):
             said = "one PatientID has different names, birth dates or sexes"
         else:
             said = "a PatientID is generic"
-        if apart[patient] and (studies > 1 or differ(people)):
+        if apart[patient] and (studies > 1 or contradictory(people)):
             remarks.append(
                 Remark(
                     patient,
@@ -85,7 +85,7 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
     mixed = {
         study
         for study in {one.study for one in series}
-        if differ([one.person for one in series if one.study == study])
+        if contradictory([one.person for one in series if one.study == study])
     }
 
     def owner(one: Series) -> Owner:
@@ -98,7 +98,7 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
     return [owner(one) for one in series], remarks
 
 
-def differ(people: Sequence[PatientIdentity]) -> bool:
+def contradictory(people: Sequence[PatientIdentity]) -> bool:
     """Whether names, birth dates or sexes contradict each other. Missing ones never do."""
     names = [set(re.split(r"\W+", p.name.casefold())) - {""} for p in people if _plain(p.name)]
     if any(not (a <= b or b <= a) for a in names for b in names):
@@ -120,7 +120,7 @@ def owners_of_files(
     owners: dict[Path, Owner] = {}
     remarks = []
     for path, owner, why in _by_folders(paths, folder):
-        beside = _beside(path, folder, around)
+        beside = _patients_beside(path, folder, around)
         if len(beside) > 1:
             remarks.append(
                 Remark(
@@ -140,11 +140,11 @@ def owners_of_files(
 def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Owner | None, str]]:
     """Yield each file with its patient, or with the reason why the patient is unknown."""
     parts = {path: path.relative_to(folder).parts for path in paths}
-    unclear = _same_names(parts.values())
+    unclear = _unclear_folders(parts.values())
     flat = _flat_folders(paths)
     for path in paths:
         *above, name = parts[path]
-        owner = _of_bids(above) or _of_name([name, *reversed(above)])
+        owner = _owner_in_bids(above) or _owner_in_names([name, *reversed(above)])
         why = ""
         if owner is None and not above:
             why = "a NIfTI file has no patient's folder; expected <patient>/<name>.nii.gz"
@@ -161,7 +161,7 @@ def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Own
         yield path, owner, why
 
 
-def _of_bids(above: Sequence[str]) -> Owner | None:
+def _owner_in_bids(above: Sequence[str]) -> Owner | None:
     """Return the path of the last folder sub-*, because two data sets may each have a sub-01."""
     places = [k for k, part in enumerate(above) if SUBJECT.fullmatch(part)]
     if not places:
@@ -171,7 +171,7 @@ def _of_bids(above: Sequence[str]) -> Owner | None:
     return Owner("/".join(above[: places[-1] + 1]), session)
 
 
-def _of_name(names: Sequence[str]) -> Owner | None:
+def _owner_in_names(names: Sequence[str]) -> Owner | None:
     """Find the patient in a file's or folder's name, as public data sets write it."""
     for name in names:
         for pattern in NAMES:
@@ -181,7 +181,7 @@ def _of_name(names: Sequence[str]) -> Owner | None:
     return None
 
 
-def _same_names(parts: Iterable[tuple[str, ...]]) -> set[str]:
+def _unclear_folders(parts: Iterable[tuple[str, ...]]) -> set[str]:
     """Find folders with several subfolders, not sessions, whose files have the same names."""
     places: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in parts:
@@ -210,7 +210,7 @@ def _patients_below(dicom: Mapping[Path, str], folder: Path) -> dict[Path, set[s
     return below
 
 
-def _beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str]:
+def _patients_beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str]:
     """Return the patients of the DICOM files in the nearest folder above a file that has any.
 
     The root ``folder`` counts only for files directly in it.

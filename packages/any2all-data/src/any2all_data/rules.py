@@ -43,7 +43,7 @@ class Rule:
 
     def matches(self, tags: Mapping[str, str]) -> bool:
         for name, wanted in self.lines.items():
-            value = _value(name.removeprefix("not_"), tags)
+            value = _tag_value(name.removeprefix("not_"), tags)
             if _matches(wanted, value) == name.startswith("not_"):
                 return False
         return True
@@ -108,7 +108,7 @@ def read_rules(path: Path | None = None, own: Iterable[ModalityKind] = ()) -> li
 
 def check_lines(table: Mapping[str, Any], where: str) -> dict[str, str]:
     """Return a rule's lines. Raises UserError that begins with ``where`` for an invalid one."""
-    lines = {name: _any(value) for name, value in table.items()}
+    lines = {name: _as_pattern(value) for name, value in table.items()}
     for name, value in lines.items():
         try:
             _matches(value, "0")
@@ -147,7 +147,7 @@ def number(tags: Mapping[str, str], keyword: str) -> float | None:
         return None
 
 
-def _value(name: str, tags: Mapping[str, str]) -> str:
+def _tag_value(name: str, tags: Mapping[str, str]) -> str:
     if name == "words":
         return words(tags.get("text", ""))
     if name == "contrast":
@@ -155,7 +155,7 @@ def _value(name: str, tags: Mapping[str, str]) -> str:
     return tags.get(name, "")
 
 
-def _any(value: object) -> str:
+def _as_pattern(value: object) -> str:
     """Return a line's value as one regular expression. A list matches if one item matches."""
     return "|".join(map(str, value)) if isinstance(value, list) else str(value)
 

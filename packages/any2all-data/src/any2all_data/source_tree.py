@@ -92,7 +92,7 @@ def _remarks(paths: Sequence[Path], folder: Path) -> list[Remark]:
                 reason = absent(path)
             elif leads_out(path, root):
                 reason = "links out of the folder are not followed; copy the file"
-        elif path.name.upper() == "DICOMDIR" and (lost := _lost(path)):
+        elif path.name.upper() == "DICOMDIR" and (lost := _missing_files(path)):
             reason = f"DICOMDIR names {lost} files that are not there; copy the whole medium"
         elif not named_like_dicom(path) and path.stat().st_size:  # find_series remarks on DICOM
             reason = reason or absent(path)
@@ -101,7 +101,7 @@ def _remarks(paths: Sequence[Path], folder: Path) -> list[Remark]:
     return remarks
 
 
-def _lost(dicomdir: Path) -> int:
+def _missing_files(dicomdir: Path) -> int:
     """Count the missing files that a DICOMDIR refers to, ignoring the case of their names."""
     from pydicom import dcmread
 
