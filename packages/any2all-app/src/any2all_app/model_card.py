@@ -84,8 +84,8 @@ def _use(settings: PriorSettings, publication: Publication) -> str:
 
 
 def _data(settings: PriorSettings) -> Iterator[str]:
-    told = settings.training
-    patients, grid = told.get("patients"), settings.format.grid
+    training = settings.training
+    patients, grid = training.get("patients"), settings.format.grid
     if patients:
         yield (
             f"{patients['train']} patients are for training and {patients['val']} others for "
@@ -100,16 +100,16 @@ def _data(settings: PriorSettings) -> Iterator[str]:
         yield f"{size}. Images lie on the grid of {grid.reference}."
         bias = "was removed by N4" if grid.bias_corrected else "was not removed"
         yield f"The bias field of MR {bias}."
-    if told.get("virtual"):
+    if training.get("virtual"):
         yield "All people are simulated. None of them exists."
-    if told.get("incomplete"):
-        yield f"{told['incomplete']} of the training patients lack some of the images."
-    if told.get("drawn"):
-        yield f"{told['drawn']['patients']} patients have images that another prior has drawn."
-    if told.get("start_from"):
+    if training.get("incomplete"):
+        yield f"{training['incomplete']} of the training patients lack some of the images."
+    if training.get("drawn"):
+        yield f"{training['drawn']['patients']} patients have images that another prior has drawn."
+    if training.get("start_from"):
         yield "Training started from the weights of another prior, which `prior.json` names."
-    if told.get("imported"):
-        yield f"The weights are imported ({told['imported']}); their normalisation was assumed."
+    if training.get("imported"):
+        yield f"The weights are imported ({training['imported']}); their normalisation was assumed."
 
 
 def _normalisation(settings: PriorSettings) -> str:
@@ -140,11 +140,11 @@ def _normalisation(settings: PriorSettings) -> str:
 
 
 def _measured(settings: PriorSettings) -> Iterator[str]:
-    told = settings.training
-    found = {text: told[name] for name, text in FIGURES.items() if name in told}
+    training = settings.training
+    found = {text: training[name] for name, text in FIGURES.items() if name in training}
     found |= {
         f"PSNR of x̂_0 at t = {name.removeprefix('psnr_t')}": value
-        for name, value in told.items()
+        for name, value in training.items()
         if name.startswith("psnr_t")
     }
     if not found:

@@ -205,11 +205,11 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
     if kind == "PT":
         brightest = max(float(image.slices.max()), high)
         slope = DS(brightest / (2**15 - 1), auto_format=True)
-        scale, told = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
+        scale, rescale = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
     elif image.kind.physical:
         return _rescaled(image)
     else:
-        scale, told = 1.0, {}
+        scale, rescale = 1.0, {}
         while scale * high < FINEST:
             scale *= 10
         while scale * float(image.slices.max()) > 2**16 - 1:
@@ -220,7 +220,7 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
         "PixelRepresentation": 0,
         "WindowCenter": DS((low + high) / 2, auto_format=True),
         "WindowWidth": DS(high - low, auto_format=True),
-        **told,
+        **rescale,
     }
 
 

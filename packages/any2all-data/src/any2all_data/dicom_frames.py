@@ -104,8 +104,8 @@ def frames_of(path: Path) -> Iterator[Frame]:
     )
     if not series or not image:
         raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
-    told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-    person = PatientIdentity(*(text(header.get(keyword)) for keyword in told))
+    keywords = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+    person = PatientIdentity(*(text(header.get(keyword)) for keyword in keywords))
     for index, frame in enumerate(list(frame_headers(header))):
         place: tuple[float, ...] | None = None
         directions: tuple[float, ...] = ()
@@ -209,10 +209,10 @@ def _merged(series: Sequence[Volume]) -> list[Volume]:
         frames = tuple(frame for part in parts for frame in part.frames)
         slices = all(len({frame.place for frame in part.frames}) == 1 for part in parts)
         if len(parts) > 1 and (slices or _even(parts)):
-            told = dict.fromkeys(said for part in parts for said in part.warnings)
+            warnings = dict.fromkeys(said for part in parts for said in part.warnings)
             said = f"{len(parts)} series with one number are merged into one volume"
             frames = tuple(sorted(frames, key=lambda f: (f.path, f.index)))
-            found.append(Volume(frames, (*told, said)))
+            found.append(Volume(frames, (*warnings, said)))
         else:
             found += parts
     return found

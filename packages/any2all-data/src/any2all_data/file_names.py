@@ -23,22 +23,22 @@ PROCESSED = (
 )
 
 
-def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, str]:
+def plain_tags(stem: str, patient: str, sidecar: Mapping[str, str]) -> dict[str, str]:
     """Return the tags for rules: text, name, Modality, derived, guessed.
 
-    ``text`` is the SeriesDescription in the sidecar ``told``. If there is none, or the name was
-    given by hand (``t1ce``), ``text`` is the name without the patient's identifier, whose words
-    mean nothing (``CT_007``). ``guessed`` is "Modality" if nothing tells the DICOM Modality, which
+    ``text`` is the SeriesDescription in the ``sidecar``. If there is none, or the name was given
+    by hand (``t1ce``), ``text`` is the name without the patient's identifier, whose words mean
+    nothing (``CT_007``). ``guessed`` is "Modality" if nothing tells the DICOM Modality, which
     is then taken as MR.
     """
     name = _without_patient(stem, patient)
-    described = told.get("SeriesDescription", "")
+    described = sidecar.get("SeriesDescription", "")
     by_hand = re.fullmatch(ONE_WORD, name, re.IGNORECASE) is not None
     own = words(name)
     moved = " ".join(re.sub(OTHER_SPACE, " ", own).split())
     derived = "processed" if moved != own or re.search(PROCESSED, own) else ""
     text = described if described and not by_hand else name if moved == own else moved
-    kind = told.get("Modality") or _kind(words(text))
+    kind = sidecar.get("Modality") or _kind(words(text))
     guessed = "Modality" if kind is None else ""
     tags = {"text": text, "name": name, "derived": derived, "guessed": guessed}
     tags["Modality"] = "MR" if kind is None else kind

@@ -115,14 +115,14 @@ def _kind(name: str, table: Mapping[str, Any], known: Kinds) -> ModalityKind:
     like = table.get("like", "MR")
     if like != "MR" and like not in known:
         raise UserError(f"{name}: like {like!r} is unknown; there are {', '.join(known)}")
-    told = (known.get(like) or MR).to_json() | {"match": ()} | dict(table) | {"name": name}
-    told.pop("like", None)
-    if isinstance(told.get("scaling"), list):
-        told |= {"scaling": "fixed", "range": told["scaling"]}
+    entries = (known.get(like) or MR).to_json() | {"match": ()} | dict(table) | {"name": name}
+    entries.pop("like", None)
+    if isinstance(entries.get("scaling"), list):
+        entries |= {"scaling": "fixed", "range": entries["scaling"]}
     elif "scaling" in table:
-        told["range"] = None
-    told["match"] = [check_lines(one, name) for one in told["match"]]
-    return ModalityKind.from_json(told)
+        entries["range"] = None
+    entries["match"] = [check_lines(one, name) for one in entries["match"]]
+    return ModalityKind.from_json(entries)
 
 
 def _with_match(kind: ModalityKind) -> ModalityKind:

@@ -96,9 +96,9 @@ def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
         raise UserError("its affine gives voxels no size or place; export it again")
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if not (VOXELS[0] <= sides.min() and sides.max() <= VOXELS[1]):
-        told = " x ".join(f"{side:g}" for side in sides)
+        size = " x ".join(f"{side:g}" for side in sides)
         raise UserError(
-            f"its voxels are {told} mm; expected {VOXELS[0]:g} to {VOXELS[1]:g}. Mend pixdim and "
+            f"its voxels are {size} mm; expected {VOXELS[0]:g} to {VOXELS[1]:g}. Mend pixdim and "
             "the affine, or the unit of length in xyzt_units"
         )
     if header["qform_code"] > 0 and header["sform_code"] > 0:

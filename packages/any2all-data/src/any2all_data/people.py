@@ -92,8 +92,8 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
         if not apart[one.patient]:
             return Owner(one.patient, one.study)
         person = one.person if one.study in mixed else PatientIdentity()
-        told = (one.patient, one.study, person.name, person.birth_date, person.sex)
-        return Owner("/".join(filter(None, told)), one.study)
+        identity = (one.patient, one.study, person.name, person.birth_date, person.sex)
+        return Owner("/".join(filter(None, identity)), one.study)
 
     return [owner(one) for one in series], remarks
 
@@ -103,8 +103,8 @@ def contradictory(people: Sequence[PatientIdentity]) -> bool:
     names = [set(re.split(r"\W+", p.name.casefold())) - {""} for p in people if _plain(p.name)]
     if any(not (a <= b or b <= a) for a in names for b in names):
         return True
-    told = [(p.birth_date, p.sex.upper()) for p in people]
-    return any(len({value for value in values if value}) > 1 for values in zip(*told, strict=True))
+    known = [(p.birth_date, p.sex.upper()) for p in people]
+    return any(len({value for value in values if value}) > 1 for values in zip(*known, strict=True))
 
 
 def owners_of_files(

@@ -34,7 +34,7 @@ BECQUEREL = {
     "UCI": 3.7e4,
     "MCI": 3.7e7,
 }
-UNTOLD = (None, "", "n/a")
+MISSING = (None, "", "n/a")
 VOLUMES = ("/ML", "/CC", "/CM3", "ML")
 """Ways to write "per ml" after an activity. DICOM leaves the slash out."""
 SUV_UNITS = ("SUV", "SUVBW", "G/ML", "GML")
@@ -120,36 +120,36 @@ def read_pet(path: Path) -> PetScan | None:
     Raises UserError that names all missing values, or the first implausible one. Text in the
     sidecar is not quoted, because it may identify somebody.
     """
-    said = read_sidecar(path)
-    if not said and not in_bids(path):
+    sidecar = read_sidecar(path)
+    if not sidecar and not in_bids(path):
         return None
-    return pet_scan(said, read_participant(path))
+    return pet_scan(sidecar, read_participant(path))
 
 
 def pet_files(path: Path) -> bytes:
     """Return the content of all files that the SUV of a PET depends on, without the image."""
-    said = b"".join(sidecar.read_bytes() for sidecar in sidecar_files(path))
+    content = b"".join(sidecar.read_bytes() for sidecar in sidecar_files(path))
     try:
         participant = read_participant(path)
     except UserError:
-        return said
-    return said + str(_first_weight(participant)).encode()
+        return content
+    return content + str(_first_weight(participant)).encode()
 
 
-def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan:
+def pet_scan(sidecar: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan:
     """Interpret a sidecar and the subject's row {column: value} of participants.tsv."""
-    said = {name: value for name, value in said.items() if value not in UNTOLD}
-    units = _plain(said.get("Units", ""))
-    injection = _number(said, "InjectionStart") if "InjectionStart" in said else None
-    frames = () if injection is None else _frames(said, injection)
+    sidecar = {name: value for name, value in sidecar.items() if value not in MISSING}
+    units = _plain(sidecar.get("Units", ""))
+    injection = _number(sidecar, "InjectionStart") if "InjectionStart" in sidecar else None
+    frames = () if injection is None else _frames(sidecar, injection)
     if units in SUV_UNITS:
         return PetScan(None, frames=frames)
     activity = _activity(units)
-    if _plain(said.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
+    if _plain(sidecar.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
         raise UserError("AttenuationCorrection is none, so there is no SUV; leave it out")
-    weight, corrected = _weight(said, participant), said.get("ImageDecayCorrected")
-    needed = {name: said.get(name) for name in NEEDED}
-    needed["TracerRadionuclide"] = said.get("TracerRadionuclide") or said.get(HALF_LIFE)
+    weight, corrected = _weight(sidecar, participant), sidecar.get("ImageDecayCorrected")
+    needed = {name: sidecar.get(name) for name in NEEDED}
+    needed["TracerRadionuclide"] = sidecar.get("TracerRadionuclide") or sidecar.get(HALF_LIFE)
     needed["BodyWeight (in kg; or weight in participants.tsv)"] = weight
     if corrected is False:
         del needed["ImageDecayCorrectionTime"]
@@ -160,14 +160,14 @@ def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan
         raise UserError("ImageDecayCorrected in its sidecar is neither true nor false; mend it")
     assert weight is not None
     assert injection is not None
-    half_life = _half_life(said)
-    moment = _number(said, "ImageDecayCorrectionTime") - injection if corrected else None
+    half_life = _half_life(sidecar)
+    moment = _number(sidecar, "ImageDecayCorrectionTime") - injection if corrected else None
     if moment is not None and not EARLIEST <= moment <= LONGEST * half_life:
         raise UserError(
             f"ImageDecayCorrectionTime is {moment:g} s after InjectionStart; expected {EARLIEST:g} "
             f"s to {LONGEST} half-lives, both in seconds from TimeZero"
         )
-    return PetScan(activity, _dose(said), weight, half_life, moment, frames)
+    return PetScan(activity, _dose(sidecar), weight, half_life, moment, frames)
 
 
 def late_frames(frames: Sequence[Frame], count: int) -> list[int]:
@@ -212,15 +212,15 @@ def _activity(units: str) -> float:
     return activity or 0.0
 
 
-def _frames(said: Mapping[str, Any], injection: float) -> tuple[Frame, ...]:
-    starts, durations = (_list(said, name) for name in ("FrameTimesStart", "FrameDuration"))
+def _frames(sidecar: Mapping[str, Any], injection: float) -> tuple[Frame, ...]:
+    starts, durations = (_list(sidecar, name) for name in ("FrameTimesStart", "FrameDuration"))
     if len(starts) != len(durations):
         return ()
     return tuple(Frame(s - injection, d) for s, d in zip(starts, durations, strict=True))
 
 
-def _list(said: Mapping[str, Any], name: str) -> list[float]:
-    values = said.get(name, [])
+def _list(sidecar: Mapping[str, Any], name: str) -> list[float]:
+    values = sidecar.get(name, [])
     numbers = values if isinstance(values, list) else [values]
     if not all(_is_number(value) for value in numbers):
         raise UserError(f"{name} is not a list of seconds; mend its sidecar")
@@ -229,11 +229,11 @@ def _list(said: Mapping[str, Any], name: str) -> list[float]:
     return [float(value) for value in numbers]
 
 
-def _dose(said: Mapping[str, Any]) -> float:
-    scale = BECQUEREL.get(_plain(said["InjectedRadioactivityUnits"]))
+def _dose(sidecar: Mapping[str, Any]) -> float:
+    scale = BECQUEREL.get(_plain(sidecar["InjectedRadioactivityUnits"]))
     if scale is None:
         raise UserError("InjectedRadioactivityUnits is neither Bq, kBq, MBq, GBq nor mCi; mend it")
-    dose = scale * _number(said, "InjectedRadioactivity")
+    dose = scale * _number(sidecar, "InjectedRadioactivity")
     if not DOSES[0] <= dose <= DOSES[1]:
         raise UserError(
             f"InjectedRadioactivity is {dose:g} Bq; expected {DOSES[0]:g} to {DOSES[1]:g}. Check "
@@ -242,14 +242,14 @@ def _dose(said: Mapping[str, Any]) -> float:
     return dose
 
 
-def _half_life(said: Mapping[str, Any]) -> float:
+def _half_life(sidecar: Mapping[str, Any]) -> float:
     """Return the nuclide's half-life in s. Its name may be F18, 18F, [18F] or F-18."""
-    name = _plain(said.get("TracerRadionuclide") or "")
+    name = _plain(sidecar.get("TracerRadionuclide") or "")
     letters = "".join(c for c in name if c.isalpha())
     nuclide = letters + "".join(c for c in name if c.isdigit())
     if nuclide in HALF_LIVES:
         return HALF_LIVES[nuclide]
-    half_life = _number(said, HALF_LIFE) if HALF_LIFE in said else 0.0
+    half_life = _number(sidecar, HALF_LIFE) if HALF_LIFE in sidecar else 0.0
     if half_life <= 0:
         raise UserError(
             f"TracerRadionuclide is none of {', '.join(HALF_LIVES)}, and there is no {HALF_LIFE}; "
@@ -258,15 +258,15 @@ def _half_life(said: Mapping[str, Any]) -> float:
     return half_life
 
 
-def _first_weight(told: Mapping[str, Any]) -> Any:
-    named = {_plain(name).replace("/", ""): value for name, value in told.items()}
+def _first_weight(entries: Mapping[str, Any]) -> Any:
+    named = {_plain(name).replace("/", ""): value for name, value in entries.items()}
     values = (named.get(name) for name in WEIGHTS)
-    return next((value for value in values if value not in UNTOLD), None)
+    return next((value for value in values if value not in MISSING), None)
 
 
-def _weight(said: Mapping[str, Any], participant: Mapping[str, str]) -> float | None:
+def _weight(sidecar: Mapping[str, Any], participant: Mapping[str, str]) -> float | None:
     """Return the body weight in kg; None if it is missing."""
-    value = _first_weight(said) or _first_weight(participant)
+    value = _first_weight(sidecar) or _first_weight(participant)
     if value is None:
         return None
     weight = _number({"BodyWeight": value}, "BodyWeight")
@@ -275,12 +275,12 @@ def _weight(said: Mapping[str, Any], participant: Mapping[str, str]) -> float | 
     return weight
 
 
-def _number(said: Mapping[str, Any], name: str) -> float:
+def _number(sidecar: Mapping[str, Any], name: str) -> float:
     try:
-        number = float(said[name])
+        number = float(sidecar[name])
     except (TypeError, ValueError):
         number = math.nan
-    if isinstance(said[name], bool) or not math.isfinite(number):
+    if isinstance(sidecar[name], bool) or not math.isfinite(number):
         raise UserError(f"{name} is not a number; mend its sidecar")
     return number
 

@@ -119,15 +119,15 @@ def doubts(source: Source, kind: ModalityKind) -> list[str]:
 def without_names(source: Source) -> str:
     """Describe an image without identifying anybody: number or hash, size and echo time."""
     if source.series is not None:
-        told = f"series {source.tags.get('SeriesNumber') or 'without a number'}"
+        described = f"series {source.tags.get('SeriesNumber') or 'without a number'}"
     else:
-        told = f"file with SHA-256 {source.fingerprint()[:12]}"
+        described = f"file with SHA-256 {source.fingerprint()[:12]}"
     if source.grid:
         shape = " x ".join(str(n) for n in source.grid.shape)
         spacing = " x ".join(f"{step:.3g}" for step in source.grid.spacing)
-        told += f", {shape} voxels of {spacing} mm"
+        described += f", {shape} voxels of {spacing} mm"
     echo = number(source.tags, "EchoTime")
-    return told + (f", TE {echo:g} ms" if echo else "")
+    return described + (f", TE {echo:g} ms" if echo else "")
 
 
 def _tracer(source: Source) -> str:

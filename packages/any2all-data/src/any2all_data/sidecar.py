@@ -40,8 +40,8 @@ def sidecar_files(path: Path) -> list[Path]:
 
 def write_suv_sidecar(path: Path) -> None:
     """Write a sidecar that gives the unit of ``<name>.nii.gz``: SUV by body weight, in g/ml."""
-    said = json.dumps({"Units": "g/mL"})
-    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{said}\n")
+    text = json.dumps({"Units": "g/mL"})
+    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{text}\n")
 
 
 def read_participant(path: Path) -> dict[str, str]:
@@ -86,9 +86,9 @@ def _applicable(folder: Path, path: Path) -> list[Path]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
+        content = None
+    if not isinstance(content, dict):
         raise UserError("its sidecar is not a JSON object ({...}); mend or remove it")
-    return said
+    return content

@@ -173,12 +173,12 @@ def file_source(path: Path, patient: str, session: str) -> Source:
     A JSON that can't be read is ignored here. Reading a PET refuses it.
     """
     try:
-        told = sidecar_tags(read_sidecar(path))
+        sidecar = sidecar_tags(read_sidecar(path))
     except UserError:
-        told = {}
+        sidecar = {}
     tags = bids_tags(path)
     if tags is None:
-        tags = plain_tags(stem_of(path), patient, told)
+        tags = plain_tags(stem_of(path), patient, sidecar)
         if folder := datatype_of(path):
             tags["datatype"] = folder
-    return Source(patient, session, told | tags, (path,), grid=nifti_grid(path))
+    return Source(patient, session, sidecar | tags, (path,), grid=nifti_grid(path))
