@@ -129,6 +129,11 @@ class Completer:
             A folder of <modality>.nii.gz or of DICOM, or COHORT/PATIENT; None is the prior's own
             example.
 
+        Returns
+        -------
+        PatientMeasurement
+            The operators and data of the requested slices.
+
         Raises
         ------
         UserError

@@ -1,4 +1,4 @@
-"""Compare how a missing image is made with a copy of a given image."""
+"""Compare drawn images with copies of a given image."""
 
 from __future__ import annotations
 

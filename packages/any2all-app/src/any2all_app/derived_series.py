@@ -1,4 +1,4 @@
-"""``any2all sample --dicom``: results as derived DICOM series."""
+"""``any2all sample --dicom``: write results as derived DICOM series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NIfTI files by which a result is judged: the truth, every draw, and the measurement."""
+"""Write the truth, every draw and the measurement as NIfTI, to judge a result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train a method on patients, into a folder."""
+"""Train a method on patients, and write it into a folder."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class ModalitySpec:
 
 
 def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
-    """Parse ["a=1", "b=2"] to {"a": "1", "b": "2"}; UserError for a text of another form."""
+    """Parse ["a=1", "b=2"] to {"a": "1", "b": "2"}. Raises UserError for any other text."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -46,7 +46,7 @@ def name_and_options(text: str) -> tuple[str, list[str]]:
 
 
 def sampler_of(text: str) -> Sampler:
-    """Make the sampler NAME[:OPTION=VALUE,...]; all accept ``preset``. Raises UserError."""
+    """Make the sampler NAME[:OPTION=VALUE,...]. All samplers accept ``preset``."""
     name, options = name_and_options(text.replace(",", ":"))
     settings = name_values(options, f"sampler {name} option")
     preset = settings.pop("preset", None)
@@ -76,7 +76,7 @@ def modality_specs(text: str) -> list[ModalitySpec]:
 
 
 def parse_slices(text: str | None, count: int) -> range:
-    """Parse ``"10:14"`` to range(10, 14); None takes all. UserError unless within 0 ... count."""
+    """Parse "10:14" to range(10, 14); None takes all. Raises UserError outside of 0 to count."""
     if text is None:
         return range(count)
     first, colon, last = text.partition(":")

@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
     """Return the part of the report that is about the patient's images.
 
-    results: (D, B, M, H, W) in [0, 1].
+    ``results`` is (D, B, M, H, W) in [0, 1].
     """
     mean = results.mean(0)
     residuals = Measurement(measurement.operator, measurement.data).near(mean).residual(mean)

@@ -64,5 +64,5 @@ def _shown(value: Any) -> str:
 
 
 def _json(fields: dict[str, Any]) -> Any:
-    """What JSON makes of it: lists of tuples."""
+    """Return the fields as JSON stores them, with lists in place of tuples."""
     return json.loads(json.dumps(fields))

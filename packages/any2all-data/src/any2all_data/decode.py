@@ -1,4 +1,4 @@
-"""Stored pixel values of DICOM frames. Run as a program, it isolates a decoder's crash."""
+"""Read stored pixel values of DICOM frames. As a program, it isolates a decoder's crash."""
 
 from __future__ import annotations
 

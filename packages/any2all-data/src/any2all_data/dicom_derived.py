@@ -68,8 +68,8 @@ DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
         "PatientGantryRelationshipCodeSequence": [],
     },
 }
-"""Attributes of each kind of image. They say as little of an acquisition, which never took place,
-as the definitions in PS3.3 A.3, A.4 and A.21 permit."""
+"""Attributes of each kind of image. No acquisition took place, so they say as little about one as
+PS3.3 A.3, A.4 and A.21 permit."""
 
 
 @dataclass(frozen=True)

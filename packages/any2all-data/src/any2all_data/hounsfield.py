@@ -27,7 +27,7 @@ SPIKES = 0.05
 LARGEST = 2**15 - 1
 """Largest HU that fits into DICOM's signed 16 bits."""
 LEAST_FRAME = 0.01
-"""Smallest share of a volume that a constant in a corner fills to count as padding."""
+"""A constant that is connected to a corner is padding if it fills this share of the volume."""
 
 
 def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:

@@ -27,7 +27,7 @@ MILLIMETRES = {1: 1000.0, 3: 0.001}
 VOXELS = (0.02, 100.0)
 """Plausible voxel sizes in mm. Others are in another unit."""
 FORMS_DIFFER = 1.0
-"""Distance in mm of a corner by sform and by qform from which a note is given."""
+"""A note is given if sform and qform place a corner further apart than this, in mm."""
 HIGHEST_UNSAID = 30.0
 """Largest plausible SUV of a PET without a sidecar. Brighter values are in another unit."""
 
@@ -144,7 +144,7 @@ def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str
 
 
 def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
-    """SUV (x, y, z) of a dynamic PET (x, y, z, frames): the mean of its late frames."""
+    """Return the SUV (x, y, z) of a dynamic PET (x, y, z, frames), as the mean of late frames."""
     count = image.shape[3]
     if pet is None:
         raise UserError(

@@ -17,7 +17,7 @@ from any2all_data.normalise import Array
 HEAD = 350.0
 """Height in mm above which an image shows more than a head."""
 CUT = 0.1
-"""Largest share of a CT's sides that may show tissue before the field of view cuts the body."""
+"""If a larger share of a CT's sides shows tissue, its field of view cuts the body."""
 SHOWS_UPTAKE = 0.05
 """Smallest plausible maximum of an image in SUV."""
 HIGHEST_UPTAKE = 100.0

@@ -13,7 +13,7 @@ from any2all_operators import UserError
 from any2all_data.cohort_entry import SPLITS, Entry, Split
 
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
-"""A key's place in [0, 1) below 0.8 means train, then below 0.9 val, and otherwise test."""
+"""A key with its place in [0, 1) below 0.8 is in train, below 0.9 in val, and otherwise in test."""
 ENOUGH = 5
 """Smallest number of patients for which val and test get at least one each."""
 MOST = 0.2
