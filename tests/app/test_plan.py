@@ -51,7 +51,7 @@ def test_a_step_is_cut_into_parts_that_memory_holds() -> None:
     assert parts.memory < whole.memory
     none = plan_recipe(of_size(240, 240), dataclasses.replace(LAPTOP, memory=500_000_000))
     assert (none.recipe.batch_size, none.fits) == (1, False)
-    assert "too little: prepare smaller slices" in as_toml(none)
+    assert "more than there is: prepare smaller slices" in as_toml(none)
 
 
 def test_a_gpu_takes_larger_steps_and_many_modalities_smaller_rates() -> None:

@@ -91,7 +91,7 @@ def test_dicom_bids_and_nifti_are_all_found(tmp_path: Path) -> None:
         (("OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-1_anon.nii",), ["OAS1_0001"], ""),
         (("T1.nii", "p/T1.nii"), ["p"], "a NIfTI file has no patient's folder"),
         (("p/.hidden.nii", "p/T1.nii", "__MACOSX/p/T1.nii", ".git/x/T1.nii"), ["p"], ""),
-        (("sub-1/sub-1_T1w.nii", "derivatives/fs/sub-1/brain.nii"), ["sub-1"], "1 NIfTI files of"),
+        (("sub-1/sub-1_T1w.nii", "derivatives/fs/sub-1/brain.nii"), ["sub-1"], "1 NIfTI files in"),
     ],
 )
 def test_nifti_is_a_patients_or_it_is_said_why_not(
@@ -181,10 +181,10 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
     for name in ("b.zip", "c.tar.gz", "d.mha"):
         (source / name).write_bytes(b"PK\x03\x04")
     assert sorted(remarks(source)) == [
-        "links out of the folder are not followed; copy the file",
         "archives are not read; unpack them first (2 times)",
         "images of this format are not read; convert them to NIfTI",
         "link without its file; run datalad get (git annex get), or copy the file itself (3 times)",
+        "links out of the folder are not followed; copy the file",
     ]
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/all.zip").write_bytes(b"PK\x03\x04")
