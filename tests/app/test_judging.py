@@ -50,7 +50,7 @@ def test_a_run_that_lost_what_it_had_learnt_is_said_to_have(
     judge_method(folder, held_out, heard)
     (line,) = [line for line in heard.said if "became worse" in line]
     assert "at step 1" in line
-    assert f"Take {folder / 'best'}" in line
+    assert f"Use {folder / 'best'}" in line
 
 
 def test_its_answers_are_kept_beside_copies(method: tuple[Path, torch.Tensor]) -> None:
