@@ -250,7 +250,7 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     for extra, why in (
         (["--hours", 1, "--steps", 5], "--hours and --steps both set the number of steps"),
         (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= set the same value"),
-        (["--hours", 0], "--hours 0: expected above 0"),
+        (["--hours", 0], "--hours 0: expected more than 0"),
         (["--hours", 1e-7], "give at least"),
     ):
         refused = any2all(*asked, "--output", "other", *extra)

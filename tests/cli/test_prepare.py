@@ -110,7 +110,7 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--reference", "CT"): "--reference CT: no CT was found, but T1 (2 patients)",
         (source, "c", "--spacing", "nan,1,1"): "expected mm from 0.05 to 50",
         (source, "c", "--modalities", "T1,T1"): "expected different names",
-        (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",
+        (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 bytes or more",
         (source, "c", "--split", tmp_path / "text.json"): "not readable as JSON {split: [names]}",
         (source, "c", "--rules", tmp_path / "rules.toml"): "needs modality = ",
         (source, "full"): "full: exists and is not a cohort",
