@@ -202,9 +202,19 @@ def measure_patient(
 
 
 def _said(note: str, prior: Trained) -> str:
+    """Say who the patient is, and whether the model has learnt from real patients.
+
+    note: says who an invented patient is; it is empty for a real one.
+    """
+    if not prior.settings.virtual:
+        return note
     what = "method" if isinstance(prior, Answers) else "prior"
-    trained = f"{what} trained on virtual people" if prior.settings.virtual else ""
-    return "; ".join(part for part in (note, trained) if part)
+    if note:
+        return f"{note}; {what} trained on virtual people"
+    return (
+        f"warning: this {what} was trained on virtual people only, who are simulated. Its images "
+        "say nothing about a real patient"
+    )
 
 
 def build_operator(

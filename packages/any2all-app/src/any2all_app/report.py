@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core.registry import GROUPS, list_plugins
+from any2all_data.appearance import unlike
 from any2all_data.coverage import covered
 from any2all_data.kinds import kind_for
 from any2all_data.metrics import at_best_scale, psnr, ssim
@@ -148,6 +149,27 @@ def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> Co
 def _of_truth(note: str) -> str:
     """Say of a file that it is the truth alone, and does not enter the result."""
     return f"its truth is {note}" if note.startswith("read from") else note
+
+
+def unlike_training(
+    measurement: PatientMeasurement, looks: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> dict[str, str]:
+    """Return {modality: a warning} for images that do not look like those of the training.
+
+    looks: {modality: {name: usual range}}, as a prior keeps them.
+    """
+    warnings: dict[str, str] = {}
+    for m, volume in measurement.volumes.items():
+        if m not in measurement.built or m not in looks:
+            continue
+        image = measurement.ranges[m].normalise(volume.slices)
+        if found := unlike(image, looks[m]):
+            warnings[m] = (
+                f"this image does not look like the {m} of the patients that were learnt from: "
+                f"{'; '.join(found)}. Expect worse results than on such patients. Is the image "
+                "skull-stripped, cropped, or of another contrast or scanner?"
+            )
+    return warnings
 
 
 def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from any2all_core.loop import Progress, TrainingData
 from any2all_core.objective import validation_slices
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import Grid, StackFormat
+from any2all_data.appearance import Looks
 from any2all_data.augment import augment
 from any2all_data.cohort_entry import Entry
 from any2all_data.cohort_slices import CohortSlices
@@ -103,13 +104,15 @@ def of_folders(
     """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train."""
     patients, held_out, names = folders_of(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
-    slices = read_slices(patients, names, advance, observer.say)
+    looks = Looks(names)
+    slices = read_slices(patients, names, advance, observer.say, looks.add)
     check = read_slices(held_out, names, advance, observer.say)
     format_ = StackFormat.of_names(names, _size(slices))
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
     if spacing is not None:
         format_ = replace(format_, grid=Grid(spacing, names[0]))
-    settings = PriorSettings(format_, {"patients": _counted(patients, held_out)})
+    made_of = {"patients": _counted(patients, held_out), "looks": looks.ranges()}
+    settings = PriorSettings(format_, made_of)
     return TrainingSlices(InMemory(slices), check, settings)
 
 
@@ -139,11 +142,15 @@ def of_cohort(
             f"cohort {store.url}, or take fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
-    examples = CohortSlices(store, patients, names, advance, drawn=not native)
+    looks = Looks(names)
+    examples = CohortSlices(store, patients, names, advance, drawn=not native, look=looks.add)
     check = store.slices(held_out, names, advance)
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
-    made_of: dict[str, Any] = {"patients": _counted(patients, held_out)}
+    made_of: dict[str, Any] = {
+        "patients": _counted(patients, held_out),
+        "looks": looks.ranges(),
+    }
     if store.virtual:
         made_of["virtual"] = True
     if native and lacking:

@@ -29,10 +29,12 @@ def read_slices(
     modalities: Sequence[str],
     advance: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda text: None,
+    look: Callable[[Tensor], None] = lambda stack: None,
 ) -> Tensor:
     """All covered slices of the patients, (N, M, H, W) in [0, 1].
 
-    ``advance`` is called once a patient, ``say`` with what was mended or assumed of an image.
+    ``advance`` is called once a patient, ``say`` with what was mended or assumed of an image, and
+    ``look`` with each patient's slices.
 
     Raises UserError naming both patients when their slices differ in shape.
     """
@@ -54,6 +56,7 @@ def read_slices(
                 f"{prepare_line(patients[0].parent)}"
             )
         stacks.append(stack[covered(stack)])
+        look(stacks[-1])
         advance()
     slices = torch.cat(stacks)
     if not len(slices):
