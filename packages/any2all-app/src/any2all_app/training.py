@@ -112,18 +112,18 @@ class Training:
 
 @dataclass(frozen=True)
 class Shown:
-    """Shows each of ``steps``; where the prior was validated, also what it draws by now.
+    """Shows each step of ``recipe``; where the prior was validated, also what it draws by now.
 
     ``write``: to TensorBoard, or None.
     """
 
     observer: Observer
     output: Path
-    steps: int
+    recipe: Recipe
     write: Write | None
 
     def __call__(self, progress: Progress) -> None:
-        tell_step(self.observer, self.steps, progress)
+        tell_step(self.observer, self.recipe.steps, progress, self.recipe.coarse)
         if self.write:
             self.write(progress.step, {"loss": progress.loss}, None)
         if progress.validation is not None and progress.prior is not None:
@@ -177,7 +177,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     run = TrainingRun(output, training.resume, training.precision)
     if training.hours is not None and not training.resume:
         recipe = recipe_in_hours(training.hours, recipe, run, train_by, observer=observer)
-    shown = Shown(observer, output, recipe.steps, write)
+    shown = Shown(observer, output, recipe, write)
     train_by(recipe, replace(run, report=shown))
     if first:
         judge_prior(output, held_out, observer)
