@@ -103,7 +103,12 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     alone: whether the patient is sampled, and not one of those who are evaluated.
     """
     url = path.rstrip("/").rpartition("/")[0]
-    if Patients.at(path).cohort is not None:
+    in_cohort = Patients.at(path).cohort is not None
+    if in_cohort and not alone:
+        new = "-".join([url, *map(str, format_.size)])
+        line = prepare_line("PATIENTS", format_.size, format_.grid, cohort=new)
+        return f"prepare PATIENTS, the folder that the cohort was made from, again: {line}"
+    if in_cohort:
         other = shlex.join(["any2all", "train", "--data", url, "--output", f"{url}-prior"])
         other = f"train a prior on its cohort: {other}"
     else:
