@@ -93,6 +93,9 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> dict[str, Any]:
                     entry |= _beside_copy(measurement, name, chosen, entry["score"])
         judged[name] = entry
     report: dict[str, Any] = {"modalities": judged, "slices": list(measurement.slice_ids)}
+    if measurement.own is not None:
+        first, own = measurement.own.first, measurement.own.like
+        report["own_slices"] = list(range(first, first + len(own.slices)))
     if measurement.note:
         report["patient"] = measurement.note
     return report
