@@ -140,6 +140,7 @@ def evaluate(
     """
     began = time.monotonic()
     output, group, slices = Path(output), asked.group, asked.which
+    people = find_people(asked.input, group)
     name = asked.prior or (None if asked.methods else DEFAULT_PRIOR)
     folder = None if name is None else prior_folder(name)
     sha256 = None if folder is None else weights_hash(folder)
@@ -152,7 +153,6 @@ def evaluate(
     ]
     texts = {text for study in studies for text in study.samplers}
     samplers_used = {text: solvers.said(text) for text in sorted(texts)}
-    people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
     voxels = check_somebody(named, prior)
     check(studies, people, prior, group=group, held_out=named, slices=slices)
