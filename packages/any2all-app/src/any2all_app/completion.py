@@ -64,7 +64,8 @@ class Completer:
     seed
         Seed of all random numbers.
     slices
-        "FIRST:LAST", LAST not included, counted from the lowest; None takes all.
+        "FIRST:LAST" of the patient's own slices, LAST not included, counted from the lowest; None
+        takes all.
     simulate
         Whether image files are the truth, from which a measurement is simulated.
     trust_axes

@@ -58,6 +58,9 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
             _add_scores(entry, measurement, name, mean[:, m])
         judged[name] = entry
     report: PatientReport = {"modalities": judged, "slices": list(measurement.slice_ids)}
+    if measurement.own is not None:
+        first, own = measurement.own.first, measurement.own.like
+        report["own_slices"] = list(range(first, first + len(own.slices)))
     if measurement.note:
         report["patient"] = measurement.note
     return report

@@ -188,17 +188,18 @@ def _recipe(
     training: Training, output: Path, start: DiffusionPrior | None, observer: Observer
 ) -> Recipe:
     """The one that was given, or that of the run that goes on; else the one that is planned."""
+    whole = f"any2all plan {training.data}"  # it writes every field
     if training.recipe is not None:
         recipe, source = read_recipe(training.recipe), f"recipe {training.recipe}"
     elif training.resume:
         recipe, source = begun(output)["recipe"], f"recipe of {output}"
     else:
         source = "the planned recipe"
-        parse_options(Recipe, training.changes, source)  # whose mistakes are said first
+        parse_options(Recipe, training.changes, source, whole)  # whose mistakes are said first
         recipe = recipe_for(training, start, observer)
         if "batch_size" in training.changes:  # which is then all of a step
             recipe = replace(recipe, accumulate=1)
-    recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
+    recipe = replace(recipe, **parse_options(Recipe, training.changes, source, whole))
     if training.resume and training.hours is not None:
         kept = _kept_hours(training, output)
         if kept != training.hours:

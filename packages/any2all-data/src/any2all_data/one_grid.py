@@ -14,15 +14,16 @@ def prepare_line(
     source: str | Path,
     size: tuple[int, int] | None = None,
     grid: Grid | None = None,
+    cohort: str | None = None,
 ) -> str:
-    """``any2all prepare SOURCE SOURCE-cohort ...`` for the slices (H, W) and the grid of a prior.
+    """``any2all prepare SOURCE COHORT ...`` for the slices (H, W) and the grid of a prior.
 
-    None leaves either to prepare.
+    None leaves either to prepare; the cohort is then SOURCE-cohort.
     """
     source = Path(source)
     if not source.name:  # . and / have no name to call a cohort after
         source = source.resolve()
-    words = ["any2all", "prepare", str(source), f"{source}-cohort"]
+    words = ["any2all", "prepare", str(source), cohort or f"{source}-cohort"]
     if size is not None:
         words += ["--size", ",".join(map(str, size))]
     if grid is not None:
