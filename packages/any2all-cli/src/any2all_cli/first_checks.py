@@ -13,7 +13,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from click import Context
 from typer.core import TyperCommand
 
 LEFT_OVER = ("draws", "log.jsonl", "tensorboard", "checkpoint.pt.part")
@@ -23,8 +22,8 @@ LEFT_OVER = ("draws", "log.jsonl", "tensorboard", "checkpoint.pt.part")
 class CheckedCommand(TyperCommand):
     """A command whose folder and names are checked before it runs."""
 
-    def invoke(self, ctx: Context) -> Any:
-        """Check the options, then run the command."""
+    def invoke(self, ctx: Any) -> Any:
+        """Check the options, then run the command; ``ctx`` is the context of typer."""
         check_output_is_free(ctx.params)
         check_plugin_names(ctx.params)
         return super().invoke(ctx)
