@@ -1,4 +1,4 @@
-"""docs/evidence.md: the results of the shipped priors on virtual people and on real patients.
+"""docs/evidence/measured.md: the results of the shipped priors, on virtual and on real people.
 
     python bench/evidence.py --lgg LGG [--people COHORT] [--output runs/evidence] [--processes N]
 
@@ -10,8 +10,7 @@ LGG holds train/, val/ and test/ with <patient>/<modality>.nii.gz. COHORT is the
 In both data sets, people of ``test`` are judged, whom the prior has never seen. References are
 tuned on ``val``. After an interruption, the same command continues. Every process computes on one
 thread in float32, and each patient separately, so any number of processes gives the same digits on
-the same kind of processor. Text outside the two marks of the document is kept. No picture of a real
-patient is kept.
+the same kind of processor. No picture of a real patient is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +33,12 @@ from any2all_eval.statistics import Difference, Mean
 from PIL import Image
 
 DOCS = Path(__file__).parent.parent / "docs"
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+HEAD = """# Evidence: every figure
+
+`python bench/evidence.py` writes this whole page. Another page says [what follows from
+it](../evidence.md).
+
+"""
 SAMPLERS = ("--sampler", "mds", "--sampler", "mps:steps=50")
 SCENE = str(Path(__file__).parent / "studies/scene.toml")
 RUNS: dict[str, tuple[str, ...]] = {
@@ -96,7 +100,7 @@ def of_prior(prior: str, output: Path) -> list[str]:
     for name, (path, caption) in pictures.items():
         few = Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         few.save(target / f"{prior}-{name}.png", optimize=True)
-        text += [f"![{caption}](evidence/{prior}-{name}.png)\n", f"*{caption}*\n"]
+        text += [f"![{caption}]({prior}-{name}.png)\n", f"*{caption}*\n"]
     return text
 
 
@@ -145,13 +149,6 @@ def report_of(output: Path, prior: str, run: str) -> dict[str, Any]:
     return found
 
 
-def written(document: Path, text: str) -> None:
-    """``text`` between the document's marks."""
-    before, _, rest = document.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--lgg", type=Path, help="left out: virtual people alone")
@@ -185,7 +182,7 @@ def main() -> None:
         for run in RUNS:
             if time := sections(options.output / f"{prior}-{run}").get("Time"):
                 text += [f"`{prior}`, {run}:\n", time, ""]
-    written(DOCS / "evidence.md", "\n".join(text))
+    (DOCS / "evidence/measured.md").write_text(HEAD + "\n".join(text).rstrip() + "\n")
 
 
 if __name__ == "__main__":

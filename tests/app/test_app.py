@@ -31,7 +31,9 @@ class Kept(Observer):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+    def progress(
+        self, what: str, done: int, total: int, detail: str = "", *, share: float | None = None
+    ) -> None:
         assert done >= self.done.get(what, (0, 0))[0]
         self.done[what] = (done, total)
 

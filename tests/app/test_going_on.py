@@ -15,7 +15,9 @@ import torch
 from any2all import Completer, Completion, NamedPrior, Observer
 from any2all_app.grammar import modality_specs, sampler_of
 from any2all_app.terminal import Pace, duration
+from any2all_app.training_slices import tell_step
 from any2all_core import DiffusionPrior
+from any2all_core.loop import Progress
 from any2all_core.prior import Times
 from any2all_core.reconstruct import complete, reconstruct
 from any2all_core.sampler import Sampled, passes_of
@@ -39,7 +41,9 @@ class Counted(Observer):
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+    def progress(
+        self, what: str, done: int, total: int, detail: str = "", *, share: float | None = None
+    ) -> None:
         if not what.startswith("sampling"):
             return
         self.counts.append((done, total))
@@ -192,10 +196,26 @@ def test_a_sampler_says_how_many_passes_it_takes(text: str, levels: str) -> None
 
 
 def test_the_time_left_is_of_the_whole_pace() -> None:
-    pace = Pace(began=100.0, first=20, done=20, total=60)
+    pace = Pace(began=100.0, first=20 / 60, share=20 / 60)
     assert pace.left(130.0) is None
-    pace.done = 30
+    pace.share = 30 / 60
     assert pace.left(130.0) == pytest.approx(90.0), "3 s each; what was done before takes no time"
     assert [duration(s) for s in (4.4, 99, 100, 3000, 7500)] == [
         *("4 s", "99 s", "2 min", "50 min", "2 h 05 min")
     ]
+
+
+def test_a_step_at_half_size_counts_as_a_quarter() -> None:
+    class Shares(Observer):
+        def __init__(self) -> None:
+            self.found: list[float | None] = []
+
+        def progress(
+            self, what: str, done: int, total: int, detail: str = "", *, share: float | None = None
+        ) -> None:
+            self.found.append(share)
+
+    shares = Shares()
+    for step in (0, 3, 6, 8, 10):
+        tell_step(shares, 10, Progress(step, 0.5, 1.0), coarse=0.6)
+    assert shares.found == pytest.approx([0.0, 0.75 / 5.5, 1.5 / 5.5, 3.5 / 5.5, 1.0])

@@ -80,6 +80,24 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
     assert "results are on the grid of this image" in done.stderr
 
 
+def test_slices_are_those_of_the_patient_with_resample_too(
+    any2all: Run, placed_prior: Path, tmp_path: Path
+) -> None:
+    patient = fine_patient(tmp_path / "scans/p01")
+    asked = ("sample", "--prior", placed_prior, "--input", patient, "--resample", *FEW)
+    refused = any2all(*asked, "--modalities", "t1=clean", "--slices", "5:13", "--output", "o")
+    assert refused.returncode == 2
+    assert "--slices 5:13: expected FIRST:LAST within 0:12" in refused.stderr
+    done = any2all(*asked, "--modalities", "t1=clean", "--slices", "5:7", "--output", "o")
+    assert done.returncode == 0, done.stderr
+    source = loaded(patient / "BraTS_001_t1.nii.gz")
+    result = loaded(tmp_path / "o/T1.nii.gz")
+    np.testing.assert_array_equal(result.get_fdata(), source.get_fdata()[:, :, 5:7])
+    np.testing.assert_allclose(result.affine @ [0, 0, 0, 1], source.affine @ [0, 0, 5, 1])
+    assert (loaded(tmp_path / "o/FLAIR.nii.gz").get_fdata() > 0).any((0, 1)).all()
+    assert json.loads((tmp_path / "o/report.json").read_text())["own_slices"] == [5, 6]
+
+
 def test_a_copy_that_is_nearer_to_the_truth_of_this_patient_is_said_to_be(
     any2all: Run, placed_prior: Path, tmp_path: Path
 ) -> None:

@@ -310,8 +310,8 @@ def _end(process: int) -> int:
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Twenty kills, at random, some while a checkpoint is written: the same weights exactly."""
-    recipe = dataclasses.replace(TINY_RECIPE, steps=400, warmup=5)
-    options: dict[str, Any] = {"checkpoint_every": 4, "validate_every": 200}
+    recipe = dataclasses.replace(TINY_RECIPE, steps=120, warmup=5)
+    options: dict[str, Any] = {"checkpoint_every": 2, "validate_every": 60}
     run(tmp_path / "whole", recipe, **options)
     cut, random, kills, writing = tmp_path / "cut", np.random.default_rng(0), 0, 0
     while True:

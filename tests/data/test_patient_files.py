@@ -148,7 +148,7 @@ def test_a_name_is_one_of_the_priors_or_refused() -> None:
     assert known_name("t1W", ("T1", "T1w")) == "T1w", "in another case before an alias"
     with pytest.raises(UserError, match="t1n may be T1 or T1w; name one of them"):
         known_name("t1n", ("T1", "T1w"))
-    with pytest.raises(UserError, match=r"knows T1, FLAIR, T1Gd, T2; did you mean FLAIR\?"):
+    with pytest.raises(UserError, match=r"; did you mean FLAIR\? This prior knows T1, FL"):
         known_name("flare", KNOWN)
     with pytest.raises(UserError, match=r"knows T1, FLAIR, T1Gd, T2$"):
         known_name("PET", KNOWN)
@@ -202,3 +202,38 @@ def test_results_come_back_to_the_patients_own_grid(tmp_path: Path) -> None:
     inside = (part != -7.0).any((1, 2))
     assert inside.sum() == 1
     np.testing.assert_allclose(part[inside], back[inside], atol=25)
+
+
+def test_slices_of_a_resampled_patient_are_counted_on_its_own_grid(tmp_path: Path) -> None:
+    """T1 with slices of 4 mm, on a prior's grid of slices of 6 mm; slices 4 to 6 are wanted."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    place = np.diag([1.5, 1.5, 4.0, 1.0])
+    nib.save(nib.Nifti1Image(phantom(size=64, depth=12), place), folder / "t1.nii.gz")
+    format_ = images(("T1", "FLAIR"), (40, 40), Grid((3.0, 3.0, 6.0)))
+    whole = open_patient(str(folder), format_, resample=True).own
+    asked: list[int] = []
+
+    def wanted(count: int) -> range:
+        asked.append(count)
+        return range(4, 7)
+
+    patient = open_patient(str(folder), format_, resample=True, slices=wanted)
+    own, volume = patient.own, patient.volumes["T1"]
+    assert own is not None
+    assert whole is not None
+    assert set(asked) == {12}
+    assert own.first == 4
+    np.testing.assert_array_equal(own.images["T1"], whole.images["T1"][4:7])
+    np.testing.assert_allclose(own.like.affine @ [0, 0, 0, 1], whole.like.affine @ [0, 0, 4, 1])
+    planes = own.planes(volume.affine, len(volume.slices))
+    heights = [(volume.affine @ [0, 0, z, 1])[2] for z in planes]
+    assert heights[0] <= 4 * 4.0 < heights[1]
+    assert heights[-2] < 6 * 4.0 <= heights[-1]
+    for z in planes:
+        nearest = round((volume.affine @ [0, 0, z, 1])[2] / 4)
+        assert own.number(volume.affine, (40, 40), z) == np.clip(nearest, 4, 6)
+    far = volume.affine.copy()
+    far[2, 3] += 500
+    with pytest.raises(UserError, match="--slices 4:7: these slices of the patient lie outside"):
+        own.planes(far, len(volume.slices))

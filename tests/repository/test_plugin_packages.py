@@ -16,6 +16,7 @@ import pytest
 pytestmark = pytest.mark.installing
 
 ROOT = Path(__file__).parents[2]
+INSTALL = "pip install any2all-cli any2all-demo"
 PAGE = (ROOT / "docs/write-a-plugin.md").read_text()
 EXAMPLES = ROOT / "examples/plugins"
 
@@ -24,22 +25,13 @@ Shell = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def shell(tmp_path_factory: pytest.TempPathFactory, wheel_folder: Path) -> Shell:
     """A shell in a virtual environment without this project, where pip finds its packages.
 
     What others make (torch and so on) is that of the environment of the tests: pip finds it
     installed, and need not unpack it again.
     """
     folder = tmp_path_factory.mktemp("stranger")
-    wheels = folder / "wheels"
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(wheels)]
-    build += ["--no-build-isolation"]
-    sources = sorted((ROOT / "packages").iterdir()) + sorted(EXAMPLES.iterdir())
-    subprocess.run(
-        build + [str(s) for s in sources if (s / "pyproject.toml").exists()],
-        check=True,
-        capture_output=True,
-    )
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     (site,) = (folder / "venv").glob("lib/python*/site-packages")
     (site / "others.pth").write_text(str(of_others(folder / "others")))
@@ -47,7 +39,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {
         "PATH": f"{folder / 'venv/bin'}:/usr/bin:/bin",
-        "PIP_FIND_LINKS": f"{wheels} {os.environ.get('PIP_FIND_LINKS', '')}".strip(),
+        "PIP_FIND_LINKS": f"{wheel_folder} {os.environ.get('PIP_FIND_LINKS', '')}".strip(),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_COMPILE": "1",  # of all that is installed little is imported
         "OMP_NUM_THREADS": "1",
@@ -61,7 +53,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
         assert (done.returncode == 0) == ok, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 
-    run("pip install -q any2all-cli any2all-demo", folder)
+    run(INSTALL, folder)
     return run
 
 
@@ -91,6 +83,30 @@ def write_package(folder: Path, name: str, module: str, entry: str, depends: str
     return folder
 
 
+@pytest.fixture(scope="module")
+def examples(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The examples, installed by their names."""
+    names = sorted(folder.name for folder in EXAMPLES.iterdir())
+    shell(f"pip install -q {' '.join(names)}", tmp_path_factory.getbasetemp())
+    return names
+
+
+@pytest.fixture(scope="module")
+def labs(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Three installed packages: one that fails to import, and two with an operator ``blur``."""
+    folder = tmp_path_factory.mktemp("labs")
+    module = (
+        "from dataclasses import dataclass\nfrom any2all_operators import Identity\n"
+        "@dataclass(frozen=True)\nclass Blur(Identity):\n    'Of {}.'\n    size: int = 1\n"
+    )
+    packages = [
+        write_package(folder, "lab-broken", "raise RuntimeError('no licence')", "broken"),
+        write_package(folder, "lab-one", module.format("lab-one"), "blur"),
+        write_package(folder, "lab-two", module.format("lab-two"), "blur"),
+    ]
+    shell(f"pip install -q --no-build-isolation {' '.join(map(str, packages))}", folder)
+
+
 @pytest.fixture
 def uninstalled_after(shell: Shell, tmp_path: Path) -> Iterator[Names]:
     names: list[str] = []
@@ -106,7 +122,9 @@ def test_the_page_is_followed_literally(
     commands = re.findall(r"^```sh\n(.*?)^```", PAGE, re.S | re.M)
     assert len(files) == 2
     assert len(commands) == 3
-    shell(commands[0], tmp_path)
+    install, make_folder = commands[0].splitlines()
+    assert install == INSTALL
+    shell(make_folder, tmp_path)
     for name, text in files:
         (tmp_path / name).write_text(text)
     described = shell(commands[1], tmp_path).stdout
@@ -141,10 +159,8 @@ def test_the_page_is_followed_literally(
 
 
 def test_two_third_party_plugins_work_together(
-    shell: Shell, tmp_path: Path, uninstalled_after: Names
+    shell: Shell, tmp_path: Path, examples: list[str]
 ) -> None:
-    uninstalled_after(["any2all-deblur", "any2all-euler"])
-    shell("pip install -q any2all-deblur any2all-euler", tmp_path)
     shell(
         "any2all sample --sampler euler --set steps=10 --modalities T1=clean,FLAIR=deblur:sigma=1.5"
         " --simulate --slices 2 --output out",
@@ -160,14 +176,11 @@ def test_two_third_party_plugins_work_together(
 
 
 def test_every_example_installs_and_passes_its_check(
-    shell: Shell, tmp_path: Path, uninstalled_after: Names
+    shell: Shell, tmp_path: Path, examples: list[str]
 ) -> None:
-    names = sorted(folder.name for folder in EXAMPLES.iterdir())
-    assert len(names) == 7
-    uninstalled_after(names)
-    shell(f"pip install -q {' '.join(names)}", tmp_path)
+    assert len(examples) == 7
     rows = json.loads(shell("any2all plugins --check --json", tmp_path).stdout)
-    assert {row["distribution"] for row in rows} >= set(names)
+    assert {row["distribution"] for row in rows} >= set(examples)
     shell(f"python {ROOT / 'tests/repository/example_physics.py'}", tmp_path)
     shell(
         "any2all sample --prior phantoms --modalities A=clean,B=superres:columns=4 --simulate"
@@ -177,43 +190,10 @@ def test_every_example_installs_and_passes_its_check(
     report = json.loads((tmp_path / "out/report.json").read_text())
     b = report["modalities"]["B"]
     assert b["score"]["psnr"] > b["score_without_prior"]["psnr"] + 3
-    for name in names:
+    for name in examples:
         code = next((EXAMPLES / name).rglob("any2all_*.py"), None)
         if code is not None:
             assert len(re.findall(r"^ *\S", code.read_text(), re.M)) <= 50
-
-
-def test_a_plugin_that_fails_to_import_is_named(
-    shell: Shell, tmp_path: Path, uninstalled_after: Names
-) -> None:
-    uninstalled_after(["lab-broken"])
-    package = write_package(tmp_path, "lab-broken", "raise RuntimeError('no licence')", "broken")
-    shell(f"pip install -q --no-build-isolation {package}", tmp_path)
-    assert "broken" in shell("any2all plugins", tmp_path).stdout
-    said = shell("any2all sample --modalities T1=broken", tmp_path, ok=False).stderr
-    assert "plugin 'broken' of lab-broken 1.0 fails to import (RuntimeError: no licence)" in said
-    checked = shell("any2all plugins broken --check --json", tmp_path, ok=False).stdout
-    assert "no licence" in json.loads(checked)[0]["check"]
-
-
-def test_two_plugins_of_one_name_are_told_apart(
-    shell: Shell, tmp_path: Path, uninstalled_after: Names
-) -> None:
-    uninstalled_after(["lab-one", "lab-two"])
-    module = (
-        "from dataclasses import dataclass\nfrom any2all_operators import Identity\n"
-        "@dataclass(frozen=True)\nclass Blur(Identity):\n    'Of {}.'\n    size: int = 1\n"
-    )
-    for name in ("lab-one", "lab-two"):
-        package = write_package(tmp_path, name, module.format(name), "blur")
-        shell(f"pip install -q --no-build-isolation {package}", tmp_path)
-    said = shell("any2all sample --modalities T1=blur", tmp_path, ok=False).stderr
-    assert "comes from 2 packages; say lab-one:blur or lab-two:blur" in said
-    assert "Of lab-two." in shell("any2all plugins lab-two:blur", tmp_path).stdout
-    shell(
-        "any2all sample --modalities T1=lab-two:blur:size=2 --slices 2 --set steps=2 --output o",
-        tmp_path,
-    )
 
 
 def test_pip_refuses_a_plugin_for_another_version(shell: Shell, tmp_path: Path) -> None:
@@ -222,11 +202,8 @@ def test_pip_refuses_a_plugin_for_another_version(shell: Shell, tmp_path: Path) 
     assert "any2all-core<1,>=0.9" in said
 
 
-def test_a_network_of_monai_becomes_a_prior(
-    shell: Shell, tmp_path: Path, uninstalled_after: Names
-) -> None:
-    uninstalled_after(["any2all-monai"])
-    shell("pip install -q any2all-monai", tmp_path)
+@pytest.mark.usefixtures("examples")
+def test_a_network_of_monai_becomes_a_prior(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "make.py").write_text(
         """
 import json, torch
@@ -270,3 +247,23 @@ assert torch.allclose(found, expected, atol=1e-4), (found - expected).abs().max(
         ok=False,
     ).stderr
     assert "with --set config=FILE" in said
+
+
+@pytest.mark.usefixtures("labs")
+def test_a_plugin_that_fails_to_import_is_named(shell: Shell, tmp_path: Path) -> None:
+    assert "broken" in shell("any2all plugins", tmp_path).stdout
+    said = shell("any2all sample --modalities T1=broken", tmp_path, ok=False).stderr
+    assert "plugin 'broken' of lab-broken 1.0 fails to import (RuntimeError: no licence)" in said
+    checked = shell("any2all plugins broken --check --json", tmp_path, ok=False).stdout
+    assert "no licence" in json.loads(checked)[0]["check"]
+
+
+@pytest.mark.usefixtures("labs")
+def test_two_plugins_of_one_name_are_told_apart(shell: Shell, tmp_path: Path) -> None:
+    said = shell("any2all sample --modalities T1=blur", tmp_path, ok=False).stderr
+    assert "comes from 2 packages; say lab-one:blur or lab-two:blur" in said
+    assert "Of lab-two." in shell("any2all plugins lab-two:blur", tmp_path).stdout
+    shell(
+        "any2all sample --modalities T1=lab-two:blur:size=2 --slices 2 --set steps=2 --output o",
+        tmp_path,
+    )

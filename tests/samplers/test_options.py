@@ -16,7 +16,8 @@ def test_built_ins_register_as_third_parties_do() -> None:
 
 def test_an_unknown_name_lists_what_exists() -> None:
     with pytest.raises(
-        UserError, match=r"unknown sampler 'mdss'; installed: ddpm, mcs, mds, mean, mmps, mps"
+        UserError,
+        match=r"sampler 'mdss'; did you mean mds\? Installed: ddpm, mcs, mds, mean, mmps, mps",
     ):
         find_plugin("any2all.samplers", "mdss")
 

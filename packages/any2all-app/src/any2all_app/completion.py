@@ -23,7 +23,7 @@ from any2all_app.kept import KeptBatches, fingerprint
 from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
 from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.observer import SILENT, Observer, PassCount
-from any2all_app.report import check_finite, judge, versions
+from any2all_app.report import check_finite, judge, unlike_training, versions
 from any2all_app.report_format import Report, RunReport
 from any2all_app.results import Completion, NewPeople
 from any2all_app.trust import Trust, blended, scan_of, trust
@@ -64,7 +64,8 @@ class Completer:
     seed
         Seed of all random numbers.
     slices
-        "FIRST:LAST", LAST not included, counted from the lowest; None takes all.
+        "FIRST:LAST" of the patient's own slices, LAST not included, counted from the lowest; None
+        takes all.
     simulate
         Whether image files are the truth, from which a measurement is simulated.
     trust_axes
@@ -198,6 +199,8 @@ class Completer:
             images.copy_(blended(found, operator, measurement.data[m], images))
         check_finite(results, prior.modalities, measurement.slice_ids)
         report: Report = {**self._report(started, passes), **judge(measurement, results)}
+        for m, warning in unlike_training(measurement, prior.settings.looks).items():
+            report["modalities"][m].setdefault("warnings", []).append(warning)
         for m, found in trusted.items():
             report["modalities"][m]["held_out"] = found.report()
             report["modalities"][m]["held_out_says"] = found.sentence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Built:
 class PatientMeasurement:
     """The measurement of a patient's slices.
 
-    - ``asked``: the slices to write.
+    - ``asked``: the slices to write, on the prior's grid.
     - ``slice_ids``: those of them with usable data, in the order of all data below.
     - ``source``: {modality: "measured", "simulated from the truth" or "missing"}.
     - ``built``: the operators named on the command line.
@@ -88,6 +89,14 @@ class PatientMeasurement:
         whole[:, [z - self.asked.start for z in self.slice_ids]] = results
         return whole
 
+    def own_slice(self, b: int) -> int:
+        """Return the number of slice b of the data in the patient's own images."""
+        z = self.slice_ids[b]
+        if self.own is None:
+            return z
+        volume = next(iter(self.volumes.values()))
+        return self.own.number(volume.affine, volume.slices.shape[1:], z)
+
     @property
     def slice_distance(self) -> float:
         """Return the distance between neighbouring slices, in mm."""
@@ -105,8 +114,9 @@ class Reading:
     """Options for reading a patient's files.
 
     ``simulate`` takes image files as the truth and simulates their measurement. ``slices`` is
-    "FIRST:LAST", or None for all. ``seed`` is that of the simulated noise. For ``trust_axes`` and
-    ``resample`` see :func:`any2all_data.patient_volumes.open_patient`.
+    "FIRST:LAST" of the patient's own slices, also with ``resample``, or None for all. ``seed`` is
+    that of the simulated noise. For ``trust_axes`` and ``resample`` see
+    :func:`any2all_data.patient_volumes.open_patient`.
     """
 
     simulate: bool = False
@@ -139,7 +149,8 @@ def measure_patient(
             f"--resample: {', '.join(measured)} is raw k-space, which is not resampled; leave "
             "--resample out, or give an image"
         )
-    patient = open_patient(input_, prior.format, reading.trust_axes, reading.resample)
+    wanted = partial(parse_slices, reading.slices)
+    patient = open_patient(input_, prior.format, reading.trust_axes, reading.resample, wanted)
     volumes = patient.volumes
     there = list(volumes)
     if not there and not measured:
@@ -156,7 +167,10 @@ def measure_patient(
             f"{how_to_resample(input_, prior.format)}"
         )
     count = _slice_count(input_, volumes, measured)
-    asked = parse_slices(reading.slices, count)
+    if patient.own is not None:
+        asked = patient.own.planes(next(iter(volumes.values())).affine, count)
+    else:
+        asked = wanted(count)
     ids = _usable_slices(asked, measured)
     chosen = torch.tensor(ids)
     operator = operator.select(chosen)
@@ -202,9 +216,19 @@ def measure_patient(
 
 
 def _note(note: str, prior: Trained) -> str:
+    """Say who the patient is, and whether the model has learnt from real patients.
+
+    ``note`` says who an invented patient is. It is empty for a real one.
+    """
+    if not prior.settings.virtual:
+        return note
     what = "method" if isinstance(prior, Answers) else "prior"
-    trained = f"{what} trained on virtual people" if prior.settings.virtual else ""
-    return "; ".join(part for part in (note, trained) if part)
+    if note:
+        return f"{note}; {what} trained on virtual people"
+    return (
+        f"warning: this {what} was trained on virtual people only, who are simulated. Its images "
+        "say nothing about a real patient"
+    )
 
 
 def build_operator(

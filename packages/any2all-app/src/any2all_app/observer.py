@@ -9,13 +9,16 @@ class Observer:
     """Receives a run's messages and progress. This base class shows nothing.
 
     A subclass shows them. ``say`` gets a sentence for the user. ``progress`` gets the name of the
-    work, the amounts done and in total, and a changing detail such as the loss.
+    work, the amounts done and in total, and a changing detail such as the loss. ``share`` is the
+    share of the time that these amounts take, if they do not take equal times.
     """
 
     def say(self, text: str) -> None:
         """Show a sentence."""
 
-    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+    def progress(
+        self, what: str, done: int, total: int, detail: str = "", *, share: float | None = None
+    ) -> None:
         """Show how much is done."""
 
 

@@ -53,7 +53,7 @@ def preview(
     size = (GAP + len(columns) * (tile[0] + GAP), 2 * LINE + len(rows) * step + 2 * LINE)
     sheet = Image.new("RGB", size, PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    place = f"slice {measurement.slice_ids[z]} (the lowest is 0)"
+    place = f"slice {measurement.own_slice(z)} (the lowest is 0)"
     pen.text((GAP, 2), "; ".join(t for t in (place, measurement.note) if t), FAINT, font)
     lefts = {column: GAP + k * (tile[0] + GAP) for k, column in enumerate(columns)}
     for column, left in lefts.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from any2all_core.registry import GROUPS, list_plugins
+from any2all_data.appearance import unlike
 from any2all_data.coverage import covered
 from any2all_data.kinds import kind_for
 from any2all_data.metrics import at_best_scale, psnr, ssim
@@ -58,6 +59,9 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
             _add_scores(entry, measurement, name, mean[:, m])
         judged[name] = entry
     report: PatientReport = {"modalities": judged, "slices": list(measurement.slice_ids)}
+    if measurement.own is not None:
+        first, own = measurement.own.first, measurement.own.like
+        report["own_slices"] = list(range(first, first + len(own.slices)))
     if measurement.note:
         report["patient"] = measurement.note
     return report
@@ -149,6 +153,27 @@ def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> Co
 def _as_truth(note: str) -> str:
     """Reword the note on a file that is only the truth, and does not enter the result."""
     return f"its truth is {note}" if note.startswith("read from") else note
+
+
+def unlike_training(
+    measurement: PatientMeasurement, looks: Mapping[str, Mapping[str, tuple[float, float]]]
+) -> dict[str, str]:
+    """Return {modality: a warning} for images that do not look like those of the training.
+
+    looks: {modality: {name: usual range}}, as a prior keeps them.
+    """
+    warnings: dict[str, str] = {}
+    for m, volume in measurement.volumes.items():
+        if m not in measurement.built or m not in looks:
+            continue
+        image = measurement.ranges[m].normalise(volume.slices)
+        if found := unlike(image, looks[m]):
+            warnings[m] = (
+                f"this image does not look like the {m} of the patients that were learnt from: "
+                f"{'; '.join(found)}. Expect worse results than on such patients. Is the image "
+                "skull-stripped, cropped, or of another contrast or scanner?"
+            )
+    return warnings
 
 
 def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence[int]) -> None:

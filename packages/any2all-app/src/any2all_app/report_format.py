@@ -121,11 +121,14 @@ class RunReport(TypedDict):
 class PatientReport(TypedDict):
     """The images of a patient, {modality: its report}, and the numbers of the slices.
 
-    ``patient`` is a note on who it is, if it is nobody real.
+    If the images were resampled, ``slices`` are those of the prior's grid, and ``own_slices`` those
+    of the patient's own images. ``patient`` says if the patient is nobody real, or if the prior
+    knows nobody real.
     """
 
     modalities: dict[str, ModalityReport]
     slices: list[int]
+    own_slices: NotRequired[list[int]]
     patient: NotRequired[str]
 
 

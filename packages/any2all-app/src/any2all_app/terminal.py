@@ -36,19 +36,22 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Pace:
-    """The mean speed of a task since it began, which includes slow steps."""
+    """The mean speed of a task since it began, which includes slow steps.
+
+    ``first`` and ``share`` are shares of its time: ``share`` is done now, and ``first`` was done at
+    the time ``began``.
+    """
 
     began: float
-    first: int
-    done: int
-    total: int
+    first: float
+    share: float
 
     def left(self, now: float) -> float | None:
         """Return the seconds until the end; None before anything is done."""
-        moved = self.done - self.first
+        moved = self.share - self.first
         if moved <= 0:
             return None
-        return (now - self.began) / moved * (self.total - self.done)
+        return (now - self.began) / moved * (1 - self.share)
 
 
 class TimeLeft(ProgressColumn):
@@ -86,16 +89,19 @@ class TerminalObserver(Observer):
     def say(self, text: str) -> None:
         self.console.print(escape(text), highlight=False, soft_wrap=True)
 
-    def progress(self, what: str, done: int, total: int, detail: str = "") -> None:
+    def progress(
+        self, what: str, done: int, total: int, detail: str = "", *, share: float | None = None
+    ) -> None:
         now = time.monotonic()
+        share = done / max(total, 1) if share is None else share
         if not self._tasks:
             self.bars.start()
         if what not in self._tasks:
             self._tasks[what] = self.bars.add_task(what, total=total, completed=done)
-            self._paces[self._tasks[what]] = Pace(now, done, done, total)
+            self._paces[self._tasks[what]] = Pace(now, share, share)
             self._line_at = now + FIRST_LINE
         task = self._tasks[what]
-        self._paces[task].done = done
+        self._paces[task].share = share
         said = f"{what} {detail}" if detail else what
         self.bars.update(task, completed=done, description=escape(said))
         if not self.console.is_terminal and now >= self._line_at and done < total:

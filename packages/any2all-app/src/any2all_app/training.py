@@ -112,18 +112,18 @@ class Training:
 
 @dataclass(frozen=True)
 class StepReport:
-    """Shows each of ``steps``, and draws a contact sheet after each validation.
+    """Shows each step of ``recipe``, and draws a contact sheet after each validation.
 
     ``write`` writes to TensorBoard, or is None.
     """
 
     observer: Observer
     output: Path
-    steps: int
+    recipe: Recipe
     write: Write | None
 
     def __call__(self, progress: Progress) -> None:
-        tell_step(self.observer, self.steps, progress)
+        tell_step(self.observer, self.recipe.steps, progress, self.recipe.coarse)
         if self.write:
             self.write(progress.step, {"loss": progress.loss}, None)
         if progress.validation is not None and progress.prior is not None:
@@ -177,7 +177,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     run = TrainingRun(output, training.resume, training.precision)
     if training.hours is not None and not training.resume:
         recipe = recipe_in_hours(training.hours, recipe, run, train_by, observer=observer)
-    shown = StepReport(observer, output, recipe.steps, write)
+    shown = StepReport(observer, output, recipe, write)
     train_by(recipe, replace(run, report=shown))
     if first:
         judge_prior(output, held_out, observer)
@@ -188,17 +188,18 @@ def _recipe(
     training: Training, output: Path, start: DiffusionPrior | None, observer: Observer
 ) -> Recipe:
     """Return the given recipe, else that of a resumed run, else a planned one."""
+    whole = f"any2all plan {training.data}"  # it writes every field
     if training.recipe is not None:
         recipe, source = read_recipe(training.recipe), f"recipe {training.recipe}"
     elif training.resume:
         recipe, source = begun(output)["recipe"], f"recipe of {output}"
     else:
         source = "the planned recipe"
-        parse_options(Recipe, training.changes, source)  # reports mistakes before planning
+        parse_options(Recipe, training.changes, source, whole)  # reports mistakes before planning
         recipe = recipe_for(training, start, observer)
         if "batch_size" in training.changes:  # the user's batch is not divided into parts
             recipe = replace(recipe, accumulate=1)
-    recipe = replace(recipe, **parse_options(Recipe, training.changes, source))
+    recipe = replace(recipe, **parse_options(Recipe, training.changes, source, whole))
     if training.resume and training.hours is not None:
         kept = _kept_hours(training, output)
         if kept != training.hours:

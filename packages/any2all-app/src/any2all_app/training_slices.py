@@ -14,6 +14,7 @@ from any2all_core.loop import Progress, TrainingData
 from any2all_core.objective import validation_slices
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.stack_format import Grid, StackFormat
+from any2all_data.appearance import Looks
 from any2all_data.augment import augment
 from any2all_data.cohort_entry import Entry
 from any2all_data.cohort_slices import CohortSlices
@@ -107,13 +108,15 @@ def folder_slices(
     """Read the slices of DATA/<patient>/<modality>.nii.gz, or of DATA/train."""
     patients, held_out, names = split_folders(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
-    slices = read_slices(patients, names, advance, observer.say)
+    looks = Looks(names)
+    slices = read_slices(patients, names, advance, observer.say, looks.add)
     check = read_slices(held_out, names, advance, observer.say)
     format_ = StackFormat.of_names(names, _size(slices))
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
     if spacing is not None:
         format_ = replace(format_, grid=Grid(spacing, names[0]))
-    settings = PriorSettings(format_, {"patients": _patient_counts(patients, held_out)})
+    made_of = {"patients": _patient_counts(patients, held_out), "looks": looks.ranges()}
+    settings = PriorSettings(format_, made_of)
     return TrainingSlices(InMemory(slices), check, settings)
 
 
@@ -143,11 +146,15 @@ def cohort_slices(
             f"{store.url}, or give fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
-    examples = CohortSlices(store, patients, names, advance, drawn=not native)
+    looks = Looks(names)
+    examples = CohortSlices(store, patients, names, advance, drawn=not native, look=looks.add)
     check = store.slices(held_out, names, advance)
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
-    made_of: dict[str, Any] = {"patients": _patient_counts(patients, held_out)}
+    made_of: dict[str, Any] = {
+        "patients": _patient_counts(patients, held_out),
+        "looks": looks.ranges(),
+    }
     if store.virtual:
         made_of["virtual"] = True
     if native and lacking:
@@ -167,10 +174,20 @@ def cohort_slices(
     return TrainingSlices(examples, check, settings)
 
 
-def tell_step(observer: Observer, steps: int, progress: Progress) -> None:
-    """Show a step of ``steps``, and the held-out scores after a validation."""
+HALF_SIZE_COST = 0.25
+"""Duration of a step at half size, relative to a step at full size."""
+
+
+def tell_step(observer: Observer, steps: int, progress: Progress, coarse: float = 0.0) -> None:
+    """Show a step of ``steps``, and the held-out scores after a validation.
+
+    ``coarse`` is the share of the steps, at the beginning, that use images of half the size.
+    """
     speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
-    observer.progress("training", progress.step, steps, speed)
+    saved = (1 - HALF_SIZE_COST) * coarse * steps
+    time = progress.step - min((1 - HALF_SIZE_COST) * progress.step, saved)
+    share = time / (steps - saved)
+    observer.progress("training", progress.step, steps, speed, share=share)
     if progress.validation is not None:
         figures = "  ".join(f"{k} {v:.4g}" for k, v in progress.validation.items())
         observer.say(f"step {progress.step}: {figures}")

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from any2all_cli.first_checks import CheckedCommand
+
 INTERRUPTED = 130
 COMMANDS = "any2all.commands"
 
@@ -59,7 +61,7 @@ def add_commands() -> None:
             continue
         there[entry.name] = package
         try:
-            app.command(entry.name)(entry.load())
+            app.command(entry.name, cls=CheckedCommand)(entry.load())
         except Exception as error:
             _left_out(entry, str(error))
 

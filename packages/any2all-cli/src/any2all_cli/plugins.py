@@ -15,7 +15,7 @@ from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
 from any2all_core.reconstruct import make_sampler
 from any2all_core.registry import GROUPS, Plugin, list_plugins, make_plugin
-from any2all_operators import UserError, check_operator
+from any2all_operators import UserError, check_operator, valid_names
 from rich.console import Console
 from rich.table import Table
 
@@ -41,8 +41,8 @@ def list_or_check(name: str | None, as_json: bool, check: bool) -> bool:
     if name is not None:
         chosen = [p for p in found if name in (p.name, p.qualified)]
         if not chosen:
-            names = ", ".join(p.name for p in found)
-            raise UserError(f"unknown plugin {name!r}; installed: {names}")
+            valid = valid_names(name, (p.name for p in found), "installed:", "any2all plugins")
+            raise UserError(f"unknown plugin {name!r}{valid}")
         found = chosen
     rows = [_row(p) for p in found]
     if check:

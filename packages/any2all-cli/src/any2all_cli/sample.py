@@ -20,6 +20,9 @@ from any2all_app.named_prior import NamedMethod, NamedPrior
 from any2all_app.results import Completion
 from any2all_app.shared_run import begin
 from any2all_app.terminal import observed
+from any2all_core.named_priors import prior_folder
+from any2all_core.prior_settings import read_settings
+from any2all_data.modality_names import known_name
 from any2all_data.patients import Patients
 from any2all_operators import UserError
 from rich.console import Console
@@ -69,6 +72,8 @@ class Request:
             prior = NamedMethod.load(self.method, specs, self.device)
         else:
             name = self.prior or (DEFAULT_PRIOR if self.input else DEMO_PRIOR)
+            for spec in specs:
+                known_name(spec.modality, read_settings(prior_folder(name)).modalities)
             prior = NamedPrior.load(name, self.precision, self.device)
             if self.save_memory:
                 prior.prior.save_memory()

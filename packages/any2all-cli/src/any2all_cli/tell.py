@@ -18,7 +18,7 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
     """Print the result of each modality and the folder of the files."""
     report, note = completion.report, completion.measurement.note
     if note:
-        console.print(f"patient: {note}")
+        console.print(escape(f"patient: {note}"), highlight=False, soft_wrap=True)
     for name, entry in report["modalities"].items():
         text = f"{name}: {entry['source']}"
         if "score" in entry and entry["source"] != "measured":
@@ -49,14 +49,17 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
 
 def tell_scans(console: Console, report: Report, patient: str) -> None:
     """Print one patient's data residuals, notes and warnings in a run over many patients."""
+    if report.get("patient", "").startswith("warning"):
+        said = escape(f"{patient}: {report['patient']}")
+        console.print(said, highlight=False, soft_wrap=True)
     for name, entry in report["modalities"].items():
-        said = list(entry.get("notes", []))
-        said += [f"warning: {warning}" for warning in entry.get("warnings", [])]
+        texts = list(entry.get("notes", []))
+        texts += [f"warning: {warning}" for warning in entry.get("warnings", [])]
         if "scan" in entry and entry["residual_over_noise"]:
-            said.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
+            texts.insert(0, f"residual {entry['residual_over_noise']:.1f} x the noise")
         if "held_out_says" in entry:
-            said.append(entry["held_out_says"])
-        for text in said:
+            texts.append(entry["held_out_says"])
+        for text in texts:
             line = escape(f"{patient}: {name}: {text}")
             console.print(line, highlight=False, soft_wrap=True)
 

@@ -68,6 +68,15 @@ class ModelSettings:
         found = self.training.get("missing", {})
         return {g: {m: (two[0], two[1]) for m, two in of.items()} for g, of in found.items()}
 
+    @property
+    def looks(self) -> Mapping[str, Mapping[str, tuple[float, float]]]:
+        """{modality: {name: usual range}}, the looks of the training patients' images.
+
+        See ``any2all_data.appearance``. Empty if they were not measured.
+        """
+        found = self.training.get("looks", {})
+        return {m: {name: (r[0], r[1]) for name, r in of.items()} for m, of in found.items()}
+
 
 def images_of(told: dict[str, Any]) -> StackFormat:
     """Read the description of the images from a file's content, and remove its keys from ``told``.

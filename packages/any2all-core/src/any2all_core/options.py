@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from any2all_operators import UserError, did_you_mean
+from any2all_operators import UserError, valid_names
 
 T = TypeVar("T")
 
@@ -41,10 +41,13 @@ def option_meanings(cls: type[Any]) -> dict[str, str]:
     return meanings
 
 
-def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[str, Any]:
+def parse_options(
+    cls: type[T], texts: Mapping[str, str], owner: str, command: str = ""
+) -> dict[str, Any]:
     """Convert {name: text} to {name: value} by the types of the fields of ``cls``.
 
-    Raises UserError that lists the valid options if a name or a value does not fit.
+    Raises UserError that lists the valid options if a name does not fit, or says what is expected
+    if a value does not. ``command`` is the command that explains all options, for the message.
     """
     if not dataclasses.is_dataclass(cls):
         raise UserError(
@@ -55,15 +58,15 @@ def parse_options(cls: type[T], texts: Mapping[str, str], owner: str) -> dict[st
     for name, text in texts.items():
         if name not in known:
             raise UserError(
-                f"{owner} has no option {name!r}; its options: {_listing(known)}"
-                f"{did_you_mean(name, known)}"
+                f"{owner} has no option {name!r}"
+                f"{valid_names(name, _listing(known), 'its options:', command)}"
             )
         try:
             values[name] = _convert(text, known[name][0])
         except ValueError:
             wanted = type_name(known[name][0])
             raise UserError(
-                f"{owner}: {name}={text} is not of type {wanted}; its options: {_listing(known)}"
+                f"{owner}: {name}={text} is not of type {wanted}; its default is {known[name][1]}"
             ) from None
     return values
 
@@ -79,9 +82,8 @@ def type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def _listing(known: Mapping[str, tuple[Any, Any]]) -> str:
-    parts = (f"{name}={default} ({type_name(kind)})" for name, (kind, default) in known.items())
-    return ", ".join(parts) or "none"
+def _listing(known: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    return [f"{name}={default} ({type_name(kind)})" for name, (kind, default) in known.items()]
 
 
 def _convert(text: str, kind: Any) -> Any:

@@ -14,7 +14,7 @@ from importlib.metadata import (
 )
 from typing import Any
 
-from any2all_operators import UserError, did_you_mean
+from any2all_operators import UserError, valid_names
 
 from any2all_core.options import parse_options
 
@@ -89,7 +89,7 @@ def make_plugin(
     """
     plugin = find_plugin(group, name)
     cls = plugin.load()
-    values = parse_options(cls, options, f"{_kind(group)} {name}")
+    values = parse_options(cls, options, f"{_kind(group)} {name}", f"any2all plugins {name}")
     if preset is not None:
         presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
         if preset not in presets:
@@ -121,11 +121,10 @@ def find_plugin(group: str, name: str) -> Plugin:
     matches = [plugin for plugin in plugins if name in (plugin.name, plugin.qualified)]
     kind = _kind(group)
     if not matches:
-        names = ", ".join(plugin.name for plugin in plugins) or "none"
+        valid = valid_names(name, (p.name for p in plugins), "installed:", "any2all plugins")
         raise UserError(
-            f"unknown {kind} {name!r}; installed: {names}"
-            f"{did_you_mean(name, [plugin.name for plugin in plugins]) or '.'} "
-            f"A package adds one through the entry-point group {group}"
+            f"unknown {kind} {name!r}{valid}. A package adds one through the entry-point group "
+            f"{group}"
         )
     if len(matches) > 1:
         names = " or ".join(plugin.qualified for plugin in matches)

@@ -41,7 +41,7 @@ from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings
 from any2all_core.questions import JOINT, draw_times
 from any2all_core.recipe import Recipe
-from any2all_core.weights import Weights, engine
+from any2all_core.weights import Weights, engine, is_sharded
 
 Ask = Callable[[Sequence[torch.Generator], Tensor], tuple[Tensor, Tensor]]
 
@@ -82,6 +82,11 @@ def train(
         accelerator.process_index,
         accelerator.num_processes,
     )
+    if recipe.optimizer == "muon" and is_sharded(accelerator, shard):
+        raise UserError(
+            "optimizer=muon needs whole matrices, and --shard takes them apart; take "
+            "--set optimizer=adam"
+        )
     if accelerator.is_main_process:
         prepare_output(output, resume)
     settings = replace(
@@ -129,11 +134,6 @@ def train(
         keep_best(output, ema)
     weights = Weights(prior, ema, dtype, accelerator, shard=shard)
     if recipe.optimizer == "muon":
-        if weights.sharded:
-            raise UserError(
-                "optimizer=muon needs whole matrices, and --shard takes them apart; take "
-                "--set optimizer=adam"
-            )
         rates = groups(prior.unet, recipe.learning_rate, recipe.matrix_rate)
         optimizer: torch.optim.Optimizer = Muon(rates)
     else:

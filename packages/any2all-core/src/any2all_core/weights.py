@@ -25,6 +25,11 @@ def engine() -> Accelerator:
     return Accelerator(cpu=not torch.cuda.is_available())  # by default, it ignores CPU processes
 
 
+def is_sharded(accelerator: Accelerator, shard: bool) -> bool:
+    """Whether the weights are divided: by ``shard``, or by the configuration of accelerate."""
+    return shard or str(accelerator.distributed_type) == "DistributedType.FSDP"
+
+
 class Weights:
     """Float32 master weights, a working copy in ``dtype``, and the moving average.
 
@@ -46,7 +51,7 @@ class Weights:
     ) -> None:
         """``prior`` holds the masters, which move to the accelerator's device; ``ema`` the mean."""
         device = accelerator.device
-        self.sharded = shard or str(accelerator.distributed_type) == "DistributedType.FSDP"
+        self.sharded = is_sharded(accelerator, shard)
         if self.sharded and accelerator.num_processes == 1:
             raise UserError("--shard: there is one process; start several with torchrun")
         if device.type == "cuda":

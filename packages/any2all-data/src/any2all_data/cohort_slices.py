@@ -74,13 +74,18 @@ class CohortSlices:
         advance: Callable[[], None] = lambda: None,
         *,
         drawn: bool = True,
+        look: Callable[[Tensor], None] = lambda stack: None,
     ) -> None:
+        """``look`` is called with each patient's slices that show a head, (Z, M, H, W)."""
         self._stacks: list[PatientStack] = []
         self._places: list[tuple[int, int]] = []
         for k, (patient, entry) in enumerate(patients.items()):
             stack = PatientStack(store, patient, entry, modalities, drawn=drawn)
             self._stacks.append(stack)
-            self._places += [(k, int(z)) for z in covered(stack[:]).nonzero()]
+            images = stack[:]
+            shown = covered(images)
+            look(images[shown])
+            self._places += [(k, int(z)) for z in shown.nonzero()]
             advance()
         if not self._places:
             raise UserError(f"{store.url}: no slice of a head in {len(patients)} patients")

@@ -29,11 +29,12 @@ def read_slices(
     modalities: Sequence[str],
     advance: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda text: None,
+    look: Callable[[Tensor], None] = lambda stack: None,
 ) -> Tensor:
     """Read all slices that show a head, (N, M, H, W) in [0, 1].
 
-    ``advance`` is called after each patient. ``say`` is called with each note on what was corrected
-    or assumed about an image.
+    ``advance`` is called after each patient, ``look`` with each patient's slices, and ``say`` with
+    each note on what was corrected or assumed about an image.
 
     Raises UserError that names both patients if their slices differ in shape.
     """
@@ -55,6 +56,7 @@ def read_slices(
                 f"{prepare_line(patients[0].parent)}"
             )
         stacks.append(stack[covered(stack)])
+        look(stacks[-1])
         advance()
     slices = torch.cat(stacks)
     if not len(slices):

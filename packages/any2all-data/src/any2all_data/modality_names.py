@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-from any2all_operators import UserError, did_you_mean
+from any2all_operators import UserError, valid_names
 
 from any2all_data.file_names import ONE_WORD, plain_tags
 from any2all_data.rules import modality_of, read_rules
@@ -53,10 +53,7 @@ def known_name(given: str, modalities: Sequence[str], whose: str = "this prior k
         return meant[0]
     if meant:
         raise UserError(f"modality {given} may be {' or '.join(meant)}; name one of them")
-    raise UserError(
-        f"unknown modality {given}; {whose} {', '.join(modalities)}"
-        f"{did_you_mean(given, modalities)}"
-    )
+    raise UserError(f"unknown modality {given}{valid_names(given, modalities, whose)}")
 
 
 def by_rules(given: str) -> str:

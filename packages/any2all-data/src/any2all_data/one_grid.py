@@ -14,15 +14,16 @@ def prepare_line(
     source: str | Path,
     size: tuple[int, int] | None = None,
     grid: Grid | None = None,
+    cohort: str | None = None,
 ) -> str:
-    """Return ``any2all prepare SOURCE SOURCE-cohort ...`` for a slice size (H, W) and a grid.
+    """Return ``any2all prepare SOURCE COHORT ...`` for a slice size (H, W) and a grid.
 
-    None leaves the default of prepare.
+    None leaves the default of prepare. The default cohort is SOURCE-cohort.
     """
     source = Path(source)
     if not source.name:  # "." and "/" give no name for the cohort
         source = source.resolve()
-    words = ["any2all", "prepare", str(source), f"{source}-cohort"]
+    words = ["any2all", "prepare", str(source), cohort or f"{source}-cohort"]
     if size is not None:
         words += ["--size", ",".join(map(str, size))]
     if grid is not None:

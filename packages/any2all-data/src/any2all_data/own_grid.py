@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import nibabel as nib
@@ -20,6 +21,8 @@ from any2all_data.sources import Source
 
 MARGIN = 1
 """Voxels repeated around a result, so that the outer half of its border voxels is covered."""
+ALMOST = 0.05
+"""Slices that differ by less than this share of the slice distance count as the same."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,45 @@ class OwnGrid:
     - ``like``: the reference image, (Z, H, W) along AXES.
     - ``images``: {modality: (Z, H, W)} in physical units. The reference is as in its file. Other
       images are registered and resampled once.
+    - ``first``: the number of the lowest slice in the file.
     """
 
     like: Volume
     images: Mapping[str, Array] = field(default_factory=dict)
+    first: int = 0
+
+    def select(self, chosen: range) -> OwnGrid:
+        """Only these slices, counted from 0 at the lowest."""
+        affine = np.array(self.like.affine, float)
+        affine[:3, 3] += chosen.start * affine[:3, 2]
+        part = slice(chosen.start, chosen.stop)
+        like = replace(self.like, slices=self.like.slices[part], affine=affine)
+        images = {m: image[part] for m, image in self.images.items()}
+        return OwnGrid(like, images, self.first + chosen.start)
+
+    def planes(self, affine: Any, count: int) -> range:
+        """The slices of a grid with this affine and ``count`` slices from which these are made.
+
+        Raises UserError if there are none.
+        """
+        depth, *size = self.like.slices.shape
+        corners = np.array(list(product(*((0, n - 1) for n in (*size[::-1], depth)), (1,))))
+        heights = (np.linalg.inv(affine) @ self.like.affine @ corners.T)[2]
+        low, high = np.floor(heights.min() + ALMOST), np.ceil(heights.max() - ALMOST)
+        found = range(max(int(low), 0), min(int(high) + 1, count))
+        if not found:
+            last = self.first + depth
+            raise UserError(
+                f"--slices {self.first}:{last}: these slices of the patient lie outside of the "
+                "grid that was made for the prior; choose slices nearer to the middle of the head"
+            )
+        return found
+
+    def number(self, affine: Any, shape: tuple[int, int], z: int) -> int:
+        """The slice in the file that is nearest to the centre of slice z, (H, W), of a grid."""
+        centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, z, 1.0])
+        place = (np.linalg.inv(self.like.affine) @ affine @ centre)[2]
+        return self.first + int(np.clip(round(place), 0, len(self.like.slices) - 1))
 
     def resampled_back(self, slices: Array, affine: Any, outside: float) -> Array:
         """Resample a result (Z, H, W) with this affine to the patient's grid, by cubic splines.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from any2all_data.kinds import kind_for, own_kinds
 from any2all_data.normalise import Array
 from any2all_data.one_grid import RESAMPLE, prepare_line
 from any2all_data.own_grid import OwnGrid, own_grid
-from any2all_data.patient import AXES, OtherGrid, Volume, read_volumes
+from any2all_data.patient import AXES, OtherGrid, Volume, oriented, read_volumes
 from any2all_data.patient_files import PatientFiles, find_images
 from any2all_data.patients import Patients
 from any2all_data.people import contradictory
@@ -67,10 +67,15 @@ class _Wanted:
     format: StackFormat
     trust_axes: bool = False
     resample: bool = False
+    slices: Callable[[int], range] | None = None
 
 
 def open_patient(
-    path: str, format_: StackFormat, trust_axes: bool = False, resample: bool = False
+    path: str,
+    format_: StackFormat,
+    trust_axes: bool = False,
+    resample: bool = False,
+    slices: Callable[[int], range] | None = None,
 ) -> PatientVolumes:
     """Read a patient's images of a prior's modalities.
 
@@ -78,7 +83,8 @@ def open_patient(
     COHORT/PATIENT, or a folder of one patient's DICOM. DICOM is registered and resampled like the
     prior's cohort. ``format_`` is the prior's image format. For ``trust_axes`` see
     :func:`load_nifti`. ``resample`` registers and resamples all images to the prior's grid, and
-    keeps the patient's own grid.
+    keeps the patient's own grid. With ``resample``, ``slices`` maps the number of slices of the
+    patient's reference image to those of them that are wanted; it is asked before the registration.
 
     Raises UserError if there is no such patient, or its files are not on one grid.
     """
@@ -88,12 +94,13 @@ def open_patient(
     if resample and format_.grid is None:
         raise UserError(f"--resample: {NO_GRID}")
     if patients.cohort is not None:
-        return _open_cohort(patients, patients.cohort, _Wanted(path, format_, resample=resample))
-    wanted = _Wanted(path, format_, trust_axes, resample)
+        wanted = _Wanted(path, format_, resample=resample, slices=slices)
+        return _open_cohort(patients, patients.cohort, wanted)
+    wanted = _Wanted(path, format_, trust_axes, resample, slices)
     folder = Path(path)
     files = find_images(folder, format_.names, own_kinds(format_))
     if not files.images and _holds_dicom(folder):
-        return _open_dicom(folder, _Wanted(path, format_, resample=resample))
+        return _open_dicom(folder, replace(wanted, trust_axes=False))
     return _open_nifti(files, wanted)
 
 
@@ -103,7 +110,12 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     ``alone`` says whether the patient is sampled alone, so that ``--resample`` is possible.
     """
     url = path.rstrip("/").rpartition("/")[0]
-    if Patients.at(path).cohort is not None:
+    in_cohort = Patients.at(path).cohort is not None
+    if in_cohort and not alone:
+        new = "-".join([url, *map(str, format_.size)])
+        line = prepare_line("PATIENTS", format_.size, format_.grid, cohort=new)
+        return f"prepare PATIENTS, the folder that the cohort was made from, again: {line}"
+    if in_cohort:
         other = shlex.join(["any2all", "train", "--data", url, "--output", f"{url}-prior"])
         other = f"train a prior on its cohort: {other}"
     else:
@@ -203,6 +215,10 @@ def _on_grid(
 
     format_, trust_axes = wanted.format, wanted.trust_axes
     grid = replace(format_.known_grid, reference=_reference(format_))
+    if wanted.resample and wanted.slices is not None:
+        first = min(chosen, key=lambda name: name != grid.reference)
+        image = chosen[first][0].read(kind_for(format_[first]), trust_axes).image
+        wanted.slices(oriented(image).shape[2])  # before the registration, which takes long
     preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
     images, entry = prepared(chosen, replace(format_, grid=grid), preparation)
     patient = _as_patient(wanted, images, entry, format_.names)
@@ -212,6 +228,8 @@ def _on_grid(
             for m, v in patient.volumes.items()
         }
         own = own_grid(chosen, entry, format_, trust_axes)
+        if wanted.slices is not None:
+            own = own.select(wanted.slices(len(own.like.slices)))
         patient = replace(patient, volumes=volumes, own=own)
     return patient, entry
 

@@ -23,7 +23,8 @@ def evaluate(
         str,
         typer.Option(
             "--input",
-            help="A cohort, or a folder with the folders train, val and test of patients",
+            help="A cohort, or a folder with the folders train, val and test of patients. Without "
+            "a split (a folder of patients, one patient) everybody is judged",
             metavar="PATH",
             rich_help_panel=WHAT,
         ),

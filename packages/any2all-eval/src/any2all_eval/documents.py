@@ -22,7 +22,8 @@ NOTE = (
     "p: Wilcoxon signed-rank of PSNR against the first method of the same input. At the best "
     "scale: a volume is multiplied by the one factor that minimises its squared error. This is "
     "done for MR only, because MR has no unit. copy: a given MR image, unchanged, is taken as the "
-    "missing one. If several are given, the one with the best PSNR on val is used."
+    "missing one. If several are given, the one with the best PSNR on val is used, or without val "
+    "the best one on the patients who validated the prior."
 )
 BEATEN = "Beside simple references"
 AGREEMENT = "Agreement with the measurement"

@@ -22,7 +22,7 @@ from any2all_operators import UserError
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.measures import check_challenges, load_measures
-from any2all_eval.patients import Patient, Slices, find_people, has_all
+from any2all_eval.patients import Patient, Slices, check_somebody, find_people
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
@@ -43,7 +43,8 @@ class Evaluation:
     studies
         readme, reconstruction, synthesis, mixed, generation, or your own TOML files.
     input
-        A cohort, or a folder with the folders train, val and test of patients.
+        A cohort, a folder with the folders train, val and test of patients, or patients without a
+        split, who are all judged: a folder of patients, or one patient.
     prior
         A folder, an installed prior's name, or hf:OWNER/NAME. None takes ``lgg``, or no prior if
         there are methods.
@@ -139,6 +140,7 @@ def evaluate(
     """
     began = time.monotonic()
     output, group, slices = Path(output), asked.group, asked.which
+    people = find_people(asked.input, group)
     name = asked.prior or (None if asked.methods else DEFAULT_PRIOR)
     folder = None if name is None else prior_folder(name)
     sha256 = None if folder is None else weights_hash(folder)
@@ -151,13 +153,16 @@ def evaluate(
     ]
     texts = {text for study in studies for text in study.samplers}
     samplers_used = {text: solvers.said(text) for text in sorted(texts)}
-    people = find_people(asked.input, group)
     named = dict(list(people.groups[group].items())[: asked.patients])
+    voxels = check_somebody(named, prior)
     check(studies, people, prior, group=group, held_out=named, slices=slices)
     measures = load_measures(asked.lpips, asked.inception, asked.metrics)
     without = check_challenges(measures.challenges, prior, named, slices)
     measures = replace(measures, left_out=[*measures.left_out, *without])
-    for said in measures.left_out:
+    references = References(prior, people, output / "tuned.json") if asked.references else None
+    told = (people.note, references.note if references else "", voxels)
+    notes = [note for note in told if note]
+    for said in (*measures.left_out, *notes):
         observer.say(said)
     identity = {
         "studies": [asdict(study) for study in studies],
@@ -174,7 +179,6 @@ def evaluate(
         "batch_size": asked.batch_size,
         "versions": versions(),
     }
-    references = References(prior, people, output / "tuned.json") if asked.references else None
     evaluator = Evaluator(
         studies=studies,
         solvers=solvers,
@@ -194,10 +198,6 @@ def evaluate(
         )
     if asked.quick and not parts:
         raise UserError("--quick: draws from nothing have no quick look; leave it out")
-    if not any(has_all(path, prior) for path in named.values()):
-        raise UserError(
-            f"--input {asked.input}: nobody of {group} has all of {', '.join(prior.modalities)}"
-        )
     rank, processes = begin(output, identity, resume)
     facts: dict[str, Any] = {
         "prior": {"name": "none" if name is None else Path(name).name, "sha256": sha256},
@@ -209,6 +209,7 @@ def evaluate(
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "samplers": samplers_used,
         "measures_left_out": list(measures.left_out),
+        "notes": notes,
         "not_for_clinical_use": True,
     }
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)

@@ -16,12 +16,15 @@ from any2all_data.nifti import load_nifti
 from any2all_data.patient import Volume, modality_path, oriented, to_stack
 from any2all_data.patient_volumes import how_to_resample, open_patient
 from any2all_data.patients import Patients
+from any2all_data.splits import ENOUGH
 from any2all_operators import UserError
 from numpy.typing import NDArray
 from torch import Tensor
 
 HEAD = 0.05
 """A pixel is inside the head if the mean of its stack is above this."""
+ALIKE = 1.25
+"""Largest ratio of the sides of two voxels that are of the same size."""
 LESION = ("lesion", "lesions")
 """File name of a patient's lesion mask."""
 PART = 1 / 3
@@ -105,23 +108,49 @@ class Patient:
 
 @dataclass(frozen=True)
 class People:
-    """The patients of each group, {group: {name: input}}; ``virtual``: whether they are virtual."""
+    """The patients of each group, {group: {name: input}}.
+
+    ``virtual`` says whether they are virtual. ``split`` says whether they were divided into groups;
+    without a split, all of them are in ``test``.
+    """
 
     groups: Mapping[str, dict[str, str]]
     virtual: bool = False
+    split: bool = True
+
+    @property
+    def note(self) -> str:
+        """What a reader has to know of patients without a split; empty if there is one."""
+        if self.split:
+            return ""
+        return (
+            f"there is no test group, so all given patients ({len(self.groups['test'])}) are "
+            "judged, and nobody is kept for tuning. The prior must not have been trained on them"
+        )
 
 
 def find_people(input_: str, group: str = "test") -> People:
-    """The patients of a cohort, a folder with train, val and test, or a folder of test patients.
+    """The patients of a cohort, a folder with train, val and test, or patients without a split.
+
+    A folder of patients and a single patient have no split. A cohort of fewer than ENOUGH patients
+    without anybody in ``test`` is treated in the same way, because it is too small to be divided.
 
     Raises UserError if there is nobody in ``group``.
     """
     patients = Patients.at(input_)
-    if patients.is_one:
-        raise UserError(f"--input {input_}: one patient; expected a cohort, or folders of patients")
-    people = People(patients.groups or {"test": patients.everybody}, patients.virtual)
+    groups = patients.groups
+    small = patients.place == "cohort" and len(patients.everybody) < ENOUGH
+    split = bool(groups) and not (small and not groups.get("test"))
+    people = People(
+        groups if split else {"test": patients.everybody}, patients.virtual, split=split
+    )
     if not people.groups.get(group):
-        raise UserError(f"--input {input_}: nobody in its group {group}; prepare some with --split")
+        other = (
+            "put patients into it with any2all prepare --split"
+            if split
+            else "these patients have no split, so leave --group out"
+        )
+        raise UserError(f"--input {input_}: nobody in its group {group}; {other}")
     return people
 
 
@@ -165,6 +194,49 @@ def has_all(path: str, prior: Trained) -> bool:
     except UserError:
         return False
     return patient is not None and bool(patient.places)
+
+
+def check_somebody(people: Mapping[str, str], prior: Trained) -> str:
+    """Raise UserError if none of these patients, {name: path}, can be judged.
+
+    The message is the reason for the first patient who was refused, or else what the first one
+    lacks. Returns a warning if the first patient who can be judged has voxels of another size than
+    the prior, or an empty string.
+    """
+    refused: UserError | None = None
+    for path in people.values():
+        try:
+            patient = read_patient(path, prior, slices=Slices(1))
+        except UserError as error:
+            refused = refused or error
+            continue
+        if patient is not None and patient.places:
+            return _other_voxels(patient, path, prior)
+    if refused is not None:
+        raise refused
+    first, path = next(iter(people.items()))
+    there = list(open_patient(path, prior.format).volumes)
+    raise UserError(
+        f"nobody of {len(people)} has all of {', '.join(prior.modalities)} and shows a head; "
+        f"{first} has {', '.join(there) or 'none of them'}. Take a prior of the modalities that "
+        "your patients have"
+    )
+
+
+def _other_voxels(patient: Patient, path: str, prior: Trained) -> str:
+    """A warning if a side of a patient's voxels differs by more than ALIKE from the prior's."""
+    grid = prior.format.grid
+    if grid is None or grid.spacing is None:
+        return ""
+    own = (np.sqrt(patient.pixel), patient.distance)
+    trained = (np.sqrt(grid.spacing[0] * grid.spacing[1]), grid.spacing[2])
+    if all(1 / ALIKE < a / b < ALIKE for a, b in zip(own, trained, strict=True)):
+        return ""
+    pixel, between = (f"{a:.3g} mm, not {b:.3g} mm" for a, b in zip(own, trained, strict=True))
+    return (
+        f"the voxels are not those of the prior's training (pixels {pixel}; slice distance "
+        f"{between}), so expect worse results; {how_to_resample(path, prior.format, alone=False)}"
+    )
 
 
 def evenly(count: int, slices: int) -> list[int]:

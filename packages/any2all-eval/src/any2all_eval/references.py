@@ -6,6 +6,10 @@ Other measurements, such as a blur: least squares with a Tikhonov penalty, with 
 val. Synthesis: the mean training image, a per-pixel regression and the nearest training slice. For
 MR from MR there is also the copy: a given image, unchanged, is taken as the missing one. If several
 are given, the best one on val is used.
+
+Without patients in val, the weights of SigPy's methods are fixed, the copy is the best one on the
+patients who validated the prior, and Tikhonov is left out. Without patients in train, the mean
+image, the regression and the nearest slice are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from any2all_data.metrics import psnr
 from any2all_operators import BlockDiagonal, Measurement, Operator, UserError
 from torch import Tensor
 
-from any2all_eval.classical import TUNED, Recon, image_of, scan_of, tikhonov, tuned
+from any2all_eval.classical import TUNED, UNTUNED, Recon, image_of, scan_of, tikhonov, tuned
 from any2all_eval.patients import Patient, People, Slices, read_patient, training_slices, units
 from any2all_eval.study import Row
 
@@ -131,16 +135,36 @@ class References:
         """
         if set(row.scored) == {s.modality for s in row.known}:
             scans = [scan_of(operator.operators[m]) for m in row.scored]
-            tunable = bool(self.people.groups.get("val"))
             if None not in scans:
-                return RECONSTRUCTION if tunable else (ZERO_FILLED,)
-            return (TIKHONOV,) if tunable and set(scans) == {None} else ()
+                return RECONSTRUCTION
+            return (TIKHONOV,) if self._tunable and set(scans) == {None} else ()
         if not row.clean or row.measured:
             return ()
         learnt = LEARNT if self.people.groups.get("train") else ()
         given, wanted = self._copied(row)
-        told = len(given) == 1 or bool(given and self.people.groups.get("val"))
-        return (*learnt, COPY) if wanted and told else learnt
+        known = all(set(given) <= set(self._near(m)) for m in wanted)
+        able = given and wanted and (len(given) == 1 or self._tunable or known)
+        return (*learnt, COPY) if able else learnt
+
+    @property
+    def note(self) -> str:
+        """How the references do without patients of val or of train; empty if there are both."""
+        weights = ", ".join(f"{weight:g} of {name}" for name, weight in UNTUNED.items())
+        without_val = f"nobody is in val, so the weights of references are fixed ({weights})"
+        without_train = f"nobody is in train, so {', '.join(LEARNT)} are left out"
+        said = [] if self._tunable else [without_val]
+        said += [] if self.people.groups.get("train") else [without_train]
+        return "; ".join(said)
+
+    @property
+    def _tunable(self) -> bool:
+        """Whether there are patients to tune on."""
+        return bool(self.people.groups.get("val"))
+
+    def _near(self, target: str) -> dict[str, float]:
+        """{given: PSNR of its copy as ``target``}, on the patients who validated the prior."""
+        found = self.prior.settings.nearness
+        return {given: of[target][1] for given, of in found.items() if target in of}
 
     def solve(
         self, method: str, patient: Patient, row: Row, measurement: Measurement
@@ -162,6 +186,8 @@ class References:
             return lambda y: image_of(scan, scan.adjoint(y))
         (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
         solver = partial(tikhonov, operator) if scan is None else partial(TUNED[method], scan)
+        if not self._tunable:
+            return solver(UNTUNED[method])
         weight = self._tuned(
             f"{method}: {own}", lambda: tuned(solver, *self._measured(modality, operator))
         )
@@ -172,10 +198,12 @@ class References:
         return [m for m in row.clean if m in self._mr], [m for m in row.scored if m in self._mr]
 
     def _source(self, row: Row, target: str) -> str:
-        """The given image that is copied: the best one on val."""
+        """The given image that is copied: the best one on val, or for the prior's validation."""
         given, _ = self._copied(row)
         if len(given) == 1:
             return given[0]
+        if not self._tunable:
+            return max(given, key=lambda m: self._near(target)[m])
         names = self.prior.modalities
         places = [names.index(m) for m in given]
 

@@ -118,6 +118,7 @@ def first_screen(
         f"({(facts['prior']['sha256'] or '-')[:8]}){trained}. Research software: not for clinical "
         "use.</p>"
     )
+    found += [f"<p class='note'>{text(note)}.</p>" for note in facts["notes"]]
     return "\n".join(found)
 
 

@@ -6,7 +6,7 @@ from any2all_operators.block_diagonal import BlockDiagonal, Data, Measurement
 from any2all_operators.builder import FileOperatorBuilder, Measured, OperatorBuilder
 from any2all_operators.check import check_operator
 from any2all_operators.conjugate_gradient import conjugate_gradient
-from any2all_operators.errors import UserError, did_you_mean
+from any2all_operators.errors import UserError, valid_names
 from any2all_operators.field_of_view import FieldOfView
 from any2all_operators.identity import Identity, Zero
 from any2all_operators.masks import equispaced_mask, partial_fourier, random_mask
@@ -35,8 +35,8 @@ __all__ = [
     "as_tensor",
     "check_operator",
     "conjugate_gradient",
-    "did_you_mean",
     "equispaced_mask",
     "partial_fourier",
     "random_mask",
+    "valid_names",
 ]

@@ -14,21 +14,36 @@ class UserError(ValueError):
     """
 
 
-def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """Suggest the closest name for a mistyped one.
+LISTED = 12
+"""Valid names in a message, at most."""
+
+
+def valid_names(given: str, names: Iterable[str], said: str, command: str = "") -> str:
+    """The end of a message about an unknown name: the closest valid name first, then all of them.
 
     Parameters
     ----------
     given
         The name that was typed.
     names
-        The valid names.
+        The valid names. A text after ``=``, as in ``steps=20 (int)``, is not part of the name.
+    said
+        What these are, as in ``installed:``.
+    command
+        The command that lists all of them, if there are more than LISTED.
 
     Returns
     -------
     str
-        ``; did you mean NAME?``, or an empty string if no name is close.
+        ``; did you mean mds? Installed: mcs, mds``, or ``; installed: mcs, mds`` if none is close.
     """
-    by_lower = {name.lower(): name for name in names}
+    names = list(names)
+    by_lower = {name.partition("=")[0].lower(): name.partition("=")[0] for name in names}
     close = get_close_matches(given.lower(), by_lower, n=1)
-    return f"; did you mean {by_lower[close[0]]}?" if close else ""
+    shown = ", ".join(names[:LISTED]) or "none"
+    if len(names) > LISTED:
+        rest = f"{len(names) - LISTED} more"
+        shown += f" and {rest} ({command} lists all)" if command else f" and {rest}"
+    if not close:
+        return f"; {said} {shown}"
+    return f"; did you mean {by_lower[close[0]]}? {said[0].upper()}{said[1:]} {shown}"

@@ -59,7 +59,8 @@ def sample(
         str | None,
         typer.Option(
             metavar="FIRST:LAST",
-            help="Range of slices, counted from 0 at the lowest; LAST is not included",
+            help="Range of the patient's own slices, counted from 0 at the lowest; LAST is not "
+            "included",
             show_default="all",
             rich_help_panel=PATIENT,
         ),
