@@ -57,9 +57,7 @@ class PatientMeasurement:
     - ``truth``: {modality: (B, H, W) in [0, 1]}, if a file gives it.
     - ``ranges``: {modality: the physical values that become 0 and 1}. ``units`` are their units.
     - ``clipped``: {modality: share of voxels outside of the range}, for modalities with an image.
-    - ``format``: the prior's image format.
-    - ``reference``: the DICOM series that defines the grid, if the input is DICOM.
-    - ``own``: the patient's own grid for the results, if the images were resampled.
+    - ``format``: the prior's image format. ``reference`` and ``own`` are as in ``PatientVolumes``.
     """
 
     volumes: dict[str, Volume]
@@ -133,8 +131,7 @@ def measure_patient(
     reading: Reading,
 ) -> PatientMeasurement:
     """Read the patient's volumes and make the measurement that the specs describe."""
-    prior = named.prior
-    note = ""
+    prior, note = named.prior, ""
     if input_ is None:
         input_, note = _example(named.name)
     height, width = prior.format.size
@@ -216,10 +213,7 @@ def measure_patient(
 
 
 def _note(note: str, prior: Trained) -> str:
-    """Say who the patient is, and whether the model has learnt from real patients.
-
-    ``note`` says who an invented patient is. It is empty for a real one.
-    """
+    """Return ``note``, which is empty for a real patient, with a remark on a virtual prior."""
     if not prior.settings.virtual:
         return note
     what = "method" if isinstance(prior, Answers) else "prior"

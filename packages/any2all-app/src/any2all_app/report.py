@@ -160,7 +160,7 @@ def unlike_training(
 ) -> dict[str, str]:
     """Return {modality: a warning} for images that do not look like those of the training.
 
-    looks: {modality: {name: usual range}}, as a prior keeps them.
+    ``looks`` is {modality: {name: usual range}}, as a prior stores them.
     """
     warnings: dict[str, str] = {}
     for m, volume in measurement.volumes.items():
@@ -169,7 +169,7 @@ def unlike_training(
         image = measurement.ranges[m].normalise(volume.slices)
         if found := unlike(image, looks[m]):
             warnings[m] = (
-                f"this image does not look like the {m} of the patients that were learnt from: "
+                f"this image does not look like the {m} of the training patients: "
                 f"{'; '.join(found)}. Expect worse results than on such patients. Is the image "
                 "skull-stripped, cropped, or of another contrast or scanner?"
             )

@@ -40,7 +40,7 @@ class OwnGrid:
     first: int = 0
 
     def select(self, chosen: range) -> OwnGrid:
-        """Only these slices, counted from 0 at the lowest."""
+        """Return the grid of these slices only. The lowest is 0."""
         affine = np.array(self.like.affine, float)
         affine[:3, 3] += chosen.start * affine[:3, 2]
         part = slice(chosen.start, chosen.stop)
@@ -49,9 +49,9 @@ class OwnGrid:
         return OwnGrid(like, images, self.first + chosen.start)
 
     def planes(self, affine: Any, count: int) -> range:
-        """The slices of a grid with this affine and ``count`` slices from which these are made.
+        """Return the slices of another grid that are needed to make all of these slices.
 
-        Raises UserError if there are none.
+        The other grid has this ``affine`` and ``count`` slices. Raises UserError if none is needed.
         """
         depth, *size = self.like.slices.shape
         corners = np.array(list(product(*((0, n - 1) for n in (*size[::-1], depth)), (1,))))
@@ -67,7 +67,7 @@ class OwnGrid:
         return found
 
     def number(self, affine: Any, shape: tuple[int, int], z: int) -> int:
-        """The slice in the file that is nearest to the centre of slice z, (H, W), of a grid."""
+        """Return the file's slice nearest to the centre of slice ``z`` of a grid with (H, W)."""
         centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, z, 1.0])
         place = (np.linalg.inv(self.like.affine) @ affine @ centre)[2]
         return self.first + int(np.clip(round(place), 0, len(self.like.slices) - 1))

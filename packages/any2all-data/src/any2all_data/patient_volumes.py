@@ -83,8 +83,8 @@ def open_patient(
     COHORT/PATIENT, or a folder of one patient's DICOM. DICOM is registered and resampled like the
     prior's cohort. ``format_`` is the prior's image format. For ``trust_axes`` see
     :func:`load_nifti`. ``resample`` registers and resamples all images to the prior's grid, and
-    keeps the patient's own grid. With ``resample``, ``slices`` maps the number of slices of the
-    patient's reference image to those of them that are wanted; it is asked before the registration.
+    keeps the patient's own grid. With ``resample``, ``slices`` is called with the number of slices
+    of the patient's reference image, and returns those that are wanted.
 
     Raises UserError if there is no such patient, or its files are not on one grid.
     """
@@ -218,7 +218,7 @@ def _on_grid(
     if wanted.resample and wanted.slices is not None:
         first = min(chosen, key=lambda name: name != grid.reference)
         image = chosen[first][0].read(kind_for(format_[first]), trust_axes).image
-        wanted.slices(oriented(image).shape[2])  # before the registration, which takes long
+        wanted.slices(oriented(image).shape[2])  # raises UserError before the long registration
     preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
     images, entry = prepared(chosen, replace(format_, grid=grid), preparation)
     patient = _as_patient(wanted, images, entry, format_.names)
