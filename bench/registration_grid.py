@@ -25,7 +25,7 @@ import nibabel as nib
 import numpy as np
 from any2all_data import registration
 from any2all_data.kinds import kind_of
-from any2all_data.pose_search import climbed
+from any2all_data.pose_search import refined
 from any2all_data.registration import (
     head_mask,
     quality_threshold,
@@ -131,7 +131,7 @@ def _wrong_poses(
     )
     for k, (mm, degrees) in enumerate(AWAY):
         away = start.matrix @ Start("whole", mm, degrees, 100 * start.number + k).matrix
-        (pose,) = climbed([away], rough, (8.0, 4.0))
+        (pose,) = refined([away], rough, (8.0, 4.0))
         error = _error(pose, start, points)
         if error["mean"] > 2:
             yield {**error, "quality": figure.quality(pose), "seconds": 0.0}

@@ -1,15 +1,15 @@
-"""Fill this package from a prior's training runs: half-precision weights and a patient to try.
+"""Fill this package from a prior's training runs: half-precision weights and an example patient.
 
     python packages/any2all-demo/bundle.py lgg runs/lgg runs/lgg-2
     python packages/any2all-demo/bundle.py virtual runs/virtual
 
-The weights are those of the last run, each of which started from the one before; the logs of all
-are kept.
+Each run started from the one before. The weights are those of the last run, and the logs of all
+runs are kept.
 
-The patient of ``lgg`` is some of the slices that any2all sample --prior lgg --sampler ddpm
---draws 16 draws from nothing, kept as 12-bit integers. They are not neighbours in one head: no such
-person exists. The person of ``virtual`` is simulated with a seed of its own, every fifth slice of a
-whole head: nobody of the cohort that the prior was trained on, and no such person exists.
+The patient of ``lgg`` consists of slices that any2all sample --prior lgg --sampler ddpm --draws 16
+draws from nothing, stored as 12-bit integers. They are not neighbours in one head, and no such
+person exists. The person of ``virtual`` is simulated, with a seed that the training cohort does not
+have. Every fifth slice of the head is stored.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from safetensors.torch import load_file, save_file
 PACKAGE = Path(__file__).parent / "src" / "any2all_demo"
 DRAWS = 16
 SHOWN = (3, 11, 10, 7, 9, 1)
-"""Which draws, from low to high in the head, picked by eye."""
+"""Indices of the draws that were chosen by eye, from low to high in the head."""
 LEVELS = 4095
 PERSON = 1000
-"""Seed of the virtual person; those of the cohort are 0 to 224."""
+"""Seed of the virtual person. The seeds of the training cohort are 0 to 224."""
 PERSON_SLICES = slice(6, 56, 5)
 DEPTH = 60
 
@@ -53,7 +53,7 @@ def bundle(name: str, *runs: Path) -> None:
 
 
 def synthetic_patient() -> None:
-    """Draws of ``lgg``."""
+    """Write the patient of ``lgg``, drawn from the prior."""
     prior = DiffusionPrior.load(PACKAGE / "lgg")
     shape = (1, *prior.settings.image_size)
     draws = reconstruct(
@@ -68,7 +68,7 @@ def synthetic_patient() -> None:
 
 
 def virtual_person() -> None:
-    """MR as 12-bit integers, CT in whole HU, PET in hundredths of SUV."""
+    """Write the person of ``virtual``: MR as 12-bit integers, CT in HU, PET in 0.01 SUV."""
     from any2all_virtual import virtual_person as draw
 
     prior = DiffusionPrior.load(PACKAGE / "virtual")

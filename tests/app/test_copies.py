@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from any2all_app.copies import Nearness, beside_copies, copy_is_nearer
+from any2all_app.copies import Nearness, copy_is_nearer, draw_nearness
 from any2all_core.gaussian import GaussianPrior
 
 NAMES = ("T1", "FLAIR")
@@ -25,11 +25,11 @@ def prior(correlation: float) -> GaussianPrior:
 
 def test_a_prior_that_knows_is_nearer_than_a_copy_and_one_that_is_wrong_is_not() -> None:
     slices = drawn(-0.95)
-    found = beside_copies(prior(-0.95), slices)
+    found = draw_nearness(prior(-0.95), slices)
     assert found["T1"]["FLAIR"].draw > found["T1"]["FLAIR"].copy + 3
     assert copy_is_nearer(found, "FLAIR", ["T1"]) is None
     alike = drawn(0.95)
-    wrong = beside_copies(prior(-0.95), alike)
+    wrong = draw_nearness(prior(-0.95), alike)
     assert wrong["FLAIR"]["T1"].copy > wrong["FLAIR"]["T1"].draw + 3
     assert "a copy of FLAIR was nearer to it" in str(copy_is_nearer(wrong, "T1", ["FLAIR"]))
 
@@ -37,7 +37,7 @@ def test_a_prior_that_knows_is_nearer_than_a_copy_and_one_that_is_wrong_is_not()
 def test_a_copy_is_at_its_best_scale() -> None:
     slices = drawn(0.5)
     slices[:, 1] = slices[:, 0] / 2
-    assert beside_copies(prior(0.5), slices)["T1"]["FLAIR"].copy == pytest.approx(120, abs=0.1)
+    assert draw_nearness(prior(0.5), slices)["T1"]["FLAIR"].copy == pytest.approx(120, abs=0.1)
 
 
 def test_what_is_said_is_of_what_is_given() -> None:

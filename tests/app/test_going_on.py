@@ -102,7 +102,7 @@ def test_after_ctrl_c_and_a_kill_the_images_are_those_of_one_run(
     for name in MODALITIES:
         one, other = (loaded(tmp_path / way / f"{name}.nii.gz") for way in ("whole", "out"))
         np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
-    assert last.said == ["going on: 1 of 4 batches of this request were finished"]
+    assert last.said == ["continuing: 1 of 4 batches of this request are finished"]
     assert last.counts[0] == (0, 18), "of what is left: 3 batches of 2 slices, 3 passes each"
     assert not list(tmp_path.glob(".*")), "nothing is left of a whole result"
 

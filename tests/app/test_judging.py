@@ -42,15 +42,15 @@ def test_a_run_that_lost_what_it_had_learnt_is_said_to_have(
     folder, held_out = method
     heard = Heard()
     judge_method(folder, held_out, heard)
-    assert not [line for line in heard.said if "lost" in line]
+    assert not [line for line in heard.said if "became worse" in line]
     told = json.loads((folder / "best/method.json").read_text())
     told["training"]["validation_loss"] /= 2
     told["training"]["steps"] = 1
     (folder / "best/method.json").write_text(json.dumps(told))
     judge_method(folder, held_out, heard)
-    (line,) = [line for line in heard.said if "lost" in line]
+    (line,) = [line for line in heard.said if "became worse" in line]
     assert "at step 1" in line
-    assert f"Take {folder / 'best'}" in line
+    assert f"Use {folder / 'best'}" in line
 
 
 def test_its_answers_are_kept_beside_copies(method: tuple[Path, torch.Tensor]) -> None:

@@ -51,7 +51,7 @@ def test_a_step_is_cut_into_parts_that_memory_holds() -> None:
     assert parts.memory < whole.memory
     none = plan_recipe(of_size(240, 240), dataclasses.replace(LAPTOP, memory=500_000_000))
     assert (none.recipe.batch_size, none.fits) == (1, False)
-    assert "too little: prepare smaller slices" in as_toml(none)
+    assert "more than there is: prepare smaller slices" in as_toml(none)
 
 
 def test_a_gpu_takes_larger_steps_and_many_modalities_smaller_rates() -> None:
@@ -91,9 +91,9 @@ def test_a_plan_is_a_recipe_file_that_says_what_it_is_for(tmp_path: Path) -> Non
     assert read_recipe(path) == made.recipe
     assert all(f"\n{field.name} = " in text for field in dataclasses.fields(Recipe))
     assert "1,400 slices of 120 x 90" in text
-    assert "mirrored to 120 x 96" in text
+    assert "padded to 120 x 96 by mirroring" in text
     assert "2 cores" in text
-    assert "2 s a step, 0.5 s a step at half size, 40 s a validation" in text
+    assert "2 s per step, 0.5 s per step at half size, 40 s per validation" in text
     expected = 3500 * 0.5 + 3500 * 2.0 + 7000 / VALIDATE_EVERY * 40
     assert made.seconds == pytest.approx(expected)
     assert duration(expected) in text

@@ -41,15 +41,15 @@ def test_a_card_says_what_was_measured_and_what_was_not() -> None:
     assert (front["license"], front["library_name"]) == ("cc-by-4.0", "any2all")
     assert {"any2all", "t1", "ct"} <= set(front["tags"])
     assert "Twelve people of the study X" in card
-    assert "10 to train on, 2 to validate on" in card
-    assert "Voxels: 2 x 2 x 3 mm" in card
+    assert "10 patients are for training and 2 others for validation" in card
+    assert "Voxels have 2 x 2 x 3 mm" in card
     assert "| T1 | CT | 21.0 | 18.0 |" in card
-    assert "A copy of the given image came nearer than a draw: T1 from CT." in card
+    assert "A copy of the given image is nearer than a draw for T1 from CT." in card
     assert "Not for clinical use" in card
     assert "`ab12`" in card
     unknown = model_card(dataclasses.replace(SETTINGS, training={}), "ab12", SAID)
-    assert "How many patients it was trained on was not recorded." in unknown
-    assert "Nothing: it was never validated." in unknown
+    assert "The number of patients was not recorded." in unknown
+    assert "The prior was never validated." in unknown
 
 
 def test_the_normalisation_in_a_card_is_code_that_computes_it() -> None:

@@ -43,7 +43,7 @@ def test_an_image_unlike_those_of_the_training_is_warned_of(
     (said,) = report["modalities"]["FLAIR"]["warnings"]
     assert said.startswith("this image does not look like the FLAIR of the patients")
     assert "the mean in the head is 0." in said
-    assert "there 0.96 to 0.98" in said
+    assert "in training 0.96 to 0.98" in said
     assert report["patient"].startswith("warning: this prior was trained on virtual people only")
 
 

@@ -252,7 +252,7 @@ BAD = {
     ),
     "no operator": (["--modalities", "T1"], "expected MODALITY=OPERATOR"),
     "twice": (["--modalities", "T1=clean,T1=clean"], "T1 is given twice"),
-    "through": (["--through", "5"], "--through is for a patient's slices; give --modalities"),
+    "through": (["--through", "5"], "--through needs a patient's slices; give --modalities"),
     "endless": (
         ["--modalities", "T1=clean", "--through", "inf"],
         "through inf slices: expected 0 to 100",

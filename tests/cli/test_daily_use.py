@@ -61,7 +61,7 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
     refused = any2all(*asked, "--modalities", "t1=clean", "--output", "out")
     assert refused.returncode == 2
     assert "slices of 48 x 48, but the prior was trained on 32 x 32" in refused.stderr
-    assert "any2all sample --resample does it" in refused.stderr
+    assert "any2all sample --resample does this" in refused.stderr
     line = f"any2all prepare {tmp_path}/scans {tmp_path}/scans-cohort --size 32,32"
     assert f"{line} --spacing 1.5,1.5,4" in refused.stderr
     done = any2all(*asked, "--modalities", "t1=clean,Flair=kspace", "--resample", "--output", "o")
@@ -264,11 +264,11 @@ def test_train_for_some_hours_decides_the_steps_and_resume_agrees(
     assert "so there are" not in again.stderr
     other = any2all(*asked, "--output", "run", "--hours", 1, "--resume")
     assert other.returncode == 2
-    assert "was begun with --hours 0.000833" in other.stderr
+    assert "was started with --hours 0.000833" in other.stderr
     for extra, why in (
         (["--hours", 1, "--steps", 5], "--hours and --steps both set the number of steps"),
         (["--steps", 5, "--set", "steps=6"], "--steps and --set steps= set the same value"),
-        (["--hours", 0], "--hours 0: expected above 0"),
+        (["--hours", 0], "--hours 0: expected more than 0"),
         (["--hours", 1e-7], "give at least"),
     ):
         refused = any2all(*asked, "--output", "other", *extra)

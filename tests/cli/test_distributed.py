@@ -146,7 +146,7 @@ def test_many_patients_are_shared_and_gone_on_with(
     shutil.rmtree(tmp_path / "alone/p2")
     refused = any2all(*command, "other", "--split", "test")
     assert refused.returncode == 2
-    assert "is no cohort, which would say who is test" in refused.stderr
+    assert "is no cohort, and only a cohort has splits" in refused.stderr
     (cohort / "p4").mkdir()
     (cohort / "p4/T1.nii.gz").write_bytes(b"damaged")
     try:
@@ -160,7 +160,7 @@ def test_many_patients_are_shared_and_gone_on_with(
     assert (tmp_path / "alone/p0/report.json").read_text() == before
     for arguments, said in {
         ("alone",): "holds other results already; choose another folder, or --resume",
-        ("alone", "--resume", "--seed", 5): "has seed = 0, given was 5",
+        ("alone", "--resume", "--seed", 5): "has seed = 0, not 5",
         ("new", "--resume"): "no run in new; start without it",
     }.items():
         done = any2all(*command, *arguments)

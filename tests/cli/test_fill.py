@@ -142,7 +142,7 @@ def test_gaps_are_filled_and_trained_on(
             "--prior",
             "virtual",
         ): "--prior virtual: has slices of 112 x 96, but c has 32",
-        ("fill", "nowhere", "--prior", prior_folder): "nowhere: no cohort there",
+        ("fill", "nowhere", "--prior", prior_folder): "nowhere: there is no cohort",
         (
             "train",
             "--data",

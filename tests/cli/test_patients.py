@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from any2all_app.observer import SILENT
-from any2all_app.training_slices import of_folders
+from any2all_app.training_slices import folder_slices
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES
 from any2all_data.cohort_entry import Entry, Split
@@ -60,7 +60,7 @@ def test_folders_of_patients(tmp_path: Path) -> None:
     (tmp_path / "all/empty").mkdir()
     found = Patients.at(tmp_path / "all")
     assert (found.place, list(found.everybody)) == ("folders", ["a", "b"])
-    with pytest.raises(UserError, match="is no cohort, which would say who is test"):
+    with pytest.raises(UserError, match="is no cohort, and only a cohort has splits"):
         found.of("test")
     assert find_people(str(tmp_path / "all")).groups == {"test": found.everybody}
     one = Patients.at(tmp_path / "all/a")
@@ -96,14 +96,14 @@ def test_nothing_is_refused_in_one_line(path: str) -> None:
 def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path: Path) -> None:
     write_patient(tmp_path / "one")
     for command, said in [
-        (("train", "--data", "one", "--output", "x"), "one: no folders of patients in it"),
-        (("train", "--data", f"{cohort}/p-1", "--output", "x"), "p-1: no folders of patients"),
+        (("train", "--data", "one", "--output", "x"), "one: has no folders of patients"),
+        (("train", "--data", f"{cohort}/p-1", "--output", "x"), "p-1: has no folders of patients"),
         (
             ("evaluate", "mixed", "--input", "one", "--output", "x"),
             "one: one patient; expected",
         ),
-        (("fill", "one", "--prior", "lgg"), "no cohort there"),
-        (("cohort", "one"), "no cohort there"),
+        (("fill", "one", "--prior", "lgg"), "there is no cohort"),
+        (("cohort", "one"), "there is no cohort"),
     ]:
         done = any2all(*command)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
@@ -113,6 +113,6 @@ def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path:
 def test_training_holds_out_the_folder_val(tmp_path: Path) -> None:
     write_patient(tmp_path / "all/train/a")
     write_patient(tmp_path / "all/val/b")
-    found = of_folders(Patients.at(tmp_path / "all"), None, None, SILENT)
+    found = folder_slices(Patients.at(tmp_path / "all"), None, None, SILENT)
     assert (len(found.examples), len(found.held_out)) == (4, 4)
     assert found.settings.modalities == MODALITIES

@@ -42,6 +42,6 @@ def test_a_dry_run_says_what_was_kept_apart_without_names(any2all: Run, tmp_path
         save(tmp_path / f"s/{k}", scan_of("ANONYMOUS", f"1.2.{k + 3}"))
     shown = any2all("prepare", "--dry-run", "s")
     assert shown.returncode == 0, shown.stderr
-    assert "a generic PatientID: each of its 2 studies is kept" in shown.stderr
+    assert "a PatientID is generic; each of its 2 studies becomes a patient" in shown.stderr
     assert "ANONYMOUS" not in shown.stdout + shown.stderr
     assert "ANONYMOUS" in any2all("prepare", "--dry-run", "--show-names", "s").stdout

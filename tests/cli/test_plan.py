@@ -41,7 +41,7 @@ def test_a_plan_is_written_and_trained_by(any2all: Run, folder: Path, tmp_path: 
     done = any2all("plan", folder, "--output", "recipe.toml")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "recipe.toml").read_text()
-    assert "2 patients to train on, 1 held out; T1, FLAIR; 6 slices of 28 x 22" in text
+    assert "2 patients for training, 1 held out; T1, FLAIR; 6 slices of 28 x 22" in text
     assert "voxels of 1.5 x 2 x 4 mm" in text
     assert "# Time: " in text
     assert read_recipe(tmp_path / "recipe.toml").channels == (64, 128)

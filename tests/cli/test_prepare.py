@@ -74,7 +74,7 @@ def test_prepare_append_and_train(any2all: Run, tmp_path: Path) -> None:
     assert (tmp_path / "qc/histograms.png").exists()
     trained = any2all("train", "--data", "c", "--output", "run", *TINY_RUN)
     assert trained.returncode == 0, trained.stderr
-    assert "no val patient in the cohort: 1 of train held out" in trained.stderr
+    assert "the cohort has no val patient: 1 of train are held out" in trained.stderr
     made = json.loads((tmp_path / "run/prior.json").read_text())
     assert [m["name"] for m in made["images"]["modalities"]] == ["T1", "FLAIR", "T1Gd"]
     assert made["error_floor"] == 0.04, "an untrained network is far off: the largest is best"
@@ -110,13 +110,13 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         (source, "c", "--reference", "CT"): "--reference CT: no CT was found, but T1 (2 patients)",
         (source, "c", "--spacing", "nan,1,1"): "expected mm from 0.05 to 50",
         (source, "c", "--modalities", "T1,T1"): "expected different names",
-        (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 or more",
+        (source, "c", "--salt", tmp_path / "short"): "5 bytes; expected a file of 16 bytes or more",
         (source, "c", "--split", tmp_path / "text.json"): "not readable as JSON {split: [names]}",
         (source, "c", "--rules", tmp_path / "rules.toml"): "needs modality = ",
-        (source, "full"): "full: there already, and no cohort",
+        (source, "full"): "full: exists and is not a cohort",
         (source, source): "one lies inside the other",
         (source, source / "c"): "one lies inside the other",
-        (source, "memory://c", "--salt", tmp_path / "salt"): "is seen by one process alone",
+        (source, "memory://c", "--salt", tmp_path / "salt"): "other processes can't see it",
         (source, "c", "--workers", 0): "greater than or equal to 1",
         (source, "c", "--scheduler", "tcp://127.0.0.1:9", *NATIVE): "no Dask scheduler answers",
         (source, "d", "--scheduler", "nonsense", *NATIVE): "no Dask scheduler answers",
@@ -127,7 +127,7 @@ def test_mistakes_of_prepare_are_told(any2all: Run, tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
         assert not (tmp_path / "c.salt").exists() or "--scheduler" in arguments
     assert sorted(p.name for p in (tmp_path / "full").iterdir()) == ["precious.txt"]
-    assert "no cohort there" in any2all("cohort", tmp_path / "nowhere").stderr
+    assert "there is no cohort" in any2all("cohort", tmp_path / "nowhere").stderr
 
 
 def test_what_is_there_is_not_written_over(any2all: Run, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_there_is_not_written_over(any2all: Run, tmp_path: Path) -> None
     (source / "a/T1.nii.gz").rename(tmp_path / "T1.nii.gz")
     done = any2all(*command, "train")
     assert done.returncode == 1
-    assert "is there already, with other sources; --replace it, or not" in done.stderr
+    assert "it is there already with other sources; give --replace" in done.stderr
     assert "1 unchanged, 1 refused" in done.stderr
     assert contents(tmp_path / "c") == before
     (tmp_path / "T1.nii.gz").rename(source / "a/T1.nii.gz")

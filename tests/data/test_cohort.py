@@ -61,7 +61,7 @@ def test_settings_are_those_of_the_cohort(tmp_path: Path) -> None:
     assert CohortStore.create(url, SETTINGS).format == SETTINGS
     with pytest.raises(UserError, match=r"this cohort has size \(8, 6\), not \(8, 8\)"):
         CohortStore.create(url, stack_format(("T1", "CT"), (8, 8)))
-    with pytest.raises(UserError, match="no cohort there"):
+    with pytest.raises(UserError, match="there is no cohort"):
         CohortStore.open(str(tmp_path / "nowhere"))
 
 
@@ -149,7 +149,7 @@ def test_slices_are_normalised_and_split(tmp_path: Path) -> None:
     slices = store.slices(store.having(["T1"], "train"), ["T1"])
     assert slices.shape == (6, 1, 32, 32)
     assert torch.equal(slices, torch.from_numpy(volume / 100).clamp(0, 1))
-    with pytest.raises(UserError, match="0 patients with T1"):
+    with pytest.raises(UserError, match="0 patients have T1"):
         store.slices(store.having(["T1"], "test"), ["T1"])
 
 

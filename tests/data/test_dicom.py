@@ -241,7 +241,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Dataset]], str]] = {
     "tilt tag of CT": (with_tags(**HOUNSFIELD, GantryDetectorTilt=12), "stacked 0.0° off"),
     "other tilt in the tag": (
         lambda: tilted(**HOUNSFIELD, GantryDetectorTilt=-20),
-        "stacked 14.9° off their normal, GantryDetectorTilt 20.0°",
+        "stacked 14.9° off their normal, but GantryDetectorTilt is 20.0°",
     ),
     "too steep": (lambda: tilted(2.4, **HOUNSFIELD), "stacked 38.7° off their normal; expected"),
     "shifted unevenly": (unevenly_tilted, "gantry tilt: slices are shifted unevenly"),
@@ -255,7 +255,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Dataset]], str]] = {
     "single slice": (with_tags(1), "not a volume: a single slice"),
     "localizer": (with_tags(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer"),
     "mosaic": (with_tags(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic"),
-    "one place": (with_tags(ImagePositionPatient=[0, 0, 0]), "not a volume: 4 images of 1 place"),
+    "one place": (with_tags(ImagePositionPatient=[0, 0, 0]), "not a volume: 4 images at 1 place"),
     "no position": (with_tags(ImagePositionPatient=None), "not a volume: no ImagePositionPatient"),
     "no spacing": (with_tags(PixelSpacing=None), "not a volume: no PixelSpacing"),
     "sizes": (
@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[Callable[[], list[Dataset]], str]] = {
         "not a volume: colour images",
     ),
     "no pixels": (with_tags(PixelData=None), "damaged: pixel data can't be decoded"),
-    "no image": (with_tags(Rows=None, PixelData=None), "not a volume: holds no images"),
+    "no image": (with_tags(Rows=None, PixelData=None), "not a volume: it holds no images"),
     "huge": (with_tags(Rows=65535, Columns=65535), "claims more than"),
 }
 

@@ -72,7 +72,7 @@ def test_a_constant_that_fills_the_volume_up_is_air() -> None:
     values, notes = hounsfield(padded)
     assert (values[:4] == -1000).all()
     assert values[16, 18, 7] == 0
-    assert "from a corner on, were all 0; they are air now" in notes[0]
+    assert "connected to a corner, were all 0; they are air now" in notes[0]
 
 
 def unsigned() -> np.ndarray:
@@ -93,12 +93,12 @@ def spikes() -> np.ndarray:
         (lambda: ct().clip(-100, 300), "its darkest values are about -100"),
         (lambda: np.where(distance() < 0.85, 35.0, 0.0), "expected air near -1000 HU"),
         (lambda: ct() + 200, "its darkest values are about"),
-        (lambda: ct() - 1024, "of what is brighter than -500 HU lies within 150 HU of water"),
-        (lambda: ct() * np.where(ct() > 0, 10, 1), "lies within 150 HU of water"),
-        (unsigned, "an unsigned header over signed values"),
-        (lambda: unsigned() - 1024, "an unsigned header over signed values"),
-        (lambda: unsigned() % 4096, "an unsigned header over signed values"),
-        (spikes, "stand alone, which is no metal"),
+        (lambda: ct() - 1024, "of the voxels above -500 HU lie within 150 HU of water"),
+        (lambda: ct() * np.where(ct() > 0, 10, 1), "lie within 150 HU of water"),
+        (unsigned, "its header says unsigned, but its values are signed"),
+        (lambda: unsigned() - 1024, "its header says unsigned, but its values are signed"),
+        (lambda: unsigned() % 4096, "its header says unsigned, but its values are signed"),
+        (spikes, "are isolated, so they are no metal"),
         (lambda: np.where(distance() > 1, -1000, np.where(ct() > 500, 5000, 35)), "of the body"),
         (lambda: np.full(SHAPE, -3024.0), "its darkest values are about -3024"),
     ],
@@ -276,7 +276,7 @@ def test_pet_that_is_not_decay_corrected(tmp_path: Path) -> None:
         (without(Units="counts"), "Units in its sidecar is none of"),
         (without(InjectedRadioactivityUnits="Bq"), "InjectedRadioactivity is 200 Bq; expected"),
         (without(InjectedRadioactivityUnits="g"), "InjectedRadioactivityUnits is neither"),
-        (without(InjectionStart="09:30:00"), "InjectionStart is no number"),
+        (without(InjectionStart="09:30:00"), "InjectionStart is not a number"),
         (without(InjectionStart=-400000), "s after InjectionStart; expected"),
         (without(TracerRadionuclide="Doe"), "TracerRadionuclide is none of O15"),
         (without(BodyWeight=70000), "BodyWeight is 70000; expected"),
@@ -295,14 +295,14 @@ def test_pet_without_a_sidecar_is_suv_where_it_can_be(tmp_path: Path) -> None:
     path = write(tmp_path / "PET.nii.gz", uptake())
     scan = load_nifti(path, "it", kind_of("PET"))
     np.testing.assert_array_equal(scan.image.dataobj, uptake())
-    assert scan.notes == ("no sidecar says its unit; its values are taken as SUV (g/ml)",)
+    assert scan.notes == ("no sidecar gives its unit; its values are taken as SUV (g/ml)",)
     assert "which can't be SUV" in refused(write(path, BECQUEREL * uptake()), "PET")
     assert "which can't be SUV" in refused(write(path, 0.005 * uptake()), "PET")
     bids = write(tmp_path / "sub-1/pet/sub-1_pet.nii.gz", uptake())
     assert "SUV needs Units" in refused(bids, "PET")
     broken = path.with_name("PET.json")
     broken.write_text("[1, 2")
-    assert "its sidecar is no JSON object" in refused(path, "PET")
+    assert "its sidecar is not a JSON object" in refused(path, "PET")
 
 
 def test_sidecars_are_inherited_and_the_weight_is_the_participants(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_dynamic_pet_is_the_mean_of_its_late_frames(tmp_path: Path) -> None:
     write(path, series, **without(InjectionStart=0, ImageDecayCorrectionTime=2400))
     assert "needs FrameTimesStart, FrameDuration and InjectionStart" in refused(path, "PET")
     write(path, series[..., :3], **told)
-    assert "3 frames, but FrameTimesStart and FrameDuration tell of 7" in refused(path, "PET")
+    assert "3 frames, but FrameTimesStart and FrameDuration describe 7" in refused(path, "PET")
     path.with_name("PET.json").unlink()
     assert "dynamic PET of 3 frames without a sidecar" in refused(path, "PET")
     write(tmp_path / "T1.nii.gz", series)

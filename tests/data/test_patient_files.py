@@ -99,7 +99,7 @@ def test_what_is_chosen_over_what_is_said_and_a_tie_is_refused(tmp_path: Path) -
     for session in ("ses-1", "ses-2"):
         write(tmp_path / "c", f"{session}/anat/sub-01_{session}_T1w")
     nib.save(other, tmp_path / "c/ses-2/anat/sub-01_ses-2_T1w.nii.gz")
-    with pytest.raises(UserError, match=r"give the folder of one session, as .*c/ses-1"):
+    with pytest.raises(UserError, match=r"give the folder of one session, for example .*c/ses-1"):
         find_images(tmp_path / "c", KNOWN)
     assert found(tmp_path / "c/ses-1") == {"T1": "anat/sub-01_ses-1_T1w"}
 
@@ -109,7 +109,9 @@ def test_a_patient_is_read_by_such_names(tmp_path: Path) -> None:
     patient = open_patient(str(folder), images(KNOWN, (32, 32)))
     assert list(patient.volumes) == ["T1", "FLAIR"]
     assert patient.volumes["T1"].notes == ("read from p_t1.nii.gz",)
-    assert patient.missing["T2"] == "there is T1, FLAIR; not understood: p_dwi.nii.gz"
+    assert patient.missing["T2"] == (
+        "the folder has T1, FLAIR; files with unknown names: p_dwi.nii.gz"
+    )
 
 
 def test_raw_files_are_found_in_any_case(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_other_grids_lead_to_the_line_that_makes_one(tmp_path: Path) -> None:
     source = tmp_path / "my scans"
     line = f"any2all prepare '{source}' '{source}-cohort' --size 32,40 --spacing 1.5,1.5,4"
     assert "flair.nii.gz: shape (32, 32, 6), but" in str(mistake.value)
-    assert "any2all sample --resample does it" in str(mistake.value)
+    assert "any2all sample --resample does this" in str(mistake.value)
     assert str(mistake.value).endswith(line)
     assert prepare_line("scans", (8, 8), Grid(None, "CT")) == (
         "any2all prepare scans scans-cohort --size 8,8 --spacing native --reference CT"
@@ -189,14 +191,14 @@ def test_results_come_back_to_the_patients_own_grid(tmp_path: Path) -> None:
     assert there.shape == (12, 64, 64)
     np.testing.assert_array_equal(there.transpose(2, 1, 0)[::-1, ::-1], t1)
     volume = patient.volumes["FLAIR"]
-    back = own.brought(volume.slices, volume.affine, 0.0)
+    back = own.resampled_back(volume.slices, volume.affine, 0.0)
     error = np.abs(back - there * 0.5)
     assert error.mean() < 2.5, "of values up to 97, at half the resolution"
     assert np.corrcoef(back.ravel(), there.ravel())[0, 1] > 0.98
     # a slab: what lies outside of it is what it is told to be
     affine = volume.affine.copy()
     affine[:3, 3] += 3 * affine[:3, 2]
-    part = own.brought(volume.slices[3:4], affine, -7.0)
+    part = own.resampled_back(volume.slices[3:4], affine, -7.0)
     inside = (part != -7.0).any((1, 2))
     assert inside.sum() == 1
     np.testing.assert_allclose(part[inside], back[inside], atol=25)

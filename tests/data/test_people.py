@@ -72,10 +72,14 @@ def test_dicom_bids_and_nifti_are_all_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "patients", "said"),
     [
-        (("site/p1/T1.nii", "site/p2/T1.nii"), [], "the same names in several folders of one"),
+        (
+            ("site/p1/T1.nii", "site/p2/T1.nii"),
+            [],
+            "a folder has subfolders with the same file names",
+        ),
         (("p1/2019-01-02/T1.nii", "p1/2020-01-02/T1.nii"), ["p1"], ""),
         (("p1/t1/a.nii", "p1/flair/b.nii", "p2/t1/a.nii"), ["p1", "p2"], ""),
-        (("all/a1_T1.nii", "all/a2_T1.nii"), [], "images of several people in one folder"),
+        (("all/a1_T1.nii", "all/a2_T1.nii"), [], "a folder has images of several people"),
         (("p/T1_run1.nii", "p/T2_run1.nii"), ["p"], ""),
         (("IXI-T1/IXI002-Guys-0828-T1.nii", "IXI-T2/IXI002-Guys-0828-T2.nii"), ["IXI002"], ""),
         (
@@ -85,9 +89,9 @@ def test_dicom_bids_and_nifti_are_all_found(tmp_path: Path) -> None:
         ),
         (("ADNI/002_S_0295/MPRAGE/2006/ADNI_002_S_0295_MR_MPRAGE.nii",), ["002_S_0295"], ""),
         (("OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-1_anon.nii",), ["OAS1_0001"], ""),
-        (("T1.nii", "p/T1.nii"), ["p"], "NIfTI outside of a patient's folder"),
+        (("T1.nii", "p/T1.nii"), ["p"], "a NIfTI file has no patient's folder"),
         (("p/.hidden.nii", "p/T1.nii", "__MACOSX/p/T1.nii", ".git/x/T1.nii"), ["p"], ""),
-        (("sub-1/sub-1_T1w.nii", "derivatives/fs/sub-1/brain.nii"), ["sub-1"], "1 NIfTI files of"),
+        (("sub-1/sub-1_T1w.nii", "derivatives/fs/sub-1/brain.nii"), ["sub-1"], "1 NIfTI files in"),
     ],
 )
 def test_nifti_is_a_patients_or_it_is_said_why_not(
@@ -105,7 +109,7 @@ def test_nifti_beside_several_patients_is_nobodys(tmp_path: Path) -> None:
     save(tmp_path / "site/b", scan_of("B", "1.2.2"))
     put(tmp_path, "site/T1.nii.gz")
     assert set(people(tmp_path)) == {"A", "B"}
-    assert remarks(tmp_path) == ["its patient is unknown: NIfTI beside DICOM of 2 patients"]
+    assert remarks(tmp_path) == ["a NIfTI file has no patient: it lies beside DICOM of 2 patients"]
 
 
 def test_originals_beside_bids_are_left_out(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_an_id_that_names_nobody_is_kept_apart_by_study(tmp_path: Path, name: st
     save(tmp_path / "2", stack(3, uid="1.2.8", PatientID="P2"))
     assert len(people(tmp_path)) == 3
     if name:
-        assert "each of its 2 studies is kept" in remarks(tmp_path)[0]
+        assert "each of its 2 studies becomes a patient" in remarks(tmp_path)[0]
 
 
 @pytest.mark.parametrize(
@@ -177,14 +181,16 @@ def test_links_and_archives_are_told(tmp_path: Path) -> None:
     for name in ("b.zip", "c.tar.gz", "d.mha"):
         (source / name).write_bytes(b"PK\x03\x04")
     assert sorted(remarks(source)) == [
-        "a link out of the folder, which is not followed; copy the file",
-        "an archive, which is not looked into; unpack it first (2 times)",
-        "an image of a format that is not read; convert it to NIfTI",
+        "archives are not read; unpack them first (2 times)",
+        "images of this format are not read; convert them to NIfTI",
         "link without its file; run datalad get (git annex get), or copy the file itself (3 times)",
+        "links out of the folder are not followed; copy the file",
     ]
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/all.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(UserError, match=r"neither DICOM.*; an archive, .*; unpack it first$"):
+    with pytest.raises(
+        UserError, match=r"neither DICOM.*; archives are not read; unpack them first$"
+    ):
         find_sources(tmp_path / "packed")
 
 

@@ -177,7 +177,7 @@ def test_head_mask_and_bias_field() -> None:
     [
         (np.zeros((8, 8, 8), np.float32), "no head stands out"),
         (np.zeros((8, 8), np.float32), "expected one finite 3D volume"),
-        (np.full((8, 8, 8), np.nan, np.float32), "512 values NaN"),
+        (np.full((8, 8, 8), np.nan, np.float32), "512 NaN or infinite values"),
     ],
 )
 def test_refused(array: Array, message: str, reference: nib.Nifti1Image) -> None:

@@ -38,7 +38,7 @@ def test_a_uid_for_each_slice_is_one_series(tmp_path: Path) -> None:
     assert not damaged
     assert [s.frames for s in series] == [3, 5]
     np.testing.assert_array_equal(read_series(series[1]).dataobj, plain(5))
-    assert series[1].warnings == ("5 series of one number merged, each a part of the volume",)
+    assert series[1].warnings == ("5 series with one number are merged into one volume",)
 
 
 def test_parts_of_a_stack_are_one_series_and_repeats_are_not(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_localizer_in_a_series_is_dropped(tmp_path: Path, tags: dict[str, Any]
     first = image(0, SOPInstanceUID="1.2.3.99", **tags)
     series = only(save(tmp_path, [first, *stack(6)]))
     np.testing.assert_array_equal(read_series(series).dataobj, plain(6))
-    said = "1 of its 7 frames dropped: localizer, or of another geometry"
+    said = "1 of its 7 frames are dropped: localizer or other geometry"
     assert series.warnings == (said,)
     assert "LOCALIZER" not in series.tags["ImageType"]
 
@@ -95,7 +95,7 @@ def test_a_slice_stored_twice(tmp_path: Path) -> None:
     }
     for name, changed in other.items():
         said = refusal(save(tmp_path / name, [*stack(5), image(2, **changed)]))
-        assert "6 images of 5 places, and those of one place differ" in said
+        assert "6 images at 5 places, and those at one place differ" in said
 
 
 def bare(dataset: Dataset, implicit: bool, little: bool, length: bool) -> bytes:

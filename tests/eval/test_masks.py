@@ -41,7 +41,7 @@ def test_masks_travel_with_the_patient_and_evaluate_finds_them(
     assert entry.masks == {"seg": "T1"}
     said = " ".join(entry.notes)
     assert "lesion left out: its values are not whole numbers" in said
-    assert "mask left out: its grid is that of none of the used images" in said
+    assert "mask left out: none of the used images has its grid" in said
     found = store.mask("p-1", "seg")
     assert found is not None
     assert np.array_equal(found, labels.transpose(2, 1, 0))

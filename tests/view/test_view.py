@@ -154,7 +154,10 @@ def test_a_patient_of_a_cohort_is_shown_with_what_was_set_aside(tmp_path: Path) 
     np.testing.assert_array_equal(of_nifti(nifti(shown, 0, 1, 0)), masks[:, 0].T)
     served = nib.Nifti1Image.from_bytes(nifti(shown, 0, 0, 0))
     np.testing.assert_array_equal(served.affine, affine)
-    for path, said in ((url, f"name a patient, as {url}/p-1"), (f"{url}/p-9", "no patient p-9")):
+    for path, said in (
+        (url, f"name a patient, for example {url}/p-1"),
+        (f"{url}/p-9", "no patient p-9"),
+    ):
         with pytest.raises(UserError) as mistake:
             open_patient(path)
         assert said in str(mistake.value)
@@ -179,7 +182,7 @@ def test_mistakes_are_told_in_a_line(any2all: Run, out: Path, tmp_path: Path) ->
             (["nowhere"], "nowhere: no such folder; expected a folder written by any2all sample"),
             (["empty"], "empty: no NIfTI file in it"),
             (["broken"], "not readable as NIfTI"),
-            ([out.parent], f"1 patients; name one, as {out}"),
+            ([out.parent], f"1 patients; name one, for example {out}"),
             ([out, "--port", taken.server_port], "Address already in use; choose another, or 0"),
         ):
             done = any2all("view", *arguments, "--no-browser")

@@ -1,4 +1,4 @@
-"""Complete a patient's images with a prior: measured ones are reconstructed, missing ones drawn."""
+"""Complete a patient with a prior: reconstruct measured images, and draw missing ones."""
 
 from __future__ import annotations
 
@@ -102,10 +102,10 @@ class Completer:
         if self.draws > 1 and not self._solver.random:
             raise UserError(
                 f"--draws {self.draws}: {self.sampler_name or self.prior.name} has one answer, "
-                "whatever the seed; ask for one, or take another --sampler"
+                "whatever the seed; give --draws 1, or another --sampler"
             )
         if self.through and not self.known:
-            raise UserError("--through is for a patient's slices; give --modalities")
+            raise UserError("--through needs a patient's slices; give --modalities")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -129,6 +129,11 @@ class Completer:
         patient
             A folder of <modality>.nii.gz or of DICOM, or COHORT/PATIENT; None is the prior's own
             example.
+
+        Returns
+        -------
+        PatientMeasurement
+            The operators and data of the requested slices.
 
         Raises
         ------
@@ -227,7 +232,7 @@ class Completer:
         todo = [part for part in parts if kept is None or kept.get(part) is None]
         if len(todo) < len(parts):
             done = len(parts) - len(todo)
-            observer.say(f"going on: {done} of {len(parts)} batches of this request were finished")
+            observer.say(f"continuing: {done} of {len(parts)} batches of this request are finished")
         sizes = [len(part) for part in todo]
         if todo:
             steps = self._solver.steps

@@ -1,4 +1,4 @@
-"""Compare how a missing image is made with a copy of a given image."""
+"""Compare drawn images with copies of a given image."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ PRIOR, METHOD = f"one draw of this prior by {SAMPLER}", "the answer of this meth
 
 
 class Nearness(NamedTuple):
-    """PSNR in dB of a missing image: of a prior's draw by MDS, or of a method's answer; of a copy.
+    """PSNR in dB for a missing image.
 
-    The copy is of the given image.
+    ``draw`` is that of a prior's draw by MDS, or of a method's answer. ``copy`` is that of a copy
+    of the given image.
     """
 
     draw: float
     copy: float
 
 
-def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]]:
-    """{given: {missing: Nearness}} of draws on slices that the prior was not trained on.
+def draw_nearness(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]]:
+    """Return {given: {missing: Nearness}} of draws on slices that the prior was not trained on.
 
-    slices: (N, M, H, W) in [0, 1], of which 8 are taken, evenly spread. Means over slices, each at
-    its best scale, as a missing image's brightness is not known (see
-    :func:`any2all_data.metrics.at_best_scale`).
+    ``slices`` are (N, M, H, W) in [0, 1], of which 8 are used, evenly spread. The PSNR is the mean
+    over slices. Each is judged at its best scale, because a missing image's brightness is not known
+    (see :func:`any2all_data.metrics.at_best_scale`).
     """
 
     def drawn(given: str, truth: Tensor) -> Tensor:
@@ -45,8 +46,8 @@ def beside_copies(prior: Prior, slices: Tensor) -> dict[str, dict[str, Nearness]
     return _nearness(drawn, prior.modalities, slices)
 
 
-def answers_beside_copies(fitted: FittedMethod, slices: Tensor) -> dict[str, dict[str, Nearness]]:
-    """The same of the answers of a method that synthesises."""
+def answer_nearness(fitted: FittedMethod, slices: Tensor) -> dict[str, dict[str, Nearness]]:
+    """Return the same as :func:`draw_nearness` for the answers of a method that synthesises."""
 
     def answered(given: str, truth: Tensor) -> Tensor:
         return fitted.complete(truth, [given]).cpu()
@@ -57,7 +58,7 @@ def answers_beside_copies(fitted: FittedMethod, slices: Tensor) -> dict[str, dic
 def _nearness(
     made: Callable[[str, Tensor], Tensor], modalities: Sequence[str], slices: Tensor
 ) -> dict[str, dict[str, Nearness]]:
-    """``made``: the stacks (N, M, H, W) of a given image, by its name, and the true stacks."""
+    """Compare with copies. ``made`` completes stacks (N, M, H, W), of which one image is given."""
     truth = validation_slices(slices, SLICES)
     found: dict[str, dict[str, Nearness]] = {}
     for g, given in enumerate(modalities):
@@ -78,7 +79,7 @@ def copy_is_nearer(
 ) -> str | None:
     """Return a warning if a copy of a given image is nearer to the missing image than a draw.
 
-    ``found`` is the result of :func:`beside_copies`. ``who`` is PRIOR or METHOD, which made the
+    ``found`` is the result of :func:`draw_nearness`. ``who`` is PRIOR or METHOD, which made the
     images. Returns None if an image made from one of the given images is nearer than all copies,
     or if this was never measured.
     """
@@ -96,7 +97,7 @@ def copy_is_nearer(
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:
-    """Mean over (B, H, W), each at its best scale."""
+    """Return the mean PSNR over slices (B, H, W), each at its best scale."""
     pairs = zip(image.split(1), truth.split(1), strict=True)
     scaled = torch.cat([at_best_scale(one, other) for one, other in pairs])
     return round(float(psnr(scaled, truth).mean()), 2)

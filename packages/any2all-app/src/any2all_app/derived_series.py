@@ -1,4 +1,4 @@
-"""``any2all sample --dicom``: results as derived DICOM series."""
+"""``any2all sample --dicom``: write results as derived DICOM series."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def write_dicom(folder: Path, completion: Completion, reference: Series) -> None
             affine=affine,
             range=values,
             description=f"{name} {verb} by Any2all, research only"[:64],
-            method=_in_words(name, verb, measurement, report),
+            method=_method_text(name, verb, measurement, report),
         )
         write_derived(folder / name, image, reference, FIRST_NUMBER + m)
 
 
-def _in_words(name: str, verb: str, measurement: PatientMeasurement, report: Report) -> str:
+def _method_text(name: str, verb: str, measurement: PatientMeasurement, report: Report) -> str:
     """Describe how a series was made, in at most 1024 characters."""
     given = [
         f"{m} ({built.name})"

@@ -1,4 +1,4 @@
-"""NIfTI files by which a result is judged: the truth, every draw, and the measurement."""
+"""Write the truth, every draw and the measurement as NIfTI, to judge a result."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _write(path: Path, measurement: PatientMeasurement, name: str, frames: Tenso
     images = values.physical(measurement.in_place(frames[:, :, None])[:, :, 0].numpy())
     if own is not None:
         affine = placed(measurement).affine
-        images = np.stack([own.brought(image, affine, values.low) for image in images])
+        images = np.stack([own.resampled_back(image, affine, values.low) for image in images])
     images = images[0] if len(images) == 1 else images
     if own is not None:
         write_volume(path, images, own.like)

@@ -69,7 +69,7 @@ def fill(cohort: str, filling: Filling, observer: Observer = SILENT) -> int:
     filling
         The prior and the sampler.
     observer
-        Is told of each patient.
+        Receives the progress.
 
     Returns
     -------

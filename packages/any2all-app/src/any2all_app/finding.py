@@ -77,10 +77,12 @@ class Preparing:
 class FoundPatients:
     """The patients of a source, and the modalities of their images.
 
-    ``sources`` are all images of a patient, and ``chosen`` those of each modality, the best first.
-    ``keys`` are the pseudonyms, which are permanent if ``kept``. ``groups`` is {pseudonym: split}.
-    ``modalities`` are the cohort's. ``before`` is {pseudonym: split} of the patients already in
-    it. ``made`` is the file of a new salt, and the salt. ``own`` are the user's modality kinds.
+    - ``sources``: all images of each patient. ``chosen`` are those of each modality, best first.
+    - ``keys``: the pseudonyms, which are permanent if ``kept``.
+    - ``own``: the user's modality kinds.
+    - ``groups``: {pseudonym: split}. ``before`` is the same for patients already in the cohort.
+    - ``modalities``: those of the cohort.
+    - ``made``: the file of a new salt, and the salt; None if the salt is not new.
     """
 
     sources: dict[Who, list[Source]]
@@ -122,18 +124,23 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
     preparing
         Options for making the cohort.
 
+    Returns
+    -------
+    FoundPatients
+        The patients, their images by modality, pseudonyms and splits, and remarks on files.
+
     Raises
     ------
     UserError
         If no image is of a known modality, or a requested modality was not found.
     """
     if cohort is not None and "://" not in cohort:
-        _apart(Path(source), Path(cohort))
+        _check_apart(Path(source), Path(cohort))
     before = None if cohort is None else CohortStore.find(cohort)
     own = given_kinds(preparing, before)
     rules = read_rules(preparing.rules, own.values())
     sources, remarks = find_sources(Path(source))
-    found = _found(sources, rules, own)
+    found = _found_modalities(sources, rules, own)
     if not found:
         raise UserError(
             f"{source}: has {len(sources)} images, none of a known modality; see "
@@ -163,7 +170,7 @@ def find_patients(source: str | Path, cohort: str | None, preparing: Preparing) 
             for who in patients
         },
         own=own,
-        groups=assigned(preparing.split, _everybody(chosen, secret), there),
+        groups=assigned(preparing.split, _split_candidates(chosen, secret), there),
         before=there,
         rules=rules,
         modalities=names,
@@ -196,14 +203,14 @@ def given_kinds(preparing: Preparing, before: CohortStore | None) -> Kinds:
     return NO_KINDS if before is None else own_kinds(before.format)
 
 
-def _found(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
+def _found_modalities(sources: list[Source], rules: list[Rule], own: Kinds) -> tuple[str, ...]:
     """Return the modalities found: T1 first, then in the rules' order, the user's kinds last."""
     there = {modality_of(source.tags, rules) for source in sources} - {""}
     order = list(dict.fromkeys(rule.modality for rule in rules))
     return tuple(sorted(there, key=lambda name: (name != "T1", name in own, order.index(name))))
 
 
-def _everybody(
+def _split_candidates(
     chosen: Mapping[tuple[str, str], Mapping[str, Sequence[Source]]], secret: bytes
 ) -> list[SplitCandidate]:
     """Return the patients who have an image of some modality, with their sessions joined."""
@@ -222,7 +229,7 @@ def _session(chosen: Mapping[str, Sequence[Source]], reference: str) -> str | No
     return ranked[0].session or None
 
 
-def _apart(source: Path, cohort: Path) -> None:
+def _check_apart(source: Path, cohort: Path) -> None:
     """Raise UserError if the cohort lies in the source, or the source in the cohort."""
     one, other = source.resolve(), cohort.resolve()
     if one.is_relative_to(other) or other.is_relative_to(one):

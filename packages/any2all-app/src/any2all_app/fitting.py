@@ -1,4 +1,4 @@
-"""Train a method on patients, into a folder."""
+"""Train a method on patients, and write it into a folder."""
 
 from __future__ import annotations
 
@@ -55,7 +55,17 @@ class Fitting:
 
 
 def fit(fitting: Fitting, output: str | Path, observer: Observer = SILENT) -> Path:
-    """Train a method; see :func:`any2all_app.train`, whose slices it takes.
+    """Train a method on the same slices as :func:`any2all_app.train`.
+
+    Parameters
+    ----------
+    fitting
+        The method and its data.
+    output
+        A new folder for the method, or the folder of the run to continue.
+    observer
+        Receives the progress, and at the end a warning for each image of which a copy is nearer to
+        the truth than an answer.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Output folders and files that appear only when they are complete."""
+"""Make output folders and files that appear only when they are complete."""
 
 from __future__ import annotations
 

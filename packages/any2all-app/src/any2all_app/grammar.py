@@ -23,7 +23,7 @@ class ModalitySpec:
 
 
 def name_values(texts: Sequence[str], owner: str) -> dict[str, str]:
-    """Parse ["a=1", "b=2"] to {"a": "1", "b": "2"}; UserError for a text of another form."""
+    """Parse ["a=1", "b=2"] to {"a": "1", "b": "2"}. Raises UserError for any other text."""
     pairs: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -46,7 +46,7 @@ def name_and_options(text: str) -> tuple[str, list[str]]:
 
 
 def sampler_of(text: str) -> Sampler:
-    """Make the sampler NAME[:OPTION=VALUE,...]; all accept ``preset``. Raises UserError."""
+    """Make the sampler NAME[:OPTION=VALUE,...]. All samplers accept ``preset``."""
     name, options = name_and_options(text.replace(",", ":"))
     settings = name_values(options, f"sampler {name} option")
     preset = settings.pop("preset", None)
@@ -67,7 +67,7 @@ def modality_specs(text: str) -> list[ModalitySpec]:
         if not (modality and equals and operator):
             raise UserError(
                 f"--modalities {part.strip()!r}: expected MODALITY=OPERATOR[:OPTION=VALUE...], "
-                "as in T1=clean,FLAIR=kspace:acceleration=4"
+                "for example T1=clean,FLAIR=kspace:acceleration=4"
             )
         if any(spec.modality == modality for spec in specs):
             raise UserError(f"--modalities: {modality} is given twice")
@@ -76,7 +76,7 @@ def modality_specs(text: str) -> list[ModalitySpec]:
 
 
 def parse_slices(text: str | None, count: int) -> range:
-    """Parse ``"10:14"`` to range(10, 14); None takes all. UserError unless within 0 ... count."""
+    """Parse "10:14" to range(10, 14); None takes all. Raises UserError outside of 0 to count."""
     if text is None:
         return range(count)
     first, colon, last = text.partition(":")
@@ -98,7 +98,7 @@ def slice_size(text: str, owner: str) -> tuple[int, int]:
         parts = [int(part) for part in text.split(",")]
         height, width = parts * 2 if len(parts) == 1 else parts
     except ValueError:
-        raise UserError(f"{owner} {text}: expected ROWS,COLUMNS as 112,96, or one number") from None
+        raise UserError(f"{owner} {text}: expected ROWS,COLUMNS (112,96) or one number") from None
     if not (least <= height <= most and least <= width <= most):
         raise UserError(f"{owner} {text}: expected {least} to {most} rows and columns")
     return height, width
@@ -108,5 +108,5 @@ def modality_names(text: str) -> tuple[str, ...]:
     """Parse the names in "T1, FLAIR". Raises UserError for an empty or repeated name."""
     names = tuple(name.strip() for name in text.split(","))
     if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"--modalities {text}: expected different names, as T1,FLAIR")
+        raise UserError(f"--modalities {text}: expected different names, such as T1,FLAIR")
     return names

@@ -1,4 +1,4 @@
-"""What held-out slices say of a prior or a method when its training has ended."""
+"""Judge a prior or a method on held-out slices at the end of its training."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from any2all_core.prior import DiffusionPrior
 from any2all_core.prior_settings import PriorSettings, read_settings, write_settings
 from torch import Tensor
 
-from any2all_app.copies import METHOD, PRIOR, answers_beside_copies, beside_copies, copy_is_nearer
+from any2all_app.copies import METHOD, PRIOR, answer_nearness, copy_is_nearer, draw_nearness
 from any2all_app.error_floor import fit_error_floor
 from any2all_app.observer import Observer
 
-JUDGING = "held-out slices: the own error, and copies beside the answers"
+JUDGING = "judging on held-out slices"
 WORSE = 1.25
-"""A run whose held-out loss ends this many times above its least has lost what it had learnt."""
+"""A warning is given if the last held-out loss is this many times the lowest."""
 
 
 def judge_prior(output: Path, held_out: Tensor, observer: Observer) -> None:
-    """Keep in a prior, and in its best, what held-out slices say of it, and tell the user.
+    """Measure a prior and its best version on held-out slices (N, M, H, W), and tell the user.
 
-    That is its error floor, and how near its draws, and copies, come to missing images.
-    ``held_out``: (N, M, H, W).
+    The error floor and the PSNR of draws and of copies are stored with the prior.
     """
     observer.progress(JUDGING, 0, 1)
     last = DiffusionPrior.load(output)
@@ -37,28 +36,28 @@ def judge_prior(output: Path, held_out: Tensor, observer: Observer) -> None:
         settings = _judged(DiffusionPrior.load(output / BEST), held_out)
     write_settings(settings, output / BEST)
     observer.progress(JUDGING, 1, 1)
-    _tell(judged, settings, output, observer)
+    _warn(judged, settings, output, observer)
 
 
 def judge_method(output: Path, held_out: Tensor, observer: Observer) -> None:
-    """Keep in a method, and in its best, how near its answers, and copies, come; tell the user.
+    """Measure a method and its best version on held-out slices (N, M, H, W), and tell the user.
 
-    ``held_out``: (N, M, H, W). A method that does not synthesise is not asked.
+    The PSNR of answers and of copies is stored with the method, if it synthesises images.
     """
     last, best = FittedMethod.load(output), FittedMethod.load(output / BEST)
     if "synthesis" in last.method.abilities and len(last.modalities) > 1:
         observer.progress(JUDGING, 0, 1)
-        found = answers_beside_copies(last, held_out)
+        found = answer_nearness(last, held_out)
         _keep(last, found, output)
         if best.settings.steps != last.settings.steps:
-            found = answers_beside_copies(best, held_out)
+            found = answer_nearness(best, held_out)
         _keep(best, found, output / BEST)
         observer.progress(JUDGING, 1, 1)
-    _tell(last.settings, best.settings, output, observer, who=METHOD)
+    _warn(last.settings, best.settings, output, observer, who=METHOD)
 
 
 def _keep(fitted: FittedMethod, found: Mapping[str, Any], folder: Path) -> None:
-    """Write a method anew, with how near its answers came."""
+    """Store the PSNR of its answers with a method."""
     training = {**fitted.settings.training, "missing": found}
     fitted.settings = replace(fitted.settings, training=training)
     export(folder, fitted)
@@ -67,15 +66,15 @@ def _keep(fitted: FittedMethod, found: Mapping[str, Any], folder: Path) -> None:
 def _judged(prior: DiffusionPrior, held_out: Tensor) -> PriorSettings:
     floor = fit_error_floor(prior, held_out)
     prior.settings = replace(prior.settings, error_floor=floor)
-    found = beside_copies(prior, held_out) if len(prior.modalities) > 1 else {}
+    found = draw_nearness(prior, held_out) if len(prior.modalities) > 1 else {}
     training = {**prior.settings.training, "missing": found}
     return replace(prior.settings, training=training)
 
 
-def _tell(
+def _warn(
     last: ModelSettings, best: ModelSettings, output: Path, observer: Observer, *, who: str = PRIOR
 ) -> None:
-    """Say where a copy is nearer, and whether the run ended worse than it once was."""
+    """Warn if a copy is nearer than an answer, or if the run ended worse than its best."""
     for name in last.modalities:
         given = [m for m in last.modalities if m != name]
         if said := copy_is_nearer(last.nearness, name, given, who):
@@ -83,7 +82,7 @@ def _tell(
     ended, least = (s.training.get("validation_loss") for s in (last, best))
     if ended is not None and least is not None and ended > WORSE * least:
         observer.say(
-            f"the held-out loss ended at {ended:.3g}, after {least:.3g} at step {best.steps}: the "
-            f"run lost what it had learnt. Take {output / BEST}, or train again with fewer steps "
-            "or a lower learning_rate"
+            f"the held-out loss ended at {ended:.3g}, but was {least:.3g} at step {best.steps}: "
+            f"the run became worse. Use {output / BEST}, or train again with fewer steps or a "
+            "lower learning_rate"
         )

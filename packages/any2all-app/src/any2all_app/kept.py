@@ -1,4 +1,4 @@
-"""Finished batches of one request, kept until its result is complete, so that it can continue."""
+"""Keep the finished batches of a request, so that an interrupted one can continue."""
 
 from __future__ import annotations
 

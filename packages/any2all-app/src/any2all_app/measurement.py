@@ -50,16 +50,14 @@ class Built:
 class PatientMeasurement:
     """The measurement of a patient's slices.
 
-    ``asked``: the slices to write, on the prior's grid; ``slice_ids``: those of them with usable
-    data, which is the order of all data below;
-    ``source``: {modality: "measured", "simulated from the truth" or "missing"};
-    ``built``: the operators as named on the command line;
-    ``truth``: {modality: (B, H, W) in [0, 1]} if a file gives it;
-    ``ranges``: {modality: the physical values that are 0 and 1}, ``units`` theirs, of every
-    modality, and ``clipped``: {modality: the share of its voxels that lie outside of its range} of
-    those that have an image; ``format``: of the prior's images; ``reference``: the DICOM series in
-    whose space they are, where they came from DICOM; ``own``: the patient's own grid, to which
-    results are brought back where the images were resampled.
+    - ``asked``: the slices to write, on the prior's grid.
+    - ``slice_ids``: those of them with usable data, in the order of all data below.
+    - ``source``: {modality: "measured", "simulated from the truth" or "missing"}.
+    - ``built``: the operators named on the command line.
+    - ``truth``: {modality: (B, H, W) in [0, 1]}, if a file gives it.
+    - ``ranges``: {modality: the physical values that become 0 and 1}. ``units`` are their units.
+    - ``clipped``: {modality: share of voxels outside of the range}, for modalities with an image.
+    - ``format``: the prior's image format. ``reference`` and ``own`` are as in ``PatientVolumes``.
     """
 
     volumes: dict[str, Volume]
@@ -133,8 +131,7 @@ def measure_patient(
     reading: Reading,
 ) -> PatientMeasurement:
     """Read the patient's volumes and make the measurement that the specs describe."""
-    prior = named.prior
-    note = ""
+    prior, note = named.prior, ""
     if input_ is None:
         input_, note = _example(named.name)
     height, width = prior.format.size
@@ -171,7 +168,7 @@ def measure_patient(
         asked = patient.own.planes(next(iter(volumes.values())).affine, count)
     else:
         asked = wanted(count)
-    ids = _used(asked, measured)
+    ids = _usable_slices(asked, measured)
     chosen = torch.tensor(ids)
     operator = operator.select(chosen)
     images = {m: stack[chosen, k] for k, m in enumerate(there)}
@@ -208,18 +205,15 @@ def measure_patient(
         ranges,
         units,
         clipped,
-        _said(note or patient.note, prior),
+        _note(note or patient.note, prior),
         prior.format,
         patient.reference,
         patient.own,
     )
 
 
-def _said(note: str, prior: Trained) -> str:
-    """Say who the patient is, and whether the model has learnt from real patients.
-
-    note: says who an invented patient is; it is empty for a real one.
-    """
+def _note(note: str, prior: Trained) -> str:
+    """Return ``note``, which is empty for a real patient, with a remark on a virtual prior."""
     if not prior.settings.virtual:
         return note
     what = "method" if isinstance(prior, Answers) else "prior"
@@ -269,7 +263,7 @@ def _refuse(spec: ModalitySpec, options: Sequence[str], why: str) -> None:
             raise UserError(f"{spec.modality}={spec.operator}: {name}={spec.options[name]} {why}")
 
 
-def _used(asked: range, measured: Mapping[str, Measured]) -> list[int]:
+def _usable_slices(asked: range, measured: Mapping[str, Measured]) -> list[int]:
     """Return the requested slices for which every measurement has data."""
     left_out = {m: reading.details.get("slices_left_out", ()) for m, reading in measured.items()}
     used = [z for z in asked if not any(z in slices for slices in left_out.values())]

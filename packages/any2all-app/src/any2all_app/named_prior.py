@@ -1,4 +1,4 @@
-"""A prior, or a trained method, as it was asked for, with what identifies it."""
+"""Load a prior or a trained method, with its name and hash for reports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from any2all_app.grammar import ModalitySpec, name_and_options, name_values
 
 @dataclass(frozen=True)
 class NamedPrior:
-    """A prior, the name that it was asked for by, and the SHA-256 of its weights."""
+    """A prior with its name and hash.
+
+    Parameters
+    ----------
+    name
+        The name by which it was requested.
+    prior
+        The prior.
+    sha256
+        SHA-256 of its weights.
+    """
 
     name: str
     prior: DiffusionPrior
@@ -26,7 +36,25 @@ class NamedPrior:
 
     @staticmethod
     def load(name: str | Path, precision: str = "auto", device: str = "auto") -> NamedPrior:
-        """A folder, an installed prior's name or hf:OWNER/NAME; see ``DiffusionPrior.load``."""
+        """Load a prior.
+
+        Parameters
+        ----------
+        name
+            A folder, an installed prior's name, or hf:OWNER/NAME.
+        precision, device
+            As in :meth:`any2all_core.DiffusionPrior.load`.
+
+        Returns
+        -------
+        NamedPrior
+            The prior with ``name`` and its hash.
+
+        Raises
+        ------
+        UserError
+            If there is no such prior, or it can't be loaded.
+        """
         folder = prior_folder(name)
         prior = DiffusionPrior.load(folder, precision, device)
         return NamedPrior(str(name), prior, weights_hash(folder))
@@ -34,7 +62,17 @@ class NamedPrior:
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A trained method that answers about ``modalities``, what it was called, and its SHA-256."""
+    """A trained method with its name and hash.
+
+    Parameters
+    ----------
+    name
+        The folder from which it was loaded.
+    prior
+        The method's answers for some of its modalities. They take the place of a prior.
+    sha256
+        SHA-256 of its weights.
+    """
 
     name: str
     prior: Answers
@@ -42,7 +80,28 @@ class NamedMethod:
 
     @staticmethod
     def load(text: str, known: Sequence[ModalitySpec], device: str = "auto") -> NamedMethod:
-        """FOLDER[:dc=true], asked about what it can give of a patient of whom this is known."""
+        """Load a method for a patient.
+
+        Parameters
+        ----------
+        text
+            FOLDER[:OPTION=VALUE], for example "method:dc=true".
+        known
+            The specs of the patient's known modalities. They determine which modalities the method
+            can answer.
+        device
+            As in :meth:`any2all_core.DiffusionPrior.load`.
+
+        Returns
+        -------
+        NamedMethod
+            The method with its folder and its hash.
+
+        Raises
+        ------
+        UserError
+            If there is no such method, or an option or a modality is unknown.
+        """
         name, texts = name_and_options(text)
         options = parse_options(Answers, name_values(texts, "method option"), f"method {name}")
         fitted = FittedMethod.load(name, device)

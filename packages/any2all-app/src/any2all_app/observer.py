@@ -1,4 +1,4 @@
-"""Observers of long runs."""
+"""Observers that show the progress of long runs."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Count:
 
 
 class PassCount:
-    """Called once for each step of a sampler; tells how many passes of the network are done.
+    """Counts the passes of the network from the steps of a sampler, and reports them.
 
-    A step is of all slices of its batch, and a slice takes ``passes`` in ``steps`` steps, so the
-    count grows evenly with the time that is left.
+    It is called after each step of a batch. A step counts as ``passes / steps`` passes for each
+    slice of the batch, so that the count grows evenly with time.
     """
 
     def __init__(
         self, observer: Observer, what: str, batches: Sequence[int], *, steps: int, passes: int
     ) -> None:
-        """batches: how many slices each batch has that is to be drawn."""
+        """``batches`` are the numbers of slices of the batches to draw."""
         self.observer, self.what, self.steps, self.passes = observer, what, steps, passes
         self.batches = batches
         self.total = passes * sum(batches)

@@ -27,12 +27,13 @@ def complete(
         A folder of <modality>.nii.gz, raw k-space or DICOM, or COHORT/PATIENT; None is the prior's
         own example.
     known
-        {modality: operator}, as {"T1": "clean", "FLAIR": "kspace:acceleration=4"}. All other
-        modalities of the prior are missing and are drawn.
+        {modality: operator}, for example {"T1": "clean", "FLAIR": "kspace:acceleration=4"}. The
+        prior's other modalities are missing and are drawn.
     prior
         A folder written by training, an installed prior's name, hf:OWNER/NAME, or a loaded prior.
     sampler
-        NAME[:OPTION=VALUE,...], as "mds:preset=paper,steps=50". All samplers accept ``preset``.
+        NAME[:OPTION=VALUE,...], for example "mds:preset=paper,steps=50". All samplers accept
+        ``preset``.
     options
         ``draws``, ``seed``, ``slices``, ``simulate``, ``resample``, ``through``, ``trust_axes`` and
         ``batch_size``, as in :class:`Completer`.

@@ -1,4 +1,4 @@
-"""A plan as a recipe's TOML file: what it was made for, and why each value is what it is."""
+"""Write a plan as a recipe's TOML file, with comments that explain it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from any2all_app.recipe_plan import Plan
 
 
 def as_toml(plan: Plan) -> str:
-    """The recipe, to be read by :func:`any2all_core.recipe.read_recipe`, and edited before."""
+    """Return a TOML file of the recipe, which a user may edit. ``read_recipe`` reads it."""
     recipe, values = plan.recipe, asdict(plan.recipe)
     lines = [f"# Cohort: {plan.fingerprint}."]
     lines.append(f"# Machine: {plan.machine}.")
     lines += [f"# {text}" for text in costs(plan)]
-    lines.append("# Edit what you like; a key that is left out is that of the recipe small.")
+    lines.append("# You may edit the values. A key that is left out has small's value.")
     why = _reasons(plan)
     for title, names in (
-        ("what the prior is", ("prediction", "levels", "questions", "min_snr", "diffusion_steps")),
-        ("its network", ("channels", "blocks", "attention_levels", "norm_groups", "patch")),
-        ("how it is trained", tuple(values)),
+        ("prior", ("prediction", "levels", "questions", "min_snr", "diffusion_steps")),
+        ("network", ("channels", "blocks", "attention_levels", "norm_groups", "patch")),
+        ("training", tuple(values)),
     ):
         lines += ["", f"# {title}"]
         for name in [name for name in names if name in values]:
@@ -33,22 +33,22 @@ def as_toml(plan: Plan) -> str:
 
 
 def costs(plan: Plan) -> list[str]:
-    """What it takes of memory and of time, as sentences."""
-    said = [f"Memory: about {gigabytes(plan.memory)} of {gigabytes(plan.available)}."]
+    """Return sentences on the memory and the time that the training needs."""
+    said = [f"Memory: about {gigabytes(plan.memory)} of {gigabytes(plan.available)} is needed."]
     if not plan.fits:
-        said.append("That is too little: prepare smaller slices, or take fewer channels.")
+        said.append("This is more than there is: prepare smaller slices, or use fewer channels.")
     if plan.time is not None and plan.seconds is not None:
-        steps = [f"{plan.time.full:.2g} s a step"] if plan.recipe.coarse < 1 else []
-        steps += [f"{plan.time.coarse:.2g} s a step at half size"] if plan.recipe.coarse else []
+        steps = [f"{plan.time.full:.2g} s per step"] if plan.recipe.coarse < 1 else []
+        steps += [f"{plan.time.coarse:.2g} s per step at half size"] if plan.recipe.coarse else []
         said.append(
-            f"Time: {duration(plan.seconds)}, by a few steps that were timed on this machine: "
-            f"{', '.join(steps)}, {plan.time.validation:.2g} s a validation."
+            f"Time: {duration(plan.seconds)}, estimated from a few steps on this machine: "
+            f"{', '.join(steps)}, {plan.time.validation:.2g} s per validation."
         )
     return said
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a user reads them."""
+    """Format seconds as ``40 s``, ``7 min`` or ``2.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -63,17 +63,17 @@ def _reasons(plan: Plan) -> dict[str, str]:
     last = " x ".join(str(n // multiple) for n in padded)
     levels = f"{len(recipe.channels)} levels; the last one sees {last} pixels"
     if padded != [height, width]:
-        levels += f" of slices that are mirrored to {' x '.join(map(str, padded))}"
+        levels += f", after slices are padded to {' x '.join(map(str, padded))} by mirroring"
     images = recipe.steps * recipe.batch_size * recipe.accumulate
     times = images / max(plan.fingerprint.slices, 1)
     return {
-        "levels": "a noise level for each modality, or one for all: shared",
+        "levels": "separate: a noise level for each modality; shared: one for all",
         "channels": levels,
-        "patch": "pixels a side that become channels",
-        "steps": f"{images:,} images, each slice about {times:.0f} times",
-        "batch_size": f"{recipe.batch_size * recipe.accumulate} slices a step",
-        "accumulate": "parts of a step, one after another, where memory is short",
-        "coarse": "the share of the steps that take images of half the size",
+        "patch": "blocks of patch x patch pixels become channels",
+        "steps": f"{images:,} slices in total, each about {times:.0f} times",
+        "batch_size": f"times accumulate: {recipe.batch_size * recipe.accumulate} slices per step",
+        "accumulate": "parts of a step, computed one after another to save memory",
+        "coarse": "share of the steps that use images of half the size",
     }
 
 

@@ -1,4 +1,7 @@
-"""A recipe for a cohort and this machine, as nnU-Net makes one: fingerprint, plan, training."""
+"""Plan a recipe for a cohort and this machine, and time it.
+
+As in nnU-Net, a fingerprint of the cohort determines an editable plan for the training.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ from any2all_operators import UserError
 
 from any2all_app.observer import SILENT, Observer
 from any2all_app.recipe_plan import Fingerprint, Plan, plan_recipe
-from any2all_app.training_slices import folders_of, of_whom
+from any2all_app.training_slices import patients_with, split_folders
 from any2all_app.training_time import TIMING, StepTime, step_time
 
 if TYPE_CHECKING:
     from any2all_app.training import Training
 
 JUDGED = 4
-"""Slices of the validation that is timed."""
+"""Number of slices of the validation that is timed."""
 
 
 def plan(training: Training, observer: Observer = SILENT) -> Plan:
@@ -49,8 +52,8 @@ def plan(training: Training, observer: Observer = SILENT) -> Plan:
     Returns
     -------
     Plan
-        The recipe, what it was made for, and the memory and the time that it takes;
-        :func:`any2all_app.plan_file.as_toml` makes a file of it.
+        The recipe, its cohort and machine, and the memory and the time that it needs.
+        :func:`any2all_app.plan_file.as_toml` converts it to a file.
 
     Raises
     ------
@@ -70,20 +73,20 @@ def plan(training: Training, observer: Observer = SILENT) -> Plan:
 
 
 def planned(training: Training, observer: Observer, network: Recipe | None = None) -> Plan:
-    """The plan without its time; ``network``: a recipe whose network is kept."""
+    """Return the plan without its time. ``network`` is a recipe whose network is kept."""
     made = plan_recipe(fingerprint_of(training), machine(training.precision), network)
     if not made.fits:
         observer.say(
-            f"training takes about {made.memory / 1e9:.1f} GB of memory, and there are "
-            f"{made.available / 1e9:.1f} GB: prepare smaller slices, or take fewer channels"
+            f"training needs about {made.memory / 1e9:.1f} GB of memory, but there are only "
+            f"{made.available / 1e9:.1f} GB: prepare smaller slices, or use fewer channels"
         )
     return made
 
 
 def recipe_for(training: Training, start: DiffusionPrior | None, observer: Observer) -> Recipe:
-    """The recipe that training takes where none is given.
+    """Return the planned recipe for training without a given one.
 
-    Of several processes all take that of the first: what memory is free may differ between them.
+    All processes use the recipe of the first, because their free memory may differ.
     """
     from accelerate.utils import broadcast_object_list
 
@@ -95,8 +98,8 @@ def recipe_for(training: Training, start: DiffusionPrior | None, observer: Obser
             f"recipe planned for {made.fingerprint.slices:,} slices of "
             f"{' x '.join(map(str, made.fingerprint.size))} on {made.machine}: "
             f"channels {'+'.join(map(str, recipe.channels))}, "
-            f"{recipe.batch_size * recipe.accumulate} slices a step, {recipe.steps} steps; any2all "
-            f"plan {training.data} writes it as a file for --recipe"
+            f"{recipe.batch_size * recipe.accumulate} slices per step, {recipe.steps} steps; "
+            f"any2all plan {training.data} writes it as a file for --recipe"
         )
         recipes = [recipe]
     broadcast_object_list(recipes)
@@ -105,7 +108,7 @@ def recipe_for(training: Training, start: DiffusionPrior | None, observer: Obser
 
 
 def network_of(start: DiffusionPrior | None) -> Recipe | None:
-    """A recipe of the network of a prior to begin with, where it was trained by one."""
+    """Return a recipe with the network of the prior to start from, if its recipe is known."""
     was = start and start.settings.training.get("recipe")
     if not was:
         return None
@@ -117,7 +120,7 @@ def network_of(start: DiffusionPrior | None) -> Recipe | None:
 
 
 def machine(precision: str) -> Machine:
-    """This machine, computing in a precision."""
+    """Describe this machine, with the precision in which it computes."""
     here = Machine.here()
     if precision == "auto":
         return here
@@ -125,7 +128,7 @@ def machine(precision: str) -> Machine:
 
 
 def time_of(recipe: Recipe, fingerprint: Fingerprint, precision: str = "auto") -> StepTime:
-    """Train a few steps here on images of noise; what a step and a validation take."""
+    """Time a step and a validation by training a few steps on images of noise."""
     count, random = recipe.batch_size * recipe.accumulate, torch.Generator().manual_seed(0)
     shape = (max(count, JUDGED), len(fingerprint.modalities), *fingerprint.size)
     images = torch.rand(shape, generator=random)
@@ -141,11 +144,11 @@ def time_of(recipe: Recipe, fingerprint: Fingerprint, precision: str = "auto") -
 
 
 def fingerprint_of(training: Training) -> Fingerprint:
-    """What a cohort, or a folder of patients, says of itself without its images being read."""
+    """Return the facts of a cohort or a folder of patients, without reading its images."""
     found = training.patients
     if found.place == "cohort" and found.cohort is not None:
         return _of_cohort(found.cohort, training.modalities, training.incomplete)
-    patients, held_out, names = folders_of(found, training.validation, training.modalities)
+    patients, held_out, names = split_folders(found, training.validation, training.modalities)
     paths = [modality_path(patient, names[0]) for patient in patients]
     grids = [slices_of(path) if path is not None else None for path in paths]
     if None in grids:
@@ -160,13 +163,13 @@ def fingerprint_of(training: Training) -> Fingerprint:
 
 
 def _of_cohort(store: CohortStore, wanted: tuple[str, ...] | None, incomplete: bool) -> Fingerprint:
-    names, patients, held_out = of_whom(store, wanted)
+    names, patients, held_out = patients_with(store, wanted)
     if incomplete:
         patients |= {p: entry for p, (entry, _) in store.with_gaps(names).items()}
     if not patients:
         raise UserError(
-            f"{store.url}: too few patients of train that have {', '.join(names)}; see any2all "
-            f"cohort {store.url}, or take fewer --modalities"
+            f"{store.url}: too few patients of train have {', '.join(names)}; see any2all cohort "
+            f"{store.url}, or give fewer --modalities"
         )
     slices = sum(int(store.array(patient).shape[0]) for patient in patients)
     grid = store.format.grid
@@ -176,7 +179,7 @@ def _of_cohort(store: CohortStore, wanted: tuple[str, ...] | None, incomplete: b
 
 
 def _median(patients: Mapping[str, Entry]) -> tuple[float, float, float]:
-    """mm of (x, y, z) voxels."""
+    """Return the median voxel size (x, y, z) in mm."""
     affines = [np.array(entry.affine)[:3, :3] for entry in patients.values()]
     sides: Sequence[Sequence[float]] = [np.linalg.norm(a, axis=0).tolist() for a in affines]
     x, y, z = (statistics.median(side) for side in zip(*sides, strict=True))

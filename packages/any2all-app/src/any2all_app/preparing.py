@@ -1,4 +1,4 @@
-"""Make a cohort of the scans that were found."""
+"""Make a cohort from the scans that were found."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def prepare(
     cohort
         Path or URL of a new cohort, or of one to append to.
     preparing
-        How a cohort is made.
+        Options for making the cohort.
     observer
-        Is told of each patient.
+        Receives the progress, and a message for each refused patient.
 
     Returns
     -------
@@ -52,18 +52,18 @@ def prepare(
     if found.made:
         keep_salt(*found.made)
     try:
-        store = created(cohort, found.modalities, preparing, found.own)
+        store = open_cohort(cohort, found.modalities, preparing, found.own)
     except UserError:
         if found.made:
             found.made[0].unlink()
         raise
     plans = found.plans(preparing.reference)
     outcomes = prepare_each(plans, cohort, preparing, observer)
-    settle(store, outcomes, preparing, found.before)
+    finish_cohort(store, outcomes, preparing, found.before)
     return outcomes
 
 
-def created(
+def open_cohort(
     cohort: str,
     names: tuple[str, ...],
     preparing: Preparing,
@@ -71,7 +71,7 @@ def created(
     *,
     virtual: bool = False,
 ) -> CohortStore:
-    """A new cohort of these modalities, or the one that is there, of the same images."""
+    """Create a cohort of these modalities, or open one with the same image format."""
     grid = Grid(preparing.spacing, preparing.reference)
     return CohortStore.create(cohort, stack_format(names, preparing.size, grid, own), virtual)
 
@@ -79,7 +79,7 @@ def created(
 def prepare_each(
     plans: Sequence[PatientPlan], cohort: str, preparing: Preparing, observer: Observer
 ) -> list[Outcome]:
-    """Prepare these patients into the cohort that is there; outcomes in the order of names."""
+    """Prepare patients into an existing cohort. The outcomes are sorted by patient."""
     outcomes, done = [], Count(observer, PREPARING, len(plans))
     workers = min(preparing.workers or os.cpu_count() or 1, len(plans))
     found = prepare_all(
@@ -98,20 +98,20 @@ def prepare_each(
     return sorted(outcomes, key=lambda outcome: outcome.patient)
 
 
-def settle(
+def finish_cohort(
     store: CohortStore,
     outcomes: Sequence[Outcome],
     preparing: Preparing,
     before: Mapping[str, Split],
 ) -> None:
-    """Balance the splits of who is new, where they are automatic, and fit what training needs."""
+    """Balance automatic splits of new patients, and fit the ranges on the training group."""
     if preparing.split == "auto":
         _balance(store, outcomes, before)
     store.fit()
 
 
 def _balance(store: CohortStore, outcomes: Sequence[Outcome], before: Mapping[str, Split]) -> None:
-    """Put others who are new in test and val, where those who were to be there were refused."""
+    """Move other new patients to test and val, if those planned for them were refused."""
     entries = store.patients()
     groups = splits_of(entries)
     done = {o.patient: o.entry for o in outcomes if o.status == "prepared" and o.entry}

@@ -1,4 +1,4 @@
-"""Pictures that show at a glance what went in and what came out."""
+"""Draw pictures of a measurement, its result, and unconditional draws."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from any2all_app.report_format import ModalityReport
 ERROR, SPREAD = "error", "spread"
 COLUMNS = ("input", "zero-filled", "result", "truth", ERROR, SPREAD)
 ENDS = {ERROR: 0.2, SPREAD: 0.1}
-"""Where the colours of a column end, of the image's full scale; those of an image end at 1."""
+"""The value at the upper end of a column's colours. For images it is 1, the full scale."""
 INFERNO = ("000004", "280b54", "65156e", "9f2a63", "d44842", "f57d15", "fac127", "fcffa4")
 VIRIDIS = ("440154", "46327e", "365c8d", "277f8e", "1fa187", "4ac16d", "a0da39", "fde725")
 GREY = ("000000", "ffffff")
 COLOURS = {ERROR: INFERNO, SPREAD: VIRIDIS}
 PAPER, INK, EMPTY, FAINT = "#ffffff", "#111111", "#eeeeee", "#666666"
 TILE = 200
-"""Pixels of a tile's width, at least."""
+"""Smallest width of a tile, in pixels."""
 LINE, GAP = 24, 6
 """Height of a line of text, and the space between tiles, in pixels."""
 ACROSS = 8
-"""Draws in a band of a contact sheet."""
+"""Number of draws in one band of a contact sheet."""
 
 
 def preview(
     measurement: PatientMeasurement, draws: Tensor, judged: Mapping[str, ModalityReport]
 ) -> Image.Image:
-    """The middle slice that shows a head: a row a modality, those of COLUMNS that some row has.
+    """Show the middle one of the slices with a head, with a row for each modality.
 
-    A cell without a picture says why. draws: (D, B, M, H, W) in [0, 1]; judged: the figures of each
-    modality, as in report.json.
+    A column is left out if no row has a picture for it. A cell without a picture gives the reason.
+    ``draws`` is (D, B, M, H, W) in [0, 1]. ``judged`` is "modalities" in report.json.
     """
     mean = draws.mean(0)
     shown = torch.nonzero(covered(mean)).flatten()
@@ -53,7 +53,7 @@ def preview(
     size = (GAP + len(columns) * (tile[0] + GAP), 2 * LINE + len(rows) * step + 2 * LINE)
     sheet = Image.new("RGB", size, PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    place = f"slice {measurement.own_slice(z)}, counted from 0 at the lowest"
+    place = f"slice {measurement.own_slice(z)} (the lowest is 0)"
     pen.text((GAP, 2), "; ".join(t for t in (place, measurement.note) if t), FAINT, font)
     lefts = {column: GAP + k * (tile[0] + GAP) for k, column in enumerate(columns)}
     for column, left in lefts.items():
@@ -61,7 +61,7 @@ def preview(
         _colour_bar(sheet, column, (left, size[1] - 2 * LINE + GAP, tile[0]))
     for k, (name, row) in enumerate(rows.items()):
         top = 2 * LINE + k * step
-        said = _said(name, measurement, judged[name], row)
+        said = _row_title(name, measurement, judged[name], row)
         pen.text((GAP, top), said, INK, font)
         for column, left in lefts.items():
             cell, box = row[column], (left, top + LINE)
@@ -75,7 +75,7 @@ def preview(
 
 
 def contact_sheet(stacks: Tensor, modalities: Sequence[str]) -> Image.Image:
-    """Draws (D, M, H, W): a column a draw, a row a modality, eight draws to a band."""
+    """Show draws (D, M, H, W): a column per draw, a row per modality, in bands of eight draws."""
     bands = []
     across = min(ACROSS, len(stacks))
     for band in stacks.split(across):
@@ -89,7 +89,7 @@ def contact_sheet(stacks: Tensor, modalities: Sequence[str]) -> Image.Image:
 def _row(
     measurement: PatientMeasurement, draws: Tensor, name: str, z: int
 ) -> dict[str, Tensor | str]:
-    """A picture (H, W) for each of COLUMNS, or the reason why there is none."""
+    """Return a picture (H, W) for each of COLUMNS, or the reason why there is none."""
     operator, data = measurement.operator.operators[name], measurement.data[name][z : z + 1]
     m = measurement.operator.modalities.index(name)
     image, given = draws[:, z, m].mean(0), measurement.as_given(name)
@@ -107,13 +107,13 @@ def _row(
     return row
 
 
-def _said(
+def _row_title(
     name: str,
     measurement: PatientMeasurement,
     judged: ModalityReport,
     row: Mapping[str, Tensor | str],
 ) -> str:
-    """FLAIR: simulated from the truth; PSNR 32.9 dB, this slice 33.4 dB."""
+    """Return a row's title: FLAIR: simulated from the truth; PSNR 32.9 dB, this slice 33.4 dB."""
     said = f"{name}: {'given clean' if measurement.as_given(name) else measurement.source[name]}"
     truth, result = row["truth"], row["result"]
     if "score" in judged and isinstance(truth, Tensor) and isinstance(result, Tensor):
@@ -123,7 +123,7 @@ def _said(
 
 
 def _picture(data: Tensor) -> Tensor | str:
-    """(H, W) of an image as it is; k-space (1, C, H, W) as the logarithm of its magnitude."""
+    """Return an image (H, W) as it is, or k-space (1, C, H, W) as log-magnitude; else a reason."""
     if not data.numel():
         return "missing"
     if not data.is_complex() and data.ndim == 3:
@@ -136,7 +136,7 @@ def _picture(data: Tensor) -> Tensor | str:
 
 
 def _coloured(image: Tensor, column: str) -> Image.Image:
-    """(H, W) from 0 to the end of the column, in its colours."""
+    """Colour an image (H, W) with the colours of a column."""
     share = (image / ENDS.get(column, 1.0)).clamp(0, 1).numpy()
     anchors = np.array([tuple(bytes.fromhex(c)) for c in COLOURS.get(column, GREY)], float)
     places = np.linspace(0, 1, len(anchors))
@@ -145,7 +145,7 @@ def _coloured(image: Tensor, column: str) -> Image.Image:
 
 
 def _colour_bar(sheet: Image.Image, column: str, box: tuple[int, int, int]) -> None:
-    """Below a column, at box (left, top, width): its colours from 0 to their end."""
+    """Draw a column's colour bar from 0 to its upper end, at ``box`` (left, top, width)."""
     (left, top, width), end = box, ENDS.get(column, 1.0)
     ramp = torch.linspace(0, end, width).expand(LINE // 2, -1)
     sheet.paste(_coloured(ramp, column), (left, top))

@@ -1,4 +1,4 @@
-"""A prior, with its model card, on the Hugging Face Hub."""
+"""Upload a prior and its model card to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from any2all_app.folders import finished_folder
 from any2all_app.model_card import Publication, model_card
 
 FILES = ("prior.json", "config.json", WEIGHTS)
-"""What a prior is; checkpoints, logs and draws stay at home."""
+"""The files that are uploaded. Checkpoints, logs and draws are not."""
 REPOSITORY = r"[\w.-]+/[\w.-]+"
 LICENCE = r"[a-z0-9][a-z0-9.-]*"
 
@@ -70,7 +70,7 @@ def push(
 
 
 def _gather(prior: Path, publication: Publication, output: Path) -> None:
-    settings = DiffusionPrior.load(prior, "float32", "cpu").settings  # which checks its files
+    settings = DiffusionPrior.load(prior, "float32", "cpu").settings  # checks its files
     for name in FILES:
         shutil.copyfile(prior / name, output / name)
     card = model_card(settings, weights_hash(prior), publication)
@@ -86,7 +86,7 @@ def _uploaded(folder: Path, repository: str, private: bool) -> str:
         hub.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Add a prior of Any2all"
         )
-    except Exception as error:  # the Hub's and the network's many
+    except Exception as error:  # the errors of the Hub and of the network have no common base
         reason = " ".join(str(error).split())
         raise UserError(
             f"{HUB}{repository}: not uploaded ({type(error).__name__}: {reason}); check the name, "

@@ -1,4 +1,4 @@
-"""A recipe for a cohort and a machine, and the memory that it takes."""
+"""Plan a recipe for a cohort and a machine, and estimate its memory."""
 
 from __future__ import annotations
 
@@ -16,25 +16,30 @@ from torch import Tensor
 from any2all_app.training_time import StepTime
 
 COARSEST = 8
-"""Pixels a side that the network's last level has at least; small's has 8 of 128."""
+"""Smallest side of the network's last level, in pixels. That of the recipe small is 8 for 128."""
 CPU_BATCH, GPU_BATCH = 16, 128
 MANY = 5
-"""Modalities from which on small's rate is too high at small's batch; see docs/training.md."""
+"""Smallest number of modalities for which the learning rate and batch of the recipe small are
+unstable; see docs/training.md."""
 SHARE = 0.6
-"""A batch may take this share of the memory that is there."""
+"""Largest share of the memory that a batch may use."""
 PROGRAM = 500_000_000
-"""Bytes that Python, PyTorch and what they load take themselves."""
+"""Bytes that Python, PyTorch and their libraries need."""
 COPIES = 6
-"""Float32 copies of the weights: weights, gradients, average, two moments, a judged copy."""
+"""Float32 copies of the weights: weights, gradients, average, two moments, and the validated
+copy."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What of a cohort decides how a prior is trained on it.
+    """The facts of a cohort that determine the recipe.
 
-    ``size``: (H, W) of a slice; ``slices``: of the ``patients`` who train, all that are stored;
-    ``held_out``: patients who validate; ``spacing``: mm of (x, y, z) voxels, None where patients
-    differ in it.
+    - ``modalities``: in channel order.
+    - ``size``: (H, W) of a slice.
+    - ``patients``: number of patients for training.
+    - ``held_out``: number of patients for validation.
+    - ``slices``: number of all slices of the training patients.
+    - ``spacing``: voxel size (x, y, z) in mm, None if patients differ in it.
     """
 
     modalities: tuple[str, ...]
@@ -49,7 +54,7 @@ class Fingerprint:
         if self.spacing is not None:
             voxels = f"voxels of {' x '.join(f'{mm:g}' for mm in self.spacing)} mm"
         return (
-            f"{self.patients} patients to train on, {self.held_out} held out; "
+            f"{self.patients} patients for training, {self.held_out} held out; "
             f"{', '.join(self.modalities)}; {self.slices:,} slices of "
             f"{' x '.join(map(str, self.size))}, {voxels}"
         )
@@ -67,9 +72,9 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe and what it was made for.
+    """A recipe with the cohort and machine for which it was planned.
 
-    ``memory``: bytes that its training takes; ``time``: of a step, where it was measured.
+    ``memory`` is what training needs, in bytes. ``time`` is the time of a step, if it was measured.
     """
 
     fingerprint: Fingerprint
@@ -80,12 +85,12 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that the whole training takes; None if no step was timed."""
+        """Duration of the whole training in seconds; None if no step was timed."""
         return None if self.time is None else self.recipe.steps * self.time.mean(self.recipe)
 
     @property
     def available(self) -> int:
-        """Bytes that there are for it: of the GPU, or free in the machine."""
+        """Available memory in bytes: that of the GPU, or the machine's free memory."""
         return self.machine.gpu_memory or self.machine.memory
 
     @property
@@ -95,11 +100,12 @@ class Plan:
 
 
 def plan_recipe(fingerprint: Fingerprint, machine: Machine, network: Recipe | None = None) -> Plan:
-    """A recipe by what was measured of ``small``, which it is for slices of 128 x 128.
+    """Adapt the recipe ``small``, made for slices of 128 x 128, to a cohort and a machine.
 
-    The network has as many of small's levels as leave 8 pixels a side to the last one; with
-    ``network`` it is that of this recipe. A step takes 16 slices, and 128 on a GPU, in as many
-    parts as memory asks for. Of five modalities or more the rate of steps of 16 is lower.
+    The network has as many of small's levels as possible, with at least 8 x 8 pixels in the last.
+    If ``network`` is given, its network is used instead. A step has 16 slices, or 128 on a GPU,
+    and is divided into parts if memory is short. The learning rate of steps of 16 slices is lower
+    for five or more modalities.
     """
     recipe = network or Recipe()
     if network is None:
@@ -119,10 +125,10 @@ def plan_recipe(fingerprint: Fingerprint, machine: Machine, network: Recipe | No
 
 
 def memory_of(recipe: Recipe, fingerprint: Fingerprint, bfloat16: bool) -> tuple[int, int]:
-    """Bytes that training takes whatever the batch, and those of each example in it.
+    """Estimate the bytes that training needs for any batch, and those for each example.
 
-    The latter are all that the network keeps for its gradient, counted by running it on tensors
-    without values, and twice its largest part, for what is being made.
+    The latter are counted by running the network on tensors without values: the tensors that it
+    keeps for its gradient, and twice the largest of them for temporary results.
     """
     with torch.device("meta"):
         prior = build_prior(recipe, fingerprint.settings(recipe))
@@ -138,10 +144,10 @@ def memory_of(recipe: Recipe, fingerprint: Fingerprint, bfloat16: bool) -> tuple
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = prior.predict(images, times)  # its graph keeps what is counted
+            out = prior.predict(images, times)  # its graph keeps the tensors that are counted
         activations = sum(kept.values()) + 2 * max(kept.values(), default=0)
         del out
     count = sum(weights.values())
-    working = 2 * 2 * count if bfloat16 else 0  # a copy that computes, and its gradients
+    working = 2 * 2 * count if bfloat16 else 0  # a bfloat16 copy of the weights, and gradients
     fixed = PROGRAM + 4 * COPIES * count + working
     return fixed, activations // 2 if bfloat16 else activations

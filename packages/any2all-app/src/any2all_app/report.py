@@ -1,4 +1,4 @@
-"""Report on a result: scores, agreement with its data, files and pictures."""
+"""Judge a result by its scores and its data, and write its files and pictures."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from any2all_app.preview import contact_sheet, preview
 from any2all_app.report_format import CopyScore, ModalityReport, PatientReport, Report, Score
 
 LEAST_SQUARES_WEIGHT = 100.0
-"""The weight of the answer without a prior, argmin 100 ‖A x − y‖² + ‖x‖²; of k-space CG-SENSE."""
+"""Weight of the result without a prior, argmin 100 ‖A x − y‖² + ‖x‖², which is CG-SENSE for
+k-space."""
 NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
 LARGE_RESIDUAL = 2.0
-"""Residual over the noise above which a warning is given; 1 is what noise alone leaves."""
+"""Ratio of residual to noise above which a warning is given. Noise alone gives 1."""
 PACKAGES = ("core", "operators", "samplers", "mri", "data", "app")
 
 
 def versions() -> dict[str, str]:
-    """The versions of our packages, of all that register a plugin, of torch and of Python."""
+    """Return the versions of our packages, of all plugins, of torch and of Python."""
     plugins = [plugin for group in GROUPS for plugin in list_plugins(group)]
     ours = {f"any2all-{name}": version(f"any2all-{name}") for name in PACKAGES}
     of_plugins = {plugin.distribution: plugin.version for plugin in plugins}
@@ -45,7 +46,7 @@ def versions() -> dict[str, str]:
 def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
     """Return the part of the report that is about the patient's images.
 
-    results: (D, B, M, H, W) in [0, 1].
+    ``results`` is (D, B, M, H, W) in [0, 1].
     """
     mean = results.mean(0)
     residuals = Measurement(measurement.operator, measurement.data).near(mean).residual(mean)
@@ -79,7 +80,7 @@ def _how_made(measurement: PatientMeasurement, name: str) -> ModalityReport:
         entry["clipped"] = round(measurement.clipped[name], 6)
     if name in measurement.volumes and (notes := measurement.volumes[name].notes):
         only_truth = name in measurement.truth and not measurement.as_given(name)
-        entry["notes"] = [_of_truth(note) if only_truth else note for note in notes]
+        entry["notes"] = [_as_truth(note) if only_truth else note for note in notes]
     if built and built.measured:
         entry["scan"] = dict(built.measured.details)
         entry["warnings"] = list(entry["scan"].pop("warnings", []))
@@ -95,7 +96,7 @@ def _add_agreement(
 ) -> None:
     """Add the RMS of the residual, and a warning if it is large for real data.
 
-    residual: ‖y − A x̂‖ of each slice, (B,).
+    ``residual`` (B,) is ‖y − A x̂‖ of each slice.
     """
     operator, data = measurement.operator.operators[name], measurement.data[name]
     rms = float(residual.square().mean().sqrt()) / operator.data_size(data) ** 0.5
@@ -103,7 +104,7 @@ def _add_agreement(
     entry["residual_rms"] = round(rms, 6)
     entry["residual_over_noise"] = over_noise
     if "scan" in entry and over_noise is not None and over_noise > LARGE_RESIDUAL:
-        entry["warnings"].append(_of_large_residual(over_noise))
+        entry["warnings"].append(_residual_warning(over_noise))
 
 
 def _add_scores(
@@ -137,8 +138,8 @@ def _add_scores(
 def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> CopyScore | None:
     """Return the score of the clean MR image that is nearest to a missing one at the best scale.
 
-    chosen: (Z,), the slices that are scored. Returns None for CT and PET, or if no MR image is
-    given clean.
+    ``chosen`` (Z,) marks the slices that are scored. Returns None for CT and PET, or if no MR image
+    is given clean.
     """
     kinds, truth = measurement.format, measurement.truth[name][chosen]
     copies: list[CopyScore] = [
@@ -149,8 +150,8 @@ def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> Co
     return max(copies, key=lambda copy: copy["psnr_scaled"], default=None)
 
 
-def _of_truth(note: str) -> str:
-    """Say of a file that it is the truth alone, and does not enter the result."""
+def _as_truth(note: str) -> str:
+    """Reword the note on a file that is only the truth, and does not enter the result."""
     return f"its truth is {note}" if note.startswith("read from") else note
 
 
@@ -159,7 +160,7 @@ def unlike_training(
 ) -> dict[str, str]:
     """Return {modality: a warning} for images that do not look like those of the training.
 
-    looks: {modality: {name: usual range}}, as a prior keeps them.
+    ``looks`` is {modality: {name: usual range}}, as a prior stores them.
     """
     warnings: dict[str, str] = {}
     for m, volume in measurement.volumes.items():
@@ -168,7 +169,7 @@ def unlike_training(
         image = measurement.ranges[m].normalise(volume.slices)
         if found := unlike(image, looks[m]):
             warnings[m] = (
-                f"this image does not look like the {m} of the patients that were learnt from: "
+                f"this image does not look like the {m} of the training patients: "
                 f"{'; '.join(found)}. Expect worse results than on such patients. Is the image "
                 "skull-stripped, cropped, or of another contrast or scanner?"
             )
@@ -186,7 +187,7 @@ def check_finite(results: Tensor, modalities: Sequence[str], slice_ids: Sequence
         )
 
 
-def _of_large_residual(residual: float) -> str:
+def _residual_warning(residual: float) -> str:
     return (
         f"the image leaves a residual of {residual:.1f} times the noise; about 1 is expected. "
         "The phase may not be smooth, noise_std may be wrong, the patient may have moved, or the "
@@ -203,7 +204,7 @@ def _score(image: Tensor, truth: Tensor) -> Score:
 
 
 def _score_without_unit(image: Tensor, truth: Tensor) -> Score:
-    """The score of MR, also at the best scale, as a missing image's brightness is not known."""
+    """Score MR as it is and at its best scale, because the brightness may be unknown."""
     scaled = _score(at_best_scale(image, truth), truth)
     plain = _score(image, truth)
     return {**plain, "psnr_scaled": scaled["psnr"], "ssim_scaled": scaled["ssim"]}
@@ -212,11 +213,12 @@ def _score_without_unit(image: Tensor, truth: Tensor) -> Score:
 def physical_images(
     measurement: PatientMeasurement, results: Tensor
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Mean and, of several draws, standard deviation: {modality: (Z, H, W)} in physical units.
+    """Return means and standard deviations of the draws, {modality: (Z, H, W)} in physical units.
 
-    results: (D, B, M, H, W) in [0, 1]. A modality that was given clean is as it went in, without
-    the rounding and the clipping of the normalisation. Where the patient's images were resampled,
-    all are brought back to the patient's own grid.
+    ``results`` is (D, B, M, H, W) in [0, 1]. The deviations of a single draw are empty. A modality
+    that was given clean is returned unchanged, without the rounding and clipping of the
+    normalisation. If the patient's images were resampled, all results are resampled back to the
+    patient's own grid.
     """
     first, whole, own = measurement.asked.start, measurement.in_place(results), measurement.own
     mean, std = whole.mean(0), whole.std(0) if len(whole) > 1 else None
@@ -232,15 +234,15 @@ def physical_images(
         if own is not None:
             affine = placed(measurement).affine
             given = own.images.get(name) if measurement.as_given(name) else None
-            back = own.brought(means[name], affine, values.low) if given is None else given
+            back = own.resampled_back(means[name], affine, values.low) if given is None else given
             means[name] = back
             if std is not None:
-                stds[name] = own.brought(stds[name], affine, 0.0)
+                stds[name] = own.resampled_back(stds[name], affine, 0.0)
     return means, stds
 
 
 def placed(measurement: PatientMeasurement) -> Volume:
-    """A volume of the patient, whose affine is that of the slices that were asked for."""
+    """Return a volume of the patient with the affine of the requested slices."""
     like = next(iter(measurement.volumes.values()))
     affine = np.array(like.affine, float)
     affine[:3, 3] += measurement.asked.start * affine[:3, 2]
@@ -253,7 +255,7 @@ def write_patient(
     means: Mapping[str, Array],
     stds: Mapping[str, Array],
 ) -> None:
-    """NIfTI of what :func:`physical_images` gives. A PET in SUV has a sidecar that says so."""
+    """Write the images of :func:`physical_images` as NIfTI. PET gets a sidecar with its unit."""
     like = placed(measurement) if measurement.volumes else None
     if measurement.own is not None:
         like = measurement.own.like
@@ -270,12 +272,12 @@ def write_patient(
 def write_preview(
     folder: Path, measurement: PatientMeasurement, draws: Tensor, report: Report
 ) -> None:
-    """``preview.png`` of draws (D, B, M, H, W), with the figures that :func:`judge` found."""
+    """Write ``preview.png`` of draws (D, B, M, H, W), with the scores of :func:`judge`."""
     preview(measurement, draws, report["modalities"]).save(folder / "preview.png")
 
 
 def write_draws(folder: Path, modalities: Sequence[str], results: Tensor) -> None:
-    """Unconditional draws (D, M, H, W): a NIfTI slice a modality and draw; a contact sheet."""
+    """Write unconditional draws (D, M, H, W): NIfTI slices per draw, and a contact sheet."""
     for d, stack in enumerate(results):
         patient = folder / f"draw_{d:03d}"
         patient.mkdir()

@@ -22,9 +22,15 @@ from any2all_app.report_format import Report, RunReport
 class Completion:
     """A patient with every image of the prior.
 
-    ``draws`` are (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``. ``report``
-    says how they were made, how well they agree with the measurement, and how well they predict
-    held-out samples.
+    Parameters
+    ----------
+    draws
+        (D, B, M, H, W) in [0, 1], of the slices ``measurement.slice_ids``.
+    measurement
+        The patient's measurement.
+    report
+        Says how the draws were made, how well they agree with the measurement, and how well they
+        predict held-out samples.
     """
 
     draws: Tensor
@@ -38,10 +44,10 @@ class Completion:
 
     @property
     def images(self) -> dict[str, Array]:
-        """Return {modality: (Z, H, W)}, the mean of the draws in the units of its source.
+        """Return {modality: (Z, H, W)}, the mean of the draws in the unit of the modality's file.
 
-        A modality that was missing is in the prior's units: HU, SUV, or [0, 1] of MR. Row 0 is
-        anterior, column 0 the patient's right, slice 0 the lowest.
+        A missing modality is in the prior's unit: HU, SUV, or [0, 1] for MR. Row 0 is anterior,
+        column 0 is the patient's right, and slice 0 is the lowest.
         """
         return self._physical[0]
 
@@ -57,8 +63,17 @@ class Completion:
     def save(self, folder: str | Path, command: str = "") -> None:
         """Write <modality>.nii.gz, <modality>_std.nii.gz, details/, preview.png and report.json.
 
-        command: what was typed, for the report. Raises UserError where the folder holds something
-        already.
+        Parameters
+        ----------
+        folder
+            A new or empty folder.
+        command
+            The command line, which is stored in the report.
+
+        Raises
+        ------
+        UserError
+            If the folder is not empty.
         """
         folder = _empty(folder)
         write_patient(folder, self.measurement, self.images, self.std)
@@ -69,7 +84,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class NewPeople:
-    """Stacks (D, M, H, W) in [0, 1] of people who do not exist, and how they were drawn."""
+    """Images of people who do not exist.
+
+    Parameters
+    ----------
+    draws
+        Stacks (D, M, H, W) in [0, 1].
+    modalities
+        Names of the modalities, in channel order.
+    report
+        Says how the stacks were drawn.
+    """
 
     draws: Tensor
     modalities: tuple[str, ...]
@@ -78,8 +103,17 @@ class NewPeople:
     def save(self, folder: str | Path, command: str = "") -> None:
         """Write draw_000/<modality>.nii.gz and so on, preview.png and report.json.
 
-        command: what was typed, for the report. Raises UserError where the folder holds something
-        already.
+        Parameters
+        ----------
+        folder
+            A new or empty folder.
+        command
+            The command line, which is stored in the report.
+
+        Raises
+        ------
+        UserError
+            If the folder is not empty.
         """
         folder = _empty(folder)
         write_draws(folder, self.modalities, self.draws)

@@ -1,4 +1,4 @@
-"""Which unit and which scale every image of a patient has."""
+"""Find the unit and the scale of each of a patient's images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from any2all_operators import Measured
 
 OF_ITS_FILE = "as in its source"
 FULL_SCALE = "normalised"
-"""Units of MR images, which are arbitrary: of what is given or measured, and of what is missing, a
-share of full scale."""
+"""Arbitrary units of MR: OF_ITS_FILE of given or measured images, FULL_SCALE of missing ones."""
 
 
 def scales(
@@ -20,10 +19,10 @@ def scales(
     measured: Mapping[str, Measured],
     source: Mapping[str, str],
 ) -> tuple[dict[str, Range], dict[str, str]]:
-    """The physical values that are 0 and 1 of every modality of the prior, and their unit.
+    """Return the physical values that become 0 and 1 of each of the prior's modalities, and units.
 
-    A missing modality is in the prior's unit whether or not the patient has a file of it: nothing
-    of that file is known to the sampler, its scale neither.
+    A missing modality has the prior's unit, even if the patient has a file of it. The sampler must
+    not know anything of that file, nor its scale.
     """
     ranges, units = {}, {}
     for modality in format_.modalities:

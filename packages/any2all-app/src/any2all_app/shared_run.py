@@ -1,4 +1,4 @@
-"""A run over many patients that several processes share."""
+"""Share a run over many patients among several processes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ RUN = "run.json"
 
 
 def share() -> tuple[int, int]:
-    """This process' number, and of how many, as ``torchrun`` and ``accelerate launch`` say."""
+    """Return this process' number and the number of processes.
+
+    ``torchrun`` and ``accelerate launch`` set both in the environment.
+    """
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int, int]:
-    """Open the folder of a run; this process' number, and of how many.
+    """Open the folder of a run. Return this process' number and the number of processes.
 
-    The first of them checks the folder. Raises UserError where it holds something else, or a run
-    with other settings.
+    The first process checks the folder. Raises UserError if it holds other files, or a run with
+    other settings.
     """
     rank, processes = share()
     if rank == 0:
@@ -36,7 +39,7 @@ def begin(output: Path, identity: Mapping[str, Any], resume: bool) -> tuple[int,
 
 
 def wait_for_all() -> None:
-    """Until every process of the run is here, however long its share takes."""
+    """Wait until every process of the run has come to this point, at most 30 days."""
     from accelerate import PartialState
 
     PartialState(cpu=True, timeout=timedelta(days=30)).wait_for_everyone()
@@ -52,7 +55,7 @@ def _claim(output: Path, identity: Mapping[str, Any], resume: bool) -> None:
         for name, value in identity.items():
             if was.get(name) != value:
                 raise UserError(
-                    f"--resume: the run in {output} has {name} = {was.get(name)}, given was {value}"
+                    f"--resume: the run in {output} has {name} = {was.get(name)}, not {value}"
                 )
         return
     if not is_free(output):

@@ -1,4 +1,4 @@
-"""What all commands show in the terminal: sentences, and bars with the time left."""
+"""Show a command's messages and progress bars in the terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from rich.text import Text
 from any2all_app.observer import Observer
 
 FIRST_LINE, LINES = 20.0, 60.0
-"""Seconds to the first line, and from one to the next, where the output is no terminal."""
+"""Seconds until the first progress line, and between lines, if the output is not a terminal."""
 
 
 def duration(seconds: float) -> str:
-    """``40 s``, ``7 min``, ``2 h 05 min``: a time that a person reads."""
+    """Format seconds as ``40 s``, ``7 min`` or ``2 h 05 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -36,9 +36,10 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Pace:
-    """The mean speed of something since it began. ``first`` and ``share`` are shares of its time.
+    """The mean speed of a task since it began, which includes slow steps.
 
-    ``share`` was done now, and ``first`` at the time ``began``.
+    ``first`` and ``share`` are shares of its time: ``share`` is done now, and ``first`` was done at
+    the time ``began``.
     """
 
     began: float
@@ -46,7 +47,7 @@ class Pace:
     share: float
 
     def left(self, now: float) -> float | None:
-        """Seconds until the end, or None before anything is done."""
+        """Return the seconds until the end; None before anything is done."""
         moved = self.share - self.first
         if moved <= 0:
             return None
@@ -54,14 +55,14 @@ class Pace:
 
 
 class TimeLeft(ProgressColumn):
-    """The time left by the pace since the beginning."""
+    """A column with the time left, estimated from the mean speed."""
 
     def __init__(self, paces: dict[TaskID, Pace]) -> None:
         super().__init__()
         self.paces = paces
 
     def render(self, task: Task) -> Text:
-        """``7 min left``, or how long it took."""
+        """Return ``7 min left``, or the duration of a finished task."""
         pace = self.paces.get(task.id)
         if pace is None or task.finished:
             return Text(duration(task.finished_time or 0.0))
@@ -70,9 +71,10 @@ class TimeLeft(ProgressColumn):
 
 
 class TerminalObserver(Observer):
-    """Sentences on the console, and one bar for each thing that is done.
+    """Prints sentences, and shows a bar for each task.
 
-    Where the console is no terminal, as in a log file, a line a minute stands for the bar.
+    If the output is not a terminal but, for example, a log file, a line per minute replaces the
+    bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -111,7 +113,7 @@ class TerminalObserver(Observer):
 
 @contextmanager
 def observed(console: Console) -> Iterator[TerminalObserver]:
-    """An observer whose bars are there from the first progress until the block ends."""
+    """Give an observer whose bars are removed when the block ends."""
     observer = TerminalObserver(console)
     try:
         yield observer

@@ -1,4 +1,4 @@
-"""Train a prior on patients, by a recipe, into a folder."""
+"""Train a prior on patients by a recipe, and write it into a folder."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from any2all_app.judging import judge_prior
 from any2all_app.observer import SILENT, Observer
 from any2all_app.planning import recipe_for
 from any2all_app.preview import contact_sheet
-from any2all_app.training_slices import TrainingSlices, of_cohort, of_folders, tell_step
+from any2all_app.training_slices import TrainingSlices, cohort_slices, folder_slices, tell_step
 from any2all_app.training_time import recipe_in_hours
 
 DRAWS, DRAW_STEPS = 8, 25
 HOURS = "hours"
-"""What a prior that was trained for some hours says of its training."""
+"""The entry in a prior's settings for the hours of its training."""
 LONGEST = 10_000
-"""Hours."""
+"""Upper limit of ``hours``."""
 Write = Callable[[int, dict[str, float], Image | None], None]
 
 
@@ -88,7 +88,7 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.hours is not None and not 0 < self.hours < LONGEST:
-            raise UserError(f"--hours {self.hours:g}: expected above 0, and below {LONGEST}")
+            raise UserError(f"--hours {self.hours:g}: expected more than 0 and less than {LONGEST}")
         if self.hours is not None and "steps" in self.changes:
             raise UserError("--hours and --steps both set the number of steps: give one of them")
         names = self.modalities
@@ -106,15 +106,15 @@ class Training:
 
     @cached_property
     def patients(self) -> Patients:
-        """Who lies at ``data``."""
+        """The patients at ``data``."""
         return Patients.at(self.data)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Shows each step of ``recipe``; where the prior was validated, also what it draws by now.
+class StepReport:
+    """Shows each step of ``recipe``, and draws a contact sheet after each validation.
 
-    ``write``: to TensorBoard, or None.
+    ``write`` writes to TensorBoard, or is None.
     """
 
     observer: Observer
@@ -177,7 +177,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
     run = TrainingRun(output, training.resume, training.precision)
     if training.hours is not None and not training.resume:
         recipe = recipe_in_hours(training.hours, recipe, run, train_by, observer=observer)
-    shown = Shown(observer, output, recipe, write)
+    shown = StepReport(observer, output, recipe, write)
     train_by(recipe, replace(run, report=shown))
     if first:
         judge_prior(output, held_out, observer)
@@ -187,7 +187,7 @@ def train(training: Training, output: str | Path, observer: Observer = SILENT) -
 def _recipe(
     training: Training, output: Path, start: DiffusionPrior | None, observer: Observer
 ) -> Recipe:
-    """The one that was given, or that of the run that goes on; else the one that is planned."""
+    """Return the given recipe, else that of a resumed run, else a planned one."""
     whole = f"any2all plan {training.data}"  # it writes every field
     if training.recipe is not None:
         recipe, source = read_recipe(training.recipe), f"recipe {training.recipe}"
@@ -195,9 +195,9 @@ def _recipe(
         recipe, source = begun(output)["recipe"], f"recipe of {output}"
     else:
         source = "the planned recipe"
-        parse_options(Recipe, training.changes, source, whole)  # whose mistakes are said first
+        parse_options(Recipe, training.changes, source, whole)  # reports mistakes before planning
         recipe = recipe_for(training, start, observer)
-        if "batch_size" in training.changes:  # which is then all of a step
+        if "batch_size" in training.changes:  # the user's batch is not divided into parts
             recipe = replace(recipe, accumulate=1)
     recipe = replace(recipe, **parse_options(Recipe, training.changes, source, whole))
     if training.resume and training.hours is not None:
@@ -205,15 +205,15 @@ def _recipe(
         if kept != training.hours:
             was = "without --hours" if kept is None else f"with --hours {kept:g}"
             raise UserError(
-                f"--hours {training.hours:g}: the run in {output} was begun {was}; leave --hours "
-                "out to go on with its number of steps"
+                f"--hours {training.hours:g}: the run in {output} was started {was}; leave --hours "
+                "out to keep its number of steps"
             )
         recipe = replace(recipe, steps=begun(output)["recipe"].steps)
     return recipe
 
 
 def _kept_hours(training: Training, output: Path) -> float | None:
-    """The hours that a resumed run was begun with; None where there were none."""
+    """Return the hours with which a resumed run was started; None if there were none."""
     if not training.resume:
         return None
     hours = read_settings(output).training.get(HOURS)
@@ -221,17 +221,17 @@ def _kept_hours(training: Training, output: Path) -> float | None:
 
 
 def training_slices(training: Training, native: bool, observer: Observer) -> TrainingSlices:
-    """Return the slices of its data. ``native`` says whether gaps are trained on as they are."""
+    """Return the training slices. ``native`` says whether gaps stay missing in training."""
     patients, wanted = training.patients, training.modalities
     if patients.place == "cohort" and patients.cohort is not None:
-        return of_cohort(
+        return cohort_slices(
             patients.cohort, wanted, observer, incomplete=training.incomplete, native=native
         )
-    return of_folders(patients, training.validation, wanted, observer)
+    return folder_slices(patients, training.validation, wanted, observer)
 
 
 def _draw(prior: DiffusionPrior, output: Path, step: int) -> Image:
-    """A contact sheet of what the prior draws by now, in few steps; it is also written."""
+    """Draw a contact sheet with few steps, write it, and return it."""
     sampler = make_sampler("ddpm", {"steps": str(DRAW_STEPS)})
     shape = (1, *prior.settings.image_size)
     with torch.random.fork_rng():
@@ -247,9 +247,9 @@ def _tensorboard(output: Path) -> Write:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError(
-            "--tensorboard needs it; run pip install 'any2all-cli[tensorboard]'"
+            "--tensorboard needs TensorBoard; run pip install 'any2all-cli[tensorboard]'"
         ) from None
-    writers: list[SummaryWriter] = []  # opened when training has begun
+    writers: list[SummaryWriter] = []  # opened at the first step
 
     def write(step: int, figures: dict[str, float], draws: Image | None) -> None:
         writers[:] = writers or [SummaryWriter(output / "tensorboard")]

@@ -1,4 +1,4 @@
-"""The slices that a prior is trained on, those it is judged by, and what it must say of them."""
+"""Collect the slices for training and validation, and the prior's record of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ READING = "reading patients"
 
 @dataclass(frozen=True)
 class TrainingSlices:
-    """``examples``: to train on; ``held_out``: (N, M, H, W) in [0, 1], of other patients."""
+    """Slices for training, and the settings of a prior that is trained on them.
+
+    - ``examples``: for training.
+    - ``held_out``: (N, M, H, W) in [0, 1], of other patients.
+    """
 
     examples: Examples
     held_out: Tensor
@@ -42,13 +46,13 @@ class TrainingSlices:
 
     @cached_property
     def data(self) -> TrainingData:
-        """The examples, changed as training sees them, and some of the held-out slices."""
+        """The examples with random augmentation, and some of the held-out slices."""
         in_units = [modality.range is not None for modality in self.settings.format.modalities]
         changed = functools.partial(augment, in_units=in_units)
         return TrainingData(self.examples, validation_slices(self.held_out), changed)
 
     def __str__(self) -> str:
-        """How many they are, of what images."""
+        """Return a sentence with the numbers of slices, the modalities and the size."""
         count, _, height, width = self.data.validation.shape
         return (
             f"trained on {len(self.examples)} slices, validated on {count} of other patients; "
@@ -56,12 +60,12 @@ class TrainingSlices:
         )
 
 
-def folders_of(
+def split_folders(
     found: Patients, validation: Path | None, wanted: tuple[str, ...] | None
 ) -> tuple[list[Path], list[Path], tuple[str, ...]]:
-    """The folders of the patients to train on, of those held out, and the modalities.
+    """Return the folders of training patients and of held-out ones, and the modalities.
 
-    Held out are ``validation``, or else the folder val, or else a tenth of the patients.
+    The held-out patients are those of ``validation``, else the folder val, else a tenth of all.
     """
     patients = _folders(found, "train")
     if validation is not None:
@@ -71,22 +75,22 @@ def folders_of(
     else:
         count = max(1, len(patients) // 10)
         if len(patients) < 2:
-            raise UserError(f"{found.path}: one patient; give more, or --validation FOLDER")
+            raise UserError(f"{found.path}: has one patient; give more, or --validation FOLDER")
         patients, held_out = patients[:-count], patients[-count:]
     there = find_modalities(patients)
-    names = _meant(wanted, there, f"the patients of {found.path} have") or there
+    names = _known_names(wanted, there, f"the patients of {found.path} have") or there
     return patients, held_out, names
 
 
-def of_whom(
+def patients_with(
     store: CohortStore, wanted: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, Entry], dict[str, Entry]]:
-    """The modalities, and who has all of them: to train on, and of val.
+    """Return the modalities, and the patients of train and of val that have all of them.
 
-    Where nobody is val, a tenth of those to train on are held out.
+    If val is empty, a tenth of the training patients is held out.
     """
     there = store.format.names
-    names = _meant(wanted, there, "the cohort has") or there
+    names = _known_names(wanted, there, "the cohort has") or there
     patients, held_out = store.having(names, "train"), store.having(names, "val")
     if not held_out:
         count = max(1, len(patients) // 10)
@@ -95,14 +99,14 @@ def of_whom(
     return names, patients, held_out
 
 
-def of_folders(
+def folder_slices(
     found: Patients,
     validation: Path | None,
     wanted: tuple[str, ...] | None,
     observer: Observer,
 ) -> TrainingSlices:
-    """Those of DATA/<patient>/<modality>.nii.gz, or of its folder train."""
-    patients, held_out, names = folders_of(found, validation, wanted)
+    """Read the slices of DATA/<patient>/<modality>.nii.gz, or of DATA/train."""
+    patients, held_out, names = split_folders(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
     looks = Looks(names)
     slices = read_slices(patients, names, advance, observer.say, looks.add)
@@ -111,12 +115,12 @@ def of_folders(
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])
     if spacing is not None:
         format_ = replace(format_, grid=Grid(spacing, names[0]))
-    made_of = {"patients": _counted(patients, held_out), "looks": looks.ranges()}
+    made_of = {"patients": _patient_counts(patients, held_out), "looks": looks.ranges()}
     settings = PriorSettings(format_, made_of)
     return TrainingSlices(InMemory(slices), check, settings)
 
 
-def of_cohort(
+def cohort_slices(
     store: CohortStore,
     wanted: tuple[str, ...] | None,
     observer: Observer,
@@ -124,22 +128,22 @@ def of_cohort(
     incomplete: bool,
     native: bool,
 ) -> TrainingSlices:
-    """Those of a cohort, which says who is held out, and how images are scaled.
+    """Return the slices of a cohort, which has splits and ranges of its own.
 
-    incomplete: whether patients count who lack modalities; native: whether their gaps are trained
-    on as they are, and not as a prior has filled them.
+    ``incomplete`` says whether patients who lack modalities are used. ``native`` says whether their
+    gaps stay missing in training. Otherwise a prior must have filled them.
     """
-    names, patients, held_out = of_whom(store, wanted)
+    names, patients, held_out = patients_with(store, wanted)
     lacking = {p: e for p, (e, _) in store.with_gaps(names).items()} if incomplete else {}
     filled = {} if native or not incomplete else _filled(store, names)
     if not store.having(names, "val"):
         count = len(held_out)
-        observer.say(f"no val patient in the cohort: {count} of train held out to validate")
+        observer.say(f"the cohort has no val patient: {count} of train are held out to validate")
     patients |= lacking
     if not patients:
         raise UserError(
-            f"{store.url}: too few patients of train that have {', '.join(names)}; see any2all "
-            f"cohort {store.url}, or take fewer --modalities"
+            f"{store.url}: too few patients of train have {', '.join(names)}; see any2all cohort "
+            f"{store.url}, or give fewer --modalities"
         )
     advance = Count(observer, READING, len(patients) + len(held_out))
     looks = Looks(names)
@@ -148,7 +152,7 @@ def of_cohort(
     corrected = any(entry.bias_corrected for entry in patients.values())
     grid = replace(store.format.known_grid, bias_corrected=corrected)
     made_of: dict[str, Any] = {
-        "patients": _counted(patients, held_out),
+        "patients": _patient_counts(patients, held_out),
         "looks": looks.ranges(),
     }
     if store.virtual:
@@ -171,13 +175,13 @@ def of_cohort(
 
 
 HALF_SIZE_COST = 0.25
-"""The time of a step with images of half the size, over that of a step at full size."""
+"""Duration of a step at half size, relative to a step at full size."""
 
 
 def tell_step(observer: Observer, steps: int, progress: Progress, coarse: float = 0.0) -> None:
-    """Show a step of ``steps``, and the held-out figures if there are some.
+    """Show a step of ``steps``, and the held-out scores after a validation.
 
-    coarse: the share of the steps, at the beginning, that use images of half the size.
+    ``coarse`` is the share of the steps, at the beginning, that use images of half the size.
     """
     speed = f"loss {progress.loss:.4f} · {progress.images_per_second:.1f} images/s"
     saved = (1 - HALF_SIZE_COST) * coarse * steps
@@ -190,20 +194,20 @@ def tell_step(observer: Observer, steps: int, progress: Progress, coarse: float 
 
 
 def _folders(found: Patients, split: str) -> list[Path]:
-    """The folders of a split's patients, or of all where nothing says who is in it."""
+    """Return the folders of a split's patients, or of all patients if there are no splits."""
     if found.is_one or found.cohort is not None:
         raise UserError(
-            f"{found.path}: no folders of patients in it; expected a cohort, or a folder of "
+            f"{found.path}: has no folders of patients; expected a cohort, or a folder of "
             "<patient>/<modality>.nii.gz"
         )
     paths = found.of(split) if found.groups else found.everybody
     return [Path(path) for path in paths.values()]
 
 
-def _meant(
+def _known_names(
     wanted: tuple[str, ...] | None, there: Sequence[str], who: str
 ) -> tuple[str, ...] | None:
-    """The modalities that are meant by the names given, in any case and by their aliases."""
+    """Return the modalities that the given names mean, in any case and by their aliases."""
     try:
         return tuple(known_name(name, there, who) for name in wanted) if wanted else None
     except UserError as error:
@@ -211,20 +215,20 @@ def _meant(
 
 
 def _filled(store: CohortStore, names: Sequence[str]) -> dict[str, Entry]:
-    """The patients of train whose gaps are filled, which all of them have to be."""
+    """Return the training patients with filled gaps. Raises UserError unless all are filled."""
     lacking = store.with_gaps(names)
     filled = {p: e for p, (e, missing) in lacking.items() if set(missing) <= set(e.drawn)}
     if len(filled) < len(lacking):
         raise UserError(
             f"--incomplete: {len(lacking) - len(filled)} of the {len(lacking)} patients of train "
-            f"who lack some of {', '.join(names)} have no draws of it, which a recipe with "
-            f"levels=shared needs; run any2all fill {store.url} --prior PRIOR, of these "
-            "modalities, or take levels=separate"
+            f"who lack some of {', '.join(names)} have no drawn images, which a recipe with "
+            f"levels=shared needs; run any2all fill {store.url} --prior PRIOR with a prior of "
+            "these modalities, or use levels=separate"
         )
     return filled
 
 
-def _counted(patients: Sized, held_out: Sized) -> dict[str, int]:
+def _patient_counts(patients: Sized, held_out: Sized) -> dict[str, int]:
     return {"train": len(patients), "val": len(held_out)}
 
 

@@ -1,4 +1,4 @@
-"""How many steps of a recipe fit into some hours on this machine."""
+"""Find how many steps of a recipe this machine can train in a given time."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ from any2all_operators import UserError
 from any2all_app.observer import Observer
 
 TRIAL = 12
-"""Steps that are timed, of which the first of each size are not counted."""
+"""Number of timed steps. The first step of each size is not counted."""
 SHARE = 0.95
-"""Share of the hours for steps; the rest is for pictures of draws and the judging."""
+"""Share of the time for steps. The rest is for contact sheets and the final judging."""
 TIMING = "timing a few steps"
 VALIDATE_EVERY = 250
-"""Steps, as of any2all_core.training.train."""
+"""Steps between validations in any2all_core.training.train."""
 
 Train = Callable[[Recipe, TrainingRun], object]
-"""Trains by a recipe into a folder, and reports each step."""
+"""A function that trains by a recipe into a folder, and reports each step."""
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of a step at half size, of one at full size, and of a validation."""
+    """Durations in seconds of a step at half size, a step at full size, and a validation."""
 
     coarse: float
     full: float
     validation: float
 
     def mean(self, recipe: Recipe) -> float:
-        """Return the mean seconds of a step, with its share of the validations."""
+        """Return the mean duration of a step in seconds, with its share of the validations."""
         step = recipe.coarse * self.coarse + (1 - recipe.coarse) * self.full
         return step + self.validation / VALIDATE_EVERY
 
     def steps_in(self, hours: float, recipe: Recipe) -> int:
-        """How many steps fit. Raises UserError where they end before the rate has risen."""
+        """Return the number of steps that fit. Raises UserError if the warm-up is longer."""
         steps = int(SHARE * hours * 3600 / self.mean(recipe))
         if steps <= recipe.warmup:
             least = (recipe.warmup + 1) * self.mean(recipe) / SHARE / 3600
             raise UserError(
-                f"--hours {hours:g}: has room for {steps} steps of {self.mean(recipe):.2g} s, and "
-                f"the learning rate rises for {recipe.warmup}; give at least {least:.2g}, or a "
-                "smaller --recipe"
+                f"--hours {hours:g}: there is time for {steps} steps of {self.mean(recipe):.2g} s, "
+                f"but the learning rate rises for {recipe.warmup} steps; give at least "
+                f"{least:.2g}, or a smaller --recipe"
             )
         return steps
 
 
 def step_time(recipe: Recipe, run: TrainingRun, train_by: Train) -> StepTime:
-    """Time a few steps of both sizes; what they train is thrown away."""
+    """Time a few steps of both sizes, and discard the result."""
     reported = [time.perf_counter()]
     with tempfile.TemporaryDirectory() as folder:
         trial = replace(recipe, steps=TRIAL)
@@ -77,7 +77,7 @@ def step_time(recipe: Recipe, run: TrainingRun, train_by: Train) -> StepTime:
 def recipe_in_hours(
     hours: float, recipe: Recipe, run: TrainingRun, train_by: Train, *, observer: Observer
 ) -> Recipe:
-    """The recipe with as many steps as fit; all processes take those that the first one found."""
+    """Return the recipe with as many steps as fit. All processes use the first one's number."""
     from accelerate.utils import broadcast_object_list
 
     observer.progress(TIMING, 0, 1)

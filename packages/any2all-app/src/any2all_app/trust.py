@@ -73,10 +73,10 @@ def trust(
     *,
     seed: int,
 ) -> Trust | None:
-    """Test how far the prior is to be trusted with the scan of a modality, (B, C, H, W).
+    """Test how far the prior can be trusted with the scan (B, C, H, W) of a modality.
 
-    In four slices a tenth of the lines or samples outside the centre is held out. All other data
-    of the patient stay. Returns None if the scan is not a :class:`SenseFourier`, or has too few
+    In four slices, a tenth of the lines or samples outside the centre is held out. All other data
+    of the patient are kept. Returns None if the scan is not a :class:`SenseFourier`, or has too few
     samples outside its centre.
     """
     scan = scan_of(operator.operators[modality])
@@ -107,7 +107,7 @@ def trust(
 
 
 def blended(found: Trust, operator: Operator, data: Tensor, images: Tensor) -> Tensor:
-    """Draws (D, B, H, W) of a scan, with the share of the prior that it is trusted with."""
+    """Mix draws (D, B, H, W) of a scan with the best classical image, by the prior's share."""
     scan = scan_of(operator)
     if found.share == 1 or scan is None:
         return images
@@ -124,7 +124,7 @@ def blended(found: Trust, operator: Operator, data: Tensor, images: Tensor) -> T
 
 
 def on_scan(operator: Operator, data: Tensor, image: Tensor) -> Tensor:
-    """Images (B, H, W) as the scan sees them: complex, with the phase that explains its data."""
+    """Return images (B, H, W) as complex images with the phase that explains the scan's data."""
     scan = scan_of(operator)
     assert scan is not None
     near = operator.near(data, image)
@@ -134,14 +134,14 @@ def on_scan(operator: Operator, data: Tensor, image: Tensor) -> Tensor:
 
 
 def scan_of(operator: Operator) -> SenseFourier | None:
-    """The scan within a phase and a field of view."""
+    """Return the scan inside the operators of an unknown phase and a field of view, if any."""
     while isinstance(operator, UnknownPhase | FieldOfView):
         operator = operator.scan
     return operator if isinstance(operator, SenseFourier) else None
 
 
 def with_scan(operator: Operator, scan: SenseFourier) -> Operator:
-    """The same operator around another scan."""
+    """Replace the scan inside an operator."""
     if isinstance(operator, UnknownPhase | FieldOfView):
         return replace(operator, scan=with_scan(operator.scan, scan))
     assert isinstance(operator, SenseFourier)

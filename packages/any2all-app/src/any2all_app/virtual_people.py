@@ -1,4 +1,4 @@
-"""A cohort of virtual people, who are drawn by any2all-virtual."""
+"""Make a cohort of virtual people, which any2all-virtual simulates."""
 
 from __future__ import annotations
 
@@ -21,20 +21,39 @@ from any2all_operators import UserError
 
 from any2all_app.finding import Preparing, given_kinds
 from any2all_app.observer import SILENT, Observer
-from any2all_app.preparing import created, prepare_each, settle
+from any2all_app.preparing import finish_cohort, open_cohort, prepare_each
 
 VIRTUAL_MODALITIES = ("T1", "FLAIR", "T2star", "CT", "PET")
 EXTENT = 180.0
-"""Of a virtual head from the lowest slice to the highest, mm."""
+"""Height of a virtual head in mm."""
 
 
 def prepare_virtual(
     cohort: str, count: int, preparing: Preparing, observer: Observer = SILENT
 ) -> list[Outcome]:
-    """Make a cohort of ``count`` virtual people, the first of the preparation's seed.
+    """Make a cohort of virtual people, or add them to it.
 
-    cohort, preparing, observer: as of :func:`prepare`. Raises UserError for modalities that
-    virtual people do not have, and where any2all-virtual is not installed.
+    Parameters
+    ----------
+    cohort
+        Path or URL of a new cohort, or of one to append to.
+    count
+        Number of people. Their seeds count up from that of ``preparing.preparation``.
+    preparing
+        Options for making the cohort.
+    observer
+        Receives the progress.
+
+    Returns
+    -------
+    list of Outcome
+        One per person: prepared, unchanged, or refused with the reason.
+
+    Raises
+    ------
+    UserError
+        If virtual people lack a modality, the spacing is missing, or any2all-virtual is not
+        installed.
     """
     if find_spec("any2all_virtual") is None:
         raise UserError(f"--virtual {count} needs any2all-virtual; run pip install any2all-virtual")
@@ -43,7 +62,7 @@ def prepare_virtual(
         mm = "native" if preparing.spacing is None else ",".join(map(str, preparing.spacing))
         raise UserError(
             f"--virtual {count} with modalities {', '.join(names)} and spacing {mm}: expected at "
-            f"least 1, some of {', '.join(VIRTUAL_MODALITIES)}, and a spacing"
+            f"least 1 person, some of {', '.join(VIRTUAL_MODALITIES)}, and a spacing in mm"
         )
     if preparing.reference not in names:
         raise UserError(f"--reference {preparing.reference}: expected one of {', '.join(names)}")
@@ -55,28 +74,28 @@ def prepare_virtual(
         preparing.split, [SplitCandidate(name, name, len(names)) for name in people], there
     )
     own = given_kinds(preparing, before)
-    store = created(cohort, names, preparing, own, virtual=True)
+    store = open_cohort(cohort, names, preparing, own, virtual=True)
     plans = [VirtualPlan(name, groups[name], k) for name, k in people.items()]
     preparing = dataclasses.replace(preparing, preparation=Preparation())
     outcomes = prepare_each(plans, cohort, preparing, observer)
-    settle(store, outcomes, preparing, there)
+    finish_cohort(store, outcomes, preparing, there)
     return outcomes
 
 
 @dataclass(frozen=True)
 class VirtualPlan:
-    """A virtual person to draw; see :class:`any2all_data.prepare.PatientPlan`."""
+    """A virtual person to simulate; see :class:`any2all_data.prepare.PatientPlan`."""
 
     patient: str
     split: Split
     seed: int
 
     def origin(self, format_: StackFormat) -> dict[str, str]:
-        """The seed."""
+        """Return the seed."""
         return {"seed": str(self.seed)}
 
     def prepared(self, format_: StackFormat, preparation: Preparation) -> tuple[Array, Entry, None]:
-        """Images (Z, M, H, W) on the cohort's grid, and what is said of them."""
+        """Simulate images (Z, M, H, W) on the cohort's grid, and make their entry."""
         from any2all_virtual import virtual_person
 
         (height, width), grid = format_.size, format_.known_grid

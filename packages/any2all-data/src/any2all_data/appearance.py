@@ -1,4 +1,4 @@
-"""The look of a patient's images, to tell whether they are like those that a model has learnt from.
+"""Describe the look of images, to tell whether they are like those of a model's training.
 
 Five numbers describe an image. They do not depend on the number of slices, and they differ between
 a whole head and a skull-stripped one, between contrasts, and between scanners. The range of each
@@ -20,14 +20,14 @@ Look = dict[str, float]
 Ranges = Mapping[str, tuple[float, float]]
 
 SLICES = 12
-"""Number of slices of an image that are looked at, evenly spread over those that show a head."""
+"""Number of slices that describe an image, evenly spread over those that show a head."""
 FEWEST_SLICES, FEWEST_PATIENTS = 3, 10
-"""With fewer slices, or fewer training patients, nothing is said."""
+"""With fewer slices, or fewer training patients, no image is judged."""
 TAIL, WIDENED = 0.05, 0.75
 """A range goes from the 5 % to the 95 % quantile of the patients. An image is outside if it is
-farther from the range than 0.75 times its width. With the ranges of ``lgg``, that is so for none of
-17 patients of val and test, and for all of four patients with multiple sclerosis from other
-scanners, two of them skull-stripped."""
+farther from the range than 0.75 times its width. With the ranges of ``lgg``, none of 17 patients of
+val and test are outside. All of four patients with multiple sclerosis from other scanners are, two
+of them skull-stripped."""
 RIM = 3  # pixels
 
 WORDS = {
@@ -40,7 +40,7 @@ WORDS = {
 
 
 def look_of(image: Array) -> Look | None:
-    """Describe an image (Z, H, W) in [0, 1] by the medians over its slices of WORDS.
+    """Describe an image (Z, H, W) in [0, 1] by the median of each of WORDS over its slices.
 
     Returns None if fewer than three slices show a head.
     """
@@ -98,12 +98,12 @@ class Looks:
 
 
 def unlike(image: Array, ranges: Ranges) -> list[str]:
-    """Say in which respects an image (Z, H, W) in [0, 1] lies far outside of the ranges."""
+    """List which of WORDS are far outside of their range in an image (Z, H, W) in [0, 1]."""
     look = look_of(image)
     said = []
     for name, (low, high) in ranges.items() if look else ():
         margin = WIDENED * (high - low)
         value = look[name] if look and name in look else low
         if not low - margin <= value <= high + margin:
-            said.append(f"{WORDS[name]} is {value:.2f}, there {low:.2f} to {high:.2f}")
+            said.append(f"{WORDS[name]} is {value:.2f}, in training {low:.2f} to {high:.2f}")
     return said

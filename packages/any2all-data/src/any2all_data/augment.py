@@ -1,4 +1,4 @@
-"""Random changes that keep a slice a plausible slice of another person."""
+"""Change slices at random, so that they look like slices of other people."""
 
 from __future__ import annotations
 

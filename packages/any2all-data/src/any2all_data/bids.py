@@ -1,10 +1,11 @@
-"""BIDS file names and sidecars, as far as they tell the kind of an image.
+"""Read from BIDS file names and sidecars what kind of image a file is.
 
-A name is sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in the folder of its datatype. The grammar
-is small: pairs and a suffix, joined by underscores; what a suffix means is in ``modalities.toml``.
-pybids would add an SQL database, and bidsschematools is made to judge whole data sets; both leave
-out names that people have (``sub-01_T1.nii.gz``), which are read here as far as they go. Entities,
-datatypes and suffixes are those of the schema in bidsschematools 2.0.1.
+A name is sub-01[_ses-a][_key-value ...]_suffix.nii.gz, in the folder of its datatype. It consists
+of pairs and a suffix, joined by underscores. ``modalities.toml`` says what a suffix means.
+
+No BIDS library is used: pybids would add an SQL database, and bidsschematools judges whole data
+sets. Both leave out common names that are not valid (``sub-01_T1.nii.gz``), which are read here.
+Entities, datatypes and suffixes are those of the schema in bidsschematools 2.0.1.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from any2all_data.kinds import own_kinds, stack_format
 
 def format_of(kept: Mapping[str, Any]) -> StackFormat:
     """Return a cohort's image format by its attributes; ``kinds`` are the user's own kinds."""
-    own = {name: ModalityKind.from_json(told) for name, told in kept.get("kinds", {}).items()}
+    own = {name: ModalityKind.from_json(fields) for name, fields in kept.get("kinds", {}).items()}
     grid = grid_of({"spacing": kept["spacing"] or None, "reference": kept["reference"]})
     table = stack_format(kept["modalities"], size_of(kept["size"]), grid, own)
     fitted = kept.get("normalisation", {})
@@ -63,6 +63,6 @@ def _shown(value: Any) -> str:
     return str(tuple(value) if isinstance(value, list) else value)
 
 
-def _json(told: dict[str, Any]) -> Any:
-    """What JSON makes of it: lists of tuples."""
-    return json.loads(json.dumps(told))
+def _json(fields: dict[str, Any]) -> Any:
+    """Return the fields as JSON stores them, with lists in place of tuples."""
+    return json.loads(json.dumps(fields))

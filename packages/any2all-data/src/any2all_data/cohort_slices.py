@@ -1,4 +1,4 @@
-"""Slices of a cohort in [0, 1], read on access."""
+"""Read slices of a cohort on access, in [0, 1]."""
 
 from __future__ import annotations
 
@@ -94,5 +94,5 @@ class CohortSlices:
         return len(self._places)
 
     def read(self, indices: Sequence[int]) -> Tensor:
-        """Stacks (B, M, H, W) in [0, 1]."""
+        """Read stacks (B, M, H, W) in [0, 1]."""
         return torch.stack([self._stacks[k][z] for k, z in (self._places[i] for i in indices)])

@@ -1,4 +1,4 @@
-"""Which slices show a head."""
+"""Find the slices that show a head."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ SHORT_ECHO = 5.0
 """Difference in ms within which echo times of other modalities count as equal."""
 DIXON = {"W": 1, "WATER": 1, "IP": 2, "IN_PHASE": 2, "OP": 3, "OPP_PHASE": 3, "OUT_PHASE": 3}
 DIXON |= {"F": 4, "FAT": 4, "FF": 4}
-"""Values of ImageType."""
+"""Values of ImageType for Dixon images; smaller comes first."""
 HEAD = r"^$|head|brain|skull|cranium|neuro|cerebr|whole ?body"
 ELSEWHERE = (
     r"\b[ctl] ?spine\b|\bspin\w*|\bcerv\w*|\blumb\w*|\bthora\w*|\bneck\b|\bhals\b|\borbit\w*|"
@@ -26,7 +26,7 @@ ELSEWHERE = (
 SHARP = r"bone|lung|edge|sharp|detail|knochen|\bos\b|^(fc)?[358]\d$|^y[cde]$|^[de]$"
 """Kernels for bone and lung: GE's names, Canon's FC30, FC50, FC80, Philips' D, E, YC to YE."""
 SHARPEST_SOFT = 49
-"""Of Siemens' numbers (H31s, Br40f); above it kernels are for bone."""
+"""Siemens numbers its kernels (H31s, Br40f). Those above this number are for bone."""
 
 
 def implausible(source: Source, kind: ModalityKind) -> list[str]:

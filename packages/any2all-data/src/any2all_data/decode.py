@@ -1,4 +1,4 @@
-"""Stored pixel values of DICOM frames. Run as a program, it keeps a decoder's crash to itself."""
+"""Read stored pixel values of DICOM frames. As a program, it isolates a decoder's crash."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 PROGRESSIVE = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
-"""Retired JPEG syntaxes that pydicom has no entry for; libjpeg reads them as JPEG Extended."""
+"""Retired JPEG syntaxes that pydicom does not know. libjpeg reads them as JPEG Extended."""
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 GZIP = b"\x1f\x8b"
 
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:
-    """A file to read, unpacked where it is gzip, whatever it is called."""
+    """Open a file, and decompress it if its content is gzip, whatever its name is."""
     with open(path, "rb") as file:
         packed = file.read(2) == GZIP
     return cast(BinaryIO, gzip.open(path)) if packed else open(path, "rb")
 
 
 def stored_values(path: str | os.PathLike[str], frames: Sequence[int]) -> npt.NDArray[Any]:
-    """Frames (N, rows, columns) by index from 0, as stored: no rescale slope applied."""
+    """Return frames (N, rows, columns) by index from 0, as stored, without the rescale slope."""
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import (
@@ -53,7 +53,7 @@ def stored_values(path: str | os.PathLike[str], frames: Sequence[int]) -> npt.ND
 
 
 def main() -> None:
-    """Read {"memory": bytes, "frames": [[path, [frame ...]] ...]}, write one .npy a path."""
+    """Read {"memory": bytes, "frames": [[path, [frame ...]] ...]}; write one .npy per path."""
     request = json.load(sys.stdin)
     try:
         import resource
@@ -61,7 +61,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):
-        pass  # not on this system, or less is allowed already
+        pass  # the system has no such limit, or a lower one
     warnings.simplefilter("ignore")
     for path, frames in request["frames"]:
         buffer = io.BytesIO()

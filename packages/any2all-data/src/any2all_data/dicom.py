@@ -16,7 +16,7 @@ from any2all_operators import UserError
 
 from any2all_data.dicom_frames import Frame, PatientIdentity, Volume, frames_of, volumes
 from any2all_data.dicom_geometry import check_images, stacked
-from any2all_data.dicom_headers import MOMENTS, flat, quiet, read_header
+from any2all_data.dicom_headers import MOMENTS, frame_headers, quiet, read_header
 from any2all_data.dicom_layout import layout
 from any2all_data.dicom_pixels import padding, stored
 from any2all_data.files import is_nifti, tree, unread
@@ -81,7 +81,7 @@ def find_series(
             if is_nifti(path) or unread(path):
                 continue
             try:
-                found += list(frames_of(path))  # all of a file or none
+                found += list(frames_of(path))  # a list, so that a damaged file adds no frame
             except UserError as error:
                 damaged.append((path, str(error)))
             except Exception as error:  # whatever a damaged header sets off in pydicom
@@ -124,11 +124,11 @@ def _read(series: Series) -> nib.Nifti1Image:
     from highdicom import Volume
     from pydicom.pixels.processing import apply_modality_lut
 
-    whole = [list(flat(read_header(path))) for path in series.files]
+    whole = [list(frame_headers(read_header(path))) for path in series.files]
     every = [(k, i) for k, file in enumerate(whole) for i in range(len(file))]
     selected = sorted(series.selected or every)
     check_images([whole[k][i] for k, i in selected])
-    selected = _once(series, selected, whole)
+    selected = _without_copies(series, selected, whole)
     headers = [whole[k][i] for k, i in selected]
     if unit_of(series) == "SUV g/ml":
         _check_static(headers)
@@ -166,7 +166,7 @@ def _read(series: Series) -> nib.Nifti1Image:
     return image
 
 
-def _once(
+def _without_copies(
     series: Series, selected: list[tuple[int, int]], whole: Sequence[Sequence[Dataset]]
 ) -> list[tuple[int, int]]:
     """Drop frames that repeat another one: same position, size and pixel values.
@@ -195,10 +195,10 @@ def _once(
 
 
 def _straight(voxels: Array, headers: Sequence[Dataset]) -> tuple[Array, Array]:
-    """A CT's slices (Z, rows, columns) without gantry tilt, and where their first pixel lies, mm.
+    """Remove the gantry tilt of a CT (Z, rows, columns).
 
-    headers: in the order of the slices. Where a tilt moves no slice by half a pixel nothing is
-    done.
+    Returns the slices and the position of the first pixel in mm. ``headers`` are in the order of
+    the slices. A tilt that moves no slice by half a pixel is left as it is.
     """
     positions = np.array([h.ImagePositionPatient for h in headers], float)
     row, column = np.array(headers[0].ImageOrientationPatient, float).reshape(2, 3)

@@ -1,4 +1,4 @@
-"""A result as a derived DICOM series, in the study and the space of the series it was made from."""
+"""Write a result as a derived DICOM series in the study and space of its source series."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from any2all_operators import UserError
 
 from any2all_data.decode import opened
 from any2all_data.dicom import Series
-from any2all_data.dicom_headers import flat, quiet, read_header
+from any2all_data.dicom_headers import frame_headers, quiet, read_header
 from any2all_data.normalise import Array
 from any2all_data.patient import LPS
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 FINEST = 1000
-"""Steps from 0 to the brightest value that stored MR values have at least."""
+"""Smallest number of steps from 0 to the brightest stored MR value."""
 LONGEST = {"SeriesDescription": 64, "DerivationDescription": 1024}
-"""Characters of an LO and an ST."""
+"""Largest number of characters in DICOM's value representations LO and ST."""
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 
 DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
@@ -68,17 +68,20 @@ DEFINITIONS: Mapping[str, Mapping[str, Any]] = {
         "PatientGantryRelationshipCodeSequence": [],
     },
 }
-"""What each kind of image says of an acquisition that never was: as little as its definition lets
-it (PS3.3 A.3, A.4, A.21)."""
+"""Attributes of each kind of image. No acquisition took place, so they say as little about one as
+PS3.3 A.3, A.4 and A.21 permit."""
 
 
 @dataclass(frozen=True)
 class Derived:
-    """An image to go back.
+    """An image to write as DICOM.
 
-    kind: of the modality; slices: (Z, H, W) in physical units; affine: (4, 4), voxel (x, y, z)
-    along (L, P, S) to mm (RAS); range: physical values of black and white; description: of the
-    series, at most 64 characters; method: how it was made, in words, at most 1024.
+    - ``kind``: the kind of the modality.
+    - ``slices``: (Z, H, W) in physical units.
+    - ``affine``: (4, 4), maps voxel (x, y, z) along (L, P, S) to mm (RAS).
+    - ``range``: the physical values of black and white.
+    - ``description``: the series description, at most 64 characters.
+    - ``method``: how the image was made, at most 1024 characters.
     """
 
     kind: ModalityKind
@@ -90,15 +93,17 @@ class Derived:
 
 
 def write_derived(folder: Path, image: Derived, reference: Series, number: int) -> None:
-    """Write ``folder/0001.dcm`` ..., single-frame MR, CT or PET images, lowest slice first.
+    """Write ``folder/0001.dcm`` ... as single-frame MR, CT or PET images, lowest slice first.
 
-    Patient, study and frame of reference are those of ``reference``, so the files bear the
-    patient's identity. Image type DERIVED; DerivationDescription is the method; each image names
-    the image of ``reference`` nearest to it as its source. CT is stored in HU, PET as SUV by body
-    weight in g/ml; MR as it is, times a power of ten where it would be too coarse, or with a slope
-    and an intercept where its kind has a unit.
+    Patient, study and frame of reference are those of ``reference``, so the files contain the
+    patient's identity. ``number`` is the SeriesNumber. The image type is DERIVED, and
+    DerivationDescription is the method. Each image refers to the nearest image of ``reference`` as
+    its source.
 
-    number: of the series. Raises UserError where the reference has no frame of reference.
+    CT is stored in HU and PET as SUV by body weight in g/ml. MR with a unit has a slope and an
+    intercept. Other MR is stored as it is, times a power of ten if it would be too coarse.
+
+    Raises UserError if the reference has no frame of reference.
     """
     try:
         import highdicom
@@ -184,7 +189,7 @@ def write_derived(folder: Path, image: Derived, reference: Series, number: int) 
 
 
 def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """16-bit values, and how they are to be read and shown."""
+    """Return 16-bit values and the attributes by which they are read and shown."""
     from pydicom.valuerep import DS
 
     low, high = image.range.low, image.range.high
@@ -200,11 +205,11 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
     if kind == "PT":
         brightest = max(float(image.slices.max()), high)
         slope = DS(brightest / (2**15 - 1), auto_format=True)
-        scale, told = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
+        scale, rescale = 1 / float(str(slope)), {"RescaleSlope": slope, "RescaleIntercept": 0}
     elif image.kind.physical:
         return _rescaled(image)
     else:
-        scale, told = 1.0, {}
+        scale, rescale = 1.0, {}
         while scale * high < FINEST:
             scale *= 10
         while scale * float(image.slices.max()) > 2**16 - 1:
@@ -215,12 +220,12 @@ def _encoded(image: Derived, kind: str) -> tuple[npt.NDArray[Any], dict[str, Any
         "PixelRepresentation": 0,
         "WindowCenter": DS((low + high) / 2, auto_format=True),
         "WindowWidth": DS(high - low, auto_format=True),
-        **told,
+        **rescale,
     }
 
 
 def _rescaled(image: Derived) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-    """16-bit values of MR that has a unit: value = slope · stored + intercept."""
+    """Encode MR with a unit in 16 bits: value = slope · stored + intercept."""
     from pydicom.valuerep import DS
 
     least = min(float(image.slices.min()), image.range.low)
@@ -252,12 +257,12 @@ def _whole_header(path: Path) -> Dataset:
 
 
 def _source_images(reference: Series) -> list[tuple[npt.NDArray[Any], Dataset]]:
-    """The place of each image of a series, in mm (LPS), and the item that refers to it."""
+    """Return the position in mm (LPS) of each image of a series, and an item that refers to it."""
     from highdicom.sr import CodedConcept
     from pydicom import Dataset
 
     found = []
-    files = [list(flat(read_header(path))) for path in reference.files]
+    files = [list(frame_headers(read_header(path))) for path in reference.files]
     every = [(k, frame) for k, frames in enumerate(files) for frame in range(len(frames))]
     for k, frame in reference.selected or every:
         header, item = files[k][frame], Dataset()
@@ -273,7 +278,7 @@ def _source_images(reference: Series) -> list[tuple[npt.NDArray[Any], Dataset]]:
 def _nearest(
     sources: Sequence[tuple[npt.NDArray[Any], Dataset]], place: Dataset, plane: Dataset
 ) -> Dataset:
-    """The item of the image that lies nearest to a slice, along the slice's normal."""
+    """Return the item of the image that is nearest to a slice along the slice's normal."""
     along = np.array(plane.ImageOrientationPatient, float)
     normal = np.cross(along[:3], along[3:])
     position = np.array(place.ImagePositionPatient, float)

@@ -1,4 +1,4 @@
-"""Frames of DICOM files put together as volumes, by what their headers say."""
+"""Combine the frames of DICOM files into volumes by their headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from any2all_data.dicom_headers import (
     MOMENTS,
     SPLIT_BY,
     TAGS,
-    flat,
+    frame_headers,
     is_dicom,
     read_header,
     text,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LEAST_STACK = 5
-"""Frames that a volume has at least, for others of its series to be taken for a localizer."""
+"""Smallest number of frames of a volume, if the other frames of its series are a localizer."""
 EVEN = 0.01
-"""Largest difference of increments within a volume, of their mean."""
+"""Largest difference between increments within a volume, relative to their mean."""
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 
 Geometry = tuple[object, ...]
@@ -38,7 +38,7 @@ Geometry = tuple[object, ...]
 
 @dataclass(frozen=True)
 class PatientIdentity:
-    """Who a header says was scanned; identifying."""
+    """The identity of the person in a header."""
 
     id: str = field(default="", repr=False)
     name: str = field(default="", repr=False)
@@ -50,8 +50,10 @@ class PatientIdentity:
 class Frame:
     """One image.
 
-    ``place``: position (3) in mm; ``directions``: of a row and a column (6); ``geometry``:
-    directions, size and spacing, rounded to be compared.
+    - ``place``: position (3,) in mm.
+    - ``directions``: direction cosines of a row and a column (6,).
+    - ``geometry``: directions, size and spacing, rounded for comparison.
+    - ``values``: header values by keyword.
     """
 
     path: Path
@@ -67,12 +69,12 @@ class Frame:
 
     @property
     def patient(self) -> str:
-        """PatientID; without one PatientName, then StudyInstanceUID."""
+        """The PatientID, else the PatientName, else the StudyInstanceUID."""
         return self.person.id or self.person.name or self.study
 
     @property
     def lies(self) -> tuple[float, ...] | None:
-        """Position and directions, nine numbers."""
+        """Position and directions as nine numbers; None if the position is unknown."""
         return None if self.place is None else (*self.place, *self.directions)
 
     @property
@@ -82,14 +84,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Volume:
-    """Frames of one volume, sorted by file; ``warnings``: what was done to get them."""
+    """The frames of one volume, sorted by file. ``warnings`` say what was dropped or merged."""
 
     frames: tuple[Frame, ...]
     warnings: tuple[str, ...] = ()
 
 
 def frames_of(path: Path) -> Iterator[Frame]:
-    """The frames of a file; none if it is not DICOM, or a DICOMDIR."""
+    """Yield the frames of a file; none if it is a DICOMDIR or not DICOM."""
     if not is_dicom(path):
         return
     header = read_header(path)
@@ -102,9 +104,9 @@ def frames_of(path: Path) -> Iterator[Frame]:
     )
     if not series or not image:
         raise UserError("damaged: its header ends before SeriesInstanceUID; export it again")
-    told = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
-    person = PatientIdentity(*(text(header.get(keyword)) for keyword in told))
-    for index, frame in enumerate(list(flat(header))):
+    keywords = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+    person = PatientIdentity(*(text(header.get(keyword)) for keyword in keywords))
+    for index, frame in enumerate(list(frame_headers(header))):
         place: tuple[float, ...] | None = None
         directions: tuple[float, ...] = ()
         geometry: Geometry = ()
@@ -127,14 +129,17 @@ def frames_of(path: Path) -> Iterator[Frame]:
 
 
 def volumes(frames: Iterable[Frame]) -> Iterator[Volume]:
-    """Frames put together: by series, or by number where each slice has a series of its own.
+    """Combine frames into volumes by their series.
 
-    Frames that lie in the same places are split by SPLIT_BY; those of a localizer are dropped.
+    Series are merged by SeriesNumber if each slice has a series of its own. Localizer frames are
+    dropped. Frames at the same positions are split by SPLIT_BY.
     """
     series: dict[tuple[str, str, str], list[Frame]] = defaultdict(list)
     for frame in sorted(frames, key=lambda f: (f.path, f.index)):
         series[frame.patient, frame.study, frame.series].append(frame)
-    for volume in _merged([_without_localizer(_once(found)) for found in series.values()]):
+    for volume in _merged(
+        [_without_localizer(_without_copies(found)) for found in series.values()]
+    ):
         for part in _split(volume.frames):
             yield replace(volume, frames=part)
 
@@ -158,8 +163,8 @@ def _values(frame: Dataset) -> dict[str, str]:
     return {keyword: value for keyword, value in values.items() if value}
 
 
-def _once(frames: Sequence[Frame]) -> list[Frame]:
-    """Without copies of an image: same SOPInstanceUID in files of the same bytes."""
+def _without_copies(frames: Sequence[Frame]) -> list[Frame]:
+    """Drop copies of an image: files with the same SOPInstanceUID and the same bytes."""
     first: dict[tuple[str, int], Frame] = {}
     kept = []
     for frame in frames:
@@ -170,10 +175,10 @@ def _once(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _without_localizer(frames: Sequence[Frame]) -> Volume:
-    """The frames of the stack that fills a series, where the others are few.
+    """Drop the localizer frames of a series.
 
-    Dropped are frames with ImageType LOCALIZER, and those of another orientation, size or spacing
-    than the most common one: at least LEAST_STACK frames, twice as many as all others.
+    These are frames with ImageType LOCALIZER, and frames of an unusual orientation, size or
+    spacing. The usual geometry needs at least LEAST_STACK frames, and twice as many as all others.
     """
     stack = [frame for frame in frames if not frame.localizer] or list(frames)
     geometry, count = Counter(frame.geometry for frame in stack).most_common(1)[0]
@@ -181,15 +186,15 @@ def _without_localizer(frames: Sequence[Frame]) -> Volume:
         stack = [frame for frame in stack if frame.geometry == geometry]
     if not (dropped := len(frames) - len(stack)):
         return Volume(tuple(frames))
-    note = f"{dropped} of its {len(frames)} frames dropped: localizer, or of another geometry"
+    note = f"{dropped} of its {len(frames)} frames are dropped: localizer or other geometry"
     return Volume(tuple(stack), (note,))
 
 
 def _merged(series: Sequence[Volume]) -> list[Volume]:
-    """Series as they are; but one where a scanner gave each slice, or part, a UID of its own.
+    """Merge series if the scanner gave each slice or part of a volume its own UID.
 
-    Those have patient, study, kind, number, description and geometry in common, and lie in places
-    of their own: a slice each, or parts that make an even stack together.
+    Such series share patient, study, modality, number, description and geometry. Each is a single
+    slice, or together they form an evenly spaced stack. Other series are returned as they are.
     """
     alike: dict[tuple[object, ...], list[Volume]] = defaultdict(list)
     for volume in series:
@@ -204,17 +209,17 @@ def _merged(series: Sequence[Volume]) -> list[Volume]:
         frames = tuple(frame for part in parts for frame in part.frames)
         slices = all(len({frame.place for frame in part.frames}) == 1 for part in parts)
         if len(parts) > 1 and (slices or _even(parts)):
-            told = dict.fromkeys(said for part in parts for said in part.warnings)
-            said = f"{len(parts)} series of one number merged, each a part of the volume"
+            warnings = dict.fromkeys(said for part in parts for said in part.warnings)
+            said = f"{len(parts)} series with one number are merged into one volume"
             frames = tuple(sorted(frames, key=lambda f: (f.path, f.index)))
-            found.append(Volume(frames, (*told, said)))
+            found.append(Volume(frames, (*warnings, said)))
         else:
             found += parts
     return found
 
 
 def _even(parts: Sequence[Volume]) -> bool:
-    """Whether parts share no place and lie at even distances along their normal together."""
+    """Whether the slices of all parts together are evenly spaced, with no two at one place."""
     places = [frame.place for part in parts for frame in part.frames]
     if len(set(places)) < len(places) or len(places) < LEAST_STACK:
         return False
@@ -225,9 +230,9 @@ def _even(parts: Sequence[Volume]) -> bool:
 
 
 def _split(frames: Sequence[Frame]) -> list[tuple[Frame, ...]]:
-    """Frames split until none lie in one place, so far as a value of SPLIT_BY tells them apart.
+    """Split frames at the same positions by the first value of SPLIT_BY that separates them.
 
-    A dynamic PET stays whole: none of its frames stands for it.
+    A dynamic PET stays whole, because no single frame represents it.
     """
     places = {(frame.place, frame.geometry) for frame in frames}
     if any(frame.place is None for frame in frames) or len(places) == len(frames):

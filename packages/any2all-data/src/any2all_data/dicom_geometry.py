@@ -1,4 +1,4 @@
-"""Whether DICOM images make a volume, and in which order; highdicom says, this names the reason."""
+"""Check whether DICOM images form a volume and sort them; highdicom decides, this explains."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LEAST_SLICES = 3
-"""Of two slices nobody can tell whether one between them is missing."""
+"""Smallest number of slices. With two, nothing tells whether one between them is missing."""
 SAME_DIRECTION = 1e-3
 """Largest difference of direction cosines within one orientation (0.06°)."""
 LARGEST = 2**31
-"""Voxels of a series."""
+"""Largest number of voxels in a series."""
 
 
 def check_images(headers: Sequence[Dataset]) -> None:
-    """Refuse what is no stack of grey images with a place each."""
+    """Raise UserError unless all images are grey and have a position, orientation and spacing."""
     for header in headers:
         if not header.get("Rows") or not header.get("Columns"):
-            raise UserError("not a volume: holds no images")
+            raise UserError("not a volume: it holds no images")
         if header.get("SamplesPerPixel", 1) != 1 or not str(
             header.get("PhotometricInterpretation", "")
         ).startswith("MONOCHROME"):
-            raise UserError("not a volume: colour images; expected one grey value a pixel")
+            raise UserError("not a volume: colour images; expected one grey value per pixel")
         if int(header.get("NumberOfFrames") or 1) > 1:
-            raise UserError("not a volume: several frames, but no functional groups to place them")
+            raise UserError("not a volume: several frames, but no functional groups with positions")
         kind = [str(value) for value in header.get("ImageType") or ()]
         if "MOSAIC" in kind:
             raise UserError(
-                "not a volume: mosaic, slices as tiles of one image; export it as enhanced DICOM"
+                "not a volume: a mosaic with slices as tiles; export it as enhanced DICOM"
             )
         if "LOCALIZER" in kind:
             raise UserError("not a volume: localizer")
@@ -47,7 +47,10 @@ def check_images(headers: Sequence[Dataset]) -> None:
 
 
 def stacked(headers: Sequence[Dataset]) -> tuple[float, list[int]]:
-    """Distance of slices in mm, and the place of each along their normal; or the reason why not."""
+    """Return the distance of slices in mm, and the index of each image along their normal.
+
+    Raises UserError that says why the images are no volume.
+    """
     from highdicom.spatial import get_normal_vector, get_volume_positions
 
     orientations = np.array([h.ImageOrientationPatient for h in headers], float)
@@ -76,14 +79,14 @@ def stacked(headers: Sequence[Dataset]) -> tuple[float, list[int]]:
     if len(headers) == 1:
         raise UserError("not a volume: a single slice")
     if places < len(headers):
-        differ = "s, and those of one place differ; leave one of them out" if places > 1 else ""
-        raise UserError(f"not a volume: {len(headers)} images of {places} place{differ}")
+        differ = "s, and those at one place differ; leave one of them out" if places > 1 else ""
+        raise UserError(f"not a volume: {len(headers)} images at {places} place{differ}")
     orientation = orientations[0]
     normal = get_normal_vector(orientation)
     along = np.sort(positions @ normal)
     gaps = np.diff(along)
     if gaps.min() < 1e-3 * max(gaps.max(), 1e-3):
-        raise UserError("not a volume: slices side by side in one plane")
+        raise UserError("not a volume: its slices lie side by side in one plane")
     reasons = []
     tags = [abs(float(h.get("GantryDetectorTilt") or 0)) for h in headers]
     spacing, order = get_volume_positions(placed, orientation, rtol=np.inf)

@@ -1,4 +1,4 @@
-"""What is read of DICOM headers: which tags, and an enhanced file as each of its frames sees it."""
+"""Read DICOM headers, including those of each frame in an enhanced file."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ SPLIT_BY = _words(
     "InversionTime FlipAngle SequenceName TriggerTime FrameReferenceTime AcquisitionNumber "
     "ComplexImageComponent RawDataType"
 )
-"""What tells volumes of one series apart, where images lie in the same place."""
+"""Keywords that distinguish volumes of one series whose images lie at the same positions."""
 GE_CREATOR, GE_RAW_DATA = 0x00430010, 0x0043102F
-"""GE's RawDataType: 0 magnitude, 1 phase, 2 real, 3 imaginary; GE's ImageType doesn't say it."""
+"""GE's RawDataType: 0 magnitude, 1 phase, 2 real, 3 imaginary. GE's ImageType lacks this."""
 MOMENTS = _words("TemporalPositionIdentifier TriggerTime FrameReferenceTime AcquisitionNumber")
-"""Those of SPLIT_BY that tell the frames of a dynamic PET apart, which stay together."""
+"""Keywords of SPLIT_BY that do not split a PET, because they number its dynamic frames."""
 GROUPS = _words(
     "PlanePosition PlaneOrientation PixelMeasures PixelValueTransformation FrameContent "
     "MRImageFrameType CTImageFrameType PETFrameType MREcho MRTimingAndRelatedParameters MRModifier "
     "MRDiffusion DiffusionGradientDirection TemporalPosition CTAcquisitionDetails"
 )
-"""Functional groups of an enhanced file that are laid over its top level."""
+"""Functional groups of an enhanced file whose values replace those of its top level."""
 RENAMED = {
     "EffectiveEchoTime": "EchoTime",
     "FrameType": "ImageType",
     "PulseSequenceName": "SequenceName",
     "TemporalPositionIndex": "TemporalPositionIdentifier",
 }
-"""What an enhanced file calls by another name."""
+"""Keywords of enhanced files, and the classic keywords that they replace."""
 HEADER = (
     *TAGS,
     *SPLIT_BY,
@@ -76,17 +76,17 @@ HEADER = (
         "RadiopharmaceuticalInformationSequence ContrastBolusAgentSequence DirectoryRecordSequence"
     ),
 )
-"""What is read of a header."""
+"""Keywords that are read from a header."""
 START = 512
-"""Bytes of a file that tell whether it is DICOM."""
+"""Number of bytes at a file's start that show whether it is DICOM."""
 LONG = _words("OB OW OF OD OL OV SQ UC UN UR UT SV UV")
-"""Value representations with a length of four bytes."""
+"""Value representations whose length field has four bytes."""
 
 
 def is_dicom(path: Path) -> bool:
-    """By the marker after the preamble, or, without a preamble, by the first elements.
+    """Whether a file is DICOM, by the marker after the preamble or else by the first elements.
 
-    Raises UserError for a file that is named like DICOM and can't be any.
+    Raises UserError if a file is named like DICOM but is not.
     """
     named = named_like_dicom(path)
     if named and (reason := absent(path)):
@@ -99,7 +99,7 @@ def is_dicom(path: Path) -> bool:
     if start[128:132] == b"DICM" or _begins_with_elements(start):
         return True
     if named:
-        raise UserError("named like DICOM, but its beginning is not; export it again")
+        raise UserError("named like DICOM, but its content is not; export it again")
     return False
 
 
@@ -108,7 +108,7 @@ def named_like_dicom(path: Path) -> bool:
 
 
 def _begins_with_elements(start: bytes) -> bool:
-    """Whether two elements in ascending order stand at the start, of group 0002 or 0008 first."""
+    """Whether the file starts with two ascending elements, the first of group 0002 or 0008."""
     for order in "<>":
         first = _element(start, order)
         if first and first[0] in (2, 8):
@@ -119,7 +119,7 @@ def _begins_with_elements(start: bytes) -> bool:
 
 
 def _element(start: bytes, order: str) -> tuple[int, int, int] | None:
-    """Group, number and size in bytes of the element at the start; None where there is none."""
+    """Return group, number and size in bytes of the element at the start; None if there is none."""
     if len(start) < 8:
         return None
     group, number = struct.unpack(f"{order}HH", start[:4])
@@ -143,8 +143,8 @@ def read_header(path: Path) -> Dataset:
         return dcmread(file, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
-def flat(header: Dataset) -> Iterator[Dataset]:
-    """The header as each frame sees it: shared and own functional groups over the top level."""
+def frame_headers(header: Dataset) -> Iterator[Dataset]:
+    """Yield the header of each frame, with functional groups merged into the top level."""
     from pydicom import Dataset
 
     groups = header.get("PerFrameFunctionalGroupsSequence")
@@ -152,7 +152,7 @@ def flat(header: Dataset) -> Iterator[Dataset]:
         yield header
         return
     if len(groups) != int(header.get("NumberOfFrames") or 1):
-        raise UserError("damaged: its number of frames is not that of its functional groups")
+        raise UserError("damaged: its numbers of frames and functional groups differ")
     shared = list(header.get("SharedFunctionalGroupsSequence") or [])[:1]
     outside = (
         "SharedFunctionalGroupsSequence",
@@ -165,25 +165,25 @@ def flat(header: Dataset) -> Iterator[Dataset]:
         if keyword in common:
             del common[keyword]
     for own in groups:
-        flat = Dataset()
-        flat.update(common)
+        frame = Dataset()
+        frame.update(common)
         for holder in (*shared, own):
-            _lay_over(flat, holder)
+            _lay_over(frame, holder)
         for enhanced, classic in RENAMED.items():
-            if flat.get(enhanced):
-                setattr(flat, classic, flat[enhanced].value)
-        yield flat
+            if frame.get(enhanced):
+                setattr(frame, classic, frame[enhanced].value)
+        yield frame
 
 
-def _lay_over(flat: Dataset, holder: Dataset) -> None:
+def _lay_over(frame: Dataset, holder: Dataset) -> None:
     for group in GROUPS:
         for item in list(holder.get(f"{group}Sequence") or [])[:1]:
-            flat.update(item)
-            _lay_over(flat, item)
+            frame.update(item)
+            _lay_over(frame, item)
 
 
 def text(value: Any) -> str:
-    """As one line, a list joined by DICOM's backslash; unprintable characters left out."""
+    """Return a value as one printable line, with the items of a list joined by backslashes."""
     if value is None:
         return ""
     text = "\\".join(map(str, value)) if isinstance(value, MutableSequence) else str(value)
@@ -192,7 +192,7 @@ def text(value: Any) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings or log lines of the DICOM libraries: they quote header values."""
+    """Suppress warnings and log lines of the DICOM libraries, which quote header values."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

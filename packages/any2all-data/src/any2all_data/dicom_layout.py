@@ -1,4 +1,4 @@
-"""What the headers of a series say of its slices: their grid, and whether some are missing."""
+"""Find the voxel grid of a series by its headers, and whether slices are missing."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from any2all_data.grid import VoxelGrid
 from any2all_data.rules import number
 
 Place = tuple[float, ...]
-"""ImagePositionPatient and ImageOrientationPatient, nine numbers."""
+"""ImagePositionPatient and ImageOrientationPatient as nine numbers."""
 FAR_APART = 1.9
-"""Distance of slices over their thickness, from which on slices are missing."""
+"""Smallest ratio of slice distance to slice thickness that means missing slices."""
 WIDE = 1.4
-"""The same, where InstanceNumber counts in steps as well."""
+"""The same ratio if InstanceNumber also counts in steps."""
 LEAST_TILT = 0.5
-"""Degrees of a CT's gantry, from which on it is said."""
+"""Smallest tilt of a CT's gantry that is reported, in degrees."""
 
 
 def layout(
     places: Sequence[Place | None], tags: Sequence[Mapping[str, str]]
 ) -> tuple[VoxelGrid | None, tuple[str, ...]]:
-    """The grid of slices at ``places``, and sentences on what is unusual in how they lie.
+    """Return the grid of slices at ``places``, and sentences on missing slices or a tilt.
 
-    Slices of a 3D series that are 9 mm apart and 3 mm thick are every third of it; those of a CT
-    whose gantry was tilted do not lie along their normal.
+    For example, 3 mm thick slices of a 3D series that are 9 mm apart are every third of its slices.
+    Slices of a CT with a tilted gantry do not lie along their normal.
     """
     known = [place for place in places if place is not None]
     sides = [number(tags[0], key) for key in ("Columns", "Rows")]
@@ -46,13 +46,13 @@ def layout(
     tilt = _tilt([known[k] for k in order])
     if tags[0].get("Modality") == "CT" and tilt > LEAST_TILT:
         said += (
-            f"its gantry was tilted by {tilt:.0f}°; its slices are moved onto a straight grid",
+            f"its gantry was tilted by {tilt:.0f}°; its slices are resampled to a straight grid",
         )
     return grid, said
 
 
 def _along(places: Sequence[Place]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """mm of each slice along the first one's normal."""
+    """Return each slice's position along the first one's normal, in mm."""
     table = np.array(places, float)
     normal = np.cross(table[0, 3:6], table[0, 6:9])
     along: np.ndarray[tuple[int], np.dtype[np.float64]] = table[:, :3] @ normal
@@ -60,7 +60,7 @@ def _along(places: Sequence[Place]) -> np.ndarray[tuple[int], np.dtype[np.float6
 
 
 def _tilt(places: Sequence[Place]) -> float:
-    """Degrees between the way from the first slice to the last and the first one's normal."""
+    """Return the angle in degrees between the stacking direction and the first slice's normal."""
     table = np.array(places, float)
     normal = np.cross(table[0, 3:6], table[0, 6:9])
     way = table[-1, :3] - table[0, :3]

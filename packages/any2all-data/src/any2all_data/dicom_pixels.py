@@ -1,4 +1,4 @@
-"""Stored values of a series' frames, with a guard round the decoders."""
+"""Read the stored values of a series' frames, decoding them in a separate process."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 LARGEST_RATIO = 2**15
-"""Most that a file may decode to, times its own size, beyond SMALL bytes."""
+"""Largest ratio of decoded size to file size, for more than SMALL bytes."""
 SMALL = 2**28
 
 
 def stored(
     files: Sequence[Path], selected: Sequence[tuple[int, int]], shape: tuple[int, int]
 ) -> Iterator[npt.NDArray[Any]]:
-    """Stored values of each selected (file, frame), sorted; (rows, columns) = ``shape``.
+    """Yield the stored values of each selected (file, frame); (rows, columns) = ``shape``.
 
-    Compressed ones are decoded in a process of their own, with limits of time and memory: decoders
-    are native code, and a damaged file can crash or stall them.
+    ``selected`` is sorted. Compressed frames are decoded in a separate process with limits of time
+    and memory, because decoders are native code that a damaged file can crash or stall.
 
-    Raises UserError when pixel data is damaged or its decoder isn't installed.
+    Raises UserError if pixel data is damaged or its decoder isn't installed.
     """
     wanted = {
         files[file]: [frame for _, frame in group]
@@ -57,15 +57,15 @@ def stored(
         except Exception as error:  # whatever damaged pixel data sets off
             raise _no_pixels(type(error).__name__) from None
         if values.shape != (len(frames), *shape):
-            raise _no_pixels("other size than the header's")
+            raise _no_pixels("their size is not the header's")
         yield from values
 
 
 def padding(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_]:
-    """Where stored values are padding: PixelPaddingValue, to PixelPaddingRangeLimit if it is there.
+    """Mark stored values that are padding.
 
-    Both are read with the sign that the stored values have, whatever their own is. Source: DICOM
-    PS3.3, C.7.5.1.1.2.
+    Padding is PixelPaddingValue, or the range from it to PixelPaddingRangeLimit. Both are read
+    with the sign of the stored values. Source: DICOM PS3.3, C.7.5.1.1.2.
     """
     first = header.get("PixelPaddingValue")
     if first is None:
@@ -76,7 +76,7 @@ def padding(values: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bool_]:
 
 
 def _compressed(path: Path) -> bool:
-    """Whether a decoder is needed. Raises UserError when it isn't installed."""
+    """Whether a decoder is needed. Raises UserError if it isn't installed."""
     from pydicom import dcmread
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -90,7 +90,7 @@ def _compressed(path: Path) -> bool:
         known = get_decoder(decode.JPEG_EXTENDED if syntax in decode.PROGRESSIVE else syntax)
     except NotImplementedError:
         raise UserError(
-            f"transfer syntax {UID(syntax).name}: not read; store it uncompressed"
+            f"transfer syntax {UID(syntax).name} is not read; store it uncompressed"
         ) from None
     if not known.is_available:
         raise UserError(
@@ -101,7 +101,7 @@ def _compressed(path: Path) -> bool:
 
 
 def _decoded(request: Sequence[tuple[str, list[int]]], size: int) -> bytes:
-    """The .npy files that :mod:`any2all_data.decode` writes; ``size`` of all of them in bytes."""
+    """Return the .npy files that :mod:`any2all_data.decode` writes, ``size`` bytes in total."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", decode.__file__],
@@ -111,9 +111,9 @@ def _decoded(request: Sequence[tuple[str, list[int]]], size: int) -> bytes:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _no_pixels("decoder stalled") from None
+        raise _no_pixels("the decoder stalled") from None
     if done.returncode:
-        raise _no_pixels("decoder failed")
+        raise _no_pixels("the decoder failed")
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""What the name of a NIfTI file says that is not named as in BIDS."""
+"""Read the name of a NIfTI file that does not follow BIDS."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from any2all_data.rules import words
 
 ONE_WORD = r"t1w?|t1n|t1(_?gd|c|ce|_?post)|t2w?|t2f|t2_?star|swi|flair|pd|mri?|ct|cbct|pet|t1w_?gd"
-"""Whole names that data sets and people give by hand: they say more than a scanner's series."""
+"""Names given by hand, as a whole. They are preferred to a scanner's series description."""
 MR_WORDS = r"\b[es]?t[12](?!\d)|flair|mprage|\bpd\b|\bpdw\b|\bmra?\b|\bmri\b|\bswi\b"
 CT_WORDS = r"\b(ct|cbct|ncct|cect|ldct|cta)\b"
 PET_WORDS = r"\b(pet|fdg|suv\w*)\b|^adni .* pt "
@@ -16,30 +16,29 @@ OTHER_SPACE = (
     r"(\b(reg|registered|coreg\w*|warped|aligned) ?)?(\b|(?<=reg))(to|in|on|2) ?"
     r"(t[12]\w*|flair|ct|pet|mri?|mni\w*|atlas|template)( ?space)?\b"
 )
-"""What an image was moved to, which is not what it is: T2_to_T1."""
+"""The target of a registration, which does not name the image itself: T2_to_T1."""
 PROCESSED = (
     r"\b(bet|stripped|skull ?strip\w*|reg|registered|coreg\w*|warped|resampled|resliced|mni\w*|n4|"
     r"biascorr\w*|preproc\w*|norm|normali[sz]ed|smooth\w*|denoised|brain)\b"
 )
 
 
-def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, str]:
-    """What rules look at: text, name, Modality, derived.
+def plain_tags(stem: str, patient: str, sidecar: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags for rules: text, name, Modality, derived, guessed.
 
-    ``guessed`` is "Modality" where nothing tells it, so that it is taken for MR.
-
-    ``text`` is the name without the patient's folder at its start, as words of an identifier mean
-    nothing (``CT_007``); or the SeriesDescription of its JSON, ``told``, unless the name is one
-    word that someone gave by hand (``t1ce``).
+    ``text`` is the SeriesDescription in the ``sidecar``. If there is none, or the name was given
+    by hand (``t1ce``), ``text`` is the name without the patient's identifier, whose words mean
+    nothing (``CT_007``). ``guessed`` is "Modality" if nothing tells the DICOM Modality, which
+    is then taken as MR.
     """
-    name = _without(stem, patient)
-    described = told.get("SeriesDescription", "")
+    name = _without_patient(stem, patient)
+    described = sidecar.get("SeriesDescription", "")
     by_hand = re.fullmatch(ONE_WORD, name, re.IGNORECASE) is not None
     own = words(name)
     moved = " ".join(re.sub(OTHER_SPACE, " ", own).split())
     derived = "processed" if moved != own or re.search(PROCESSED, own) else ""
     text = described if described and not by_hand else name if moved == own else moved
-    kind = told.get("Modality") or _kind(words(text))
+    kind = sidecar.get("Modality") or _kind(words(text))
     guessed = "Modality" if kind is None else ""
     tags = {"text": text, "name": name, "derived": derived, "guessed": guessed}
     tags["Modality"] = "MR" if kind is None else kind
@@ -47,15 +46,15 @@ def plain_tags(stem: str, patient: str, told: Mapping[str, str]) -> dict[str, st
 
 
 def _kind(text: str) -> str | None:
-    """DICOM's Modality by whole words; "" where they say two of them, None where they say none."""
+    """Return DICOM's Modality by whole words: "" if they name two, None if they name none."""
     if re.search(MR_WORDS, text):
         return "MR"
     ct, pet = (re.search(wanted, text) is not None for wanted in (CT_WORDS, PET_WORDS))
     return "" if ct and pet else "CT" if ct else "PT" if pet else None
 
 
-def _without(stem: str, patient: str) -> str:
-    """The stem without the patient's name at its start, separators apart."""
+def _without_patient(stem: str, patient: str) -> str:
+    """Return the stem without the patient's name at its start, whatever the separators."""
     parts = [re.escape(part) for part in re.split(r"[\W_]+", patient) if part]
     if not parts:
         return stem

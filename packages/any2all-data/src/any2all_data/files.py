@@ -1,4 +1,4 @@
-"""The files of a tree: which are looked at, and which lack their content."""
+"""Walk the files of a tree, and find files without content."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ NIFTI = (".nii", ".nii.gz")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 OTHER_IMAGES = (".mha", ".mhd", ".nrrd", ".mgz", ".mgh", ".img")
 POINTER = 1024
-"""Bytes that a file is at most which stands for another one."""
+"""Largest size in bytes of a file that only points to another one."""
 NO_FILE = "link without its file; run datalad get (git annex get), or copy the file itself"
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """Files and broken links of a tree, sorted; no folder twice.
+    """Yield the files and broken links of a tree, sorted. No folder is walked twice.
 
-    Hidden files and folders are left out, and __MACOSX. A link to a folder is followed where it
-    lies directly in ``folder``, as a patient's folder may.
+    Hidden files and folders and __MACOSX are left out. A link to a folder is followed only if it
+    lies directly in ``folder``, where a patient's folder may be a link.
     """
     seen: set[str] = set()
     linked = sorted(p for p in folder.iterdir() if p.is_symlink() and p.is_dir() and _shown(p.name))
@@ -37,7 +37,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def tree(folder: Path) -> Iterator[Path]:
-    """Regular files of a tree, sorted; links only where they stay inside."""
+    """Yield the files of a tree, sorted. Links out of the tree are left out."""
     root = folder.resolve()
     for path in walk(folder):
         if path.is_file() and not leads_out(path, root):
@@ -45,7 +45,7 @@ def tree(folder: Path) -> Iterator[Path]:
 
 
 def leads_out(path: Path, root: Path) -> bool:
-    """Whether a link, or a folder on the way to it, leads out of ``root``, which is resolved."""
+    """Whether links on the path lead out of ``root``, which is already resolved."""
     return not path.resolve().is_relative_to(root)
 
 
@@ -54,10 +54,10 @@ def is_nifti(path: Path) -> bool:
 
 
 def absent(path: Path) -> str:
-    """Why a file has no content and what to do; "" where it has some.
+    """Say why a file has no content and what to do about it; "" if it has content.
 
-    A broken link; a small text that git-annex, Git LFS or a checkout without links puts in the
-    file's place; nothing at all.
+    The file may be a broken link, it may be empty, or it may be a small text that git-annex,
+    Git LFS or a checkout without links has put in its place.
     """
     if path.is_symlink() and not path.exists():
         return NO_FILE
@@ -73,12 +73,12 @@ def absent(path: Path) -> str:
 
 
 def unread(path: Path) -> str:
-    """What to do with a file of a kind that is not read; "" for any other."""
+    """Say what to do with a file of an unsupported format; "" for any other file."""
     name = path.name.lower()
     if name.endswith(ARCHIVES):
-        return "an archive, which is not looked into; unpack it first"
+        return "archives are not read; unpack them first"
     if name.endswith(OTHER_IMAGES):
-        return "an image of a format that is not read; convert it to NIfTI"
+        return "images of this format are not read; convert them to NIfTI"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Folders of patients read as training slices."""
+"""Read folders of patients as training slices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from any2all_data.patient import OtherGrid, read_patient, to_stack
 
 
 def find_modalities(patients: Sequence[Path]) -> tuple[str, ...]:
-    """The modalities that every patient has, T1 first; masks named like labels are left out."""
+    """Find the modalities that every patient has, T1 first, without masks."""
     labels = {"lesion", "lesions", "mask", "brain", "seg", "label"}
     sets = [{p.name.split(".nii")[0] for p in patient.glob("*.nii*")} for patient in patients]
     common = set.intersection(*sets) - labels
@@ -31,12 +31,12 @@ def read_slices(
     say: Callable[[str], None] = lambda text: None,
     look: Callable[[Tensor], None] = lambda stack: None,
 ) -> Tensor:
-    """All covered slices of the patients, (N, M, H, W) in [0, 1].
+    """Read all slices that show a head, (N, M, H, W) in [0, 1].
 
-    ``advance`` is called once a patient, ``say`` with what was mended or assumed of an image, and
-    ``look`` with each patient's slices.
+    ``advance`` is called after each patient, ``look`` with each patient's slices, and ``say`` with
+    each note on what was corrected or assumed about an image.
 
-    Raises UserError naming both patients when their slices differ in shape.
+    Raises UserError that names both patients if their slices differ in shape.
     """
     stacks: list[Tensor] = []
     for patient in patients:

@@ -1,4 +1,4 @@
-"""CT of a tilted gantry: slices stacked along the table, not along their normal, made straight."""
+"""Straighten a CT with gantry tilt, whose slices are stacked along the table, not their normal."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy.typing as npt
 from any2all_operators import UserError
 
 Array = npt.NDArray[Any]
-STRAIGHT = 0.1  # degrees; less is rounding
+STRAIGHT = 0.1  # degrees; a smaller tilt is rounding
 STEEPEST = 35.0  # degrees; gantries tilt by 30 at most
-TAG = 1.0  # degrees by which GantryDetectorTilt may differ from what the slices' places say
+TAG = 1.0  # degrees by which GantryDetectorTilt may differ from the tilt of the positions
 UNEVEN = 0.1  # mm by which a slice may leave the line of the others
 ROUNDING = 0.01  # pixels
-AIR, LEAST = -1000.0, -1024.0  # HU: air, and what below it is padding
+AIR, LEAST = -1000.0, -1024.0  # HU of air, and the lowest HU that is not padding
 
 
 def tilt(positions: Array, normal: Array) -> float:
-    """Degrees between the normal (3,) and the stack of slices at ``positions`` (N, 3)."""
+    """Return the angle in degrees between the normal (3,) and the line of ``positions`` (N, 3)."""
     along = np.sort(positions @ normal)
     ends = positions[[np.argmin(positions @ normal), np.argmax(positions @ normal)]]
     span = np.linalg.norm(ends[1] - ends[0])
@@ -26,13 +26,14 @@ def tilt(positions: Array, normal: Array) -> float:
 
 
 def slice_shift(positions: Array, row: Array, column: Array, tag: float | None) -> Array:
-    """mm (along a row, along a column) by which each slice is moved against the one before.
+    """Return the shift of each slice against the one before in mm, along a row and a column.
 
-    positions: (N, 3) in the order of the slices; row, column: unit vectors (3,); tag:
-    GantryDetectorTilt in degrees, if the header has one; its sign is the vendor's, and not asked.
+    ``positions`` is (N, 3) in the order of the slices. ``row`` and ``column`` are unit vectors
+    (3,). ``tag`` is GantryDetectorTilt in degrees, if the header has one. Its sign is ignored,
+    because vendors differ in it.
 
-    Raises UserError where the slices don't lie on a line, are tilted more than any gantry is, or
-    the header says another tilt.
+    Raises UserError if the slices don't lie on a line, are tilted more than any gantry, or the
+    header has another tilt.
     """
     normal = np.cross(row, column)
     degrees = tilt(positions, normal)
@@ -43,8 +44,8 @@ def slice_shift(positions: Array, row: Array, column: Array, tag: float | None) 
         )
     if tag and abs(abs(tag) - degrees) > TAG:
         raise UserError(
-            f"gantry tilt: slices are stacked {degrees:.1f}° off their normal, "
-            f"GantryDetectorTilt {abs(tag):.1f}°"
+            f"gantry tilt: slices are stacked {degrees:.1f}° off their normal, but "
+            f"GantryDetectorTilt is {abs(tag):.1f}°; export the series again"
         )
     places = positions @ np.stack([row, column], 1)
     step = (places[-1] - places[0]) / (len(places) - 1)
@@ -55,12 +56,12 @@ def slice_shift(positions: Array, row: Array, column: Array, tag: float | None) 
 
 
 def straightened(slices: Array, shift: Array, fill: float = AIR) -> tuple[Array, Array]:
-    """Slices (Z, rows, columns) of a CT in HU, each put where it was, on one field that holds all.
+    """Shift the slices (Z, rows, columns) of a CT in HU to their places in one larger field.
 
-    shift: of each slice against the one before, in pixels (along a row, along a column). Padding
-    below LEAST is air, as is what no slice covers; within a slice it is linear interpolation.
-    Returns the slices, float32, and where the first pixel of the first slice lies in them
-    (column, row).
+    ``shift`` is that of each slice against the one before, in pixels along a row and a column.
+    Slices are interpolated linearly. Padding below LEAST and pixels that no slice covers become
+    air. Returns the slices as float32, and the pixel (column, row) of the first slice's first
+    pixel.
     """
     from scipy import ndimage
 

@@ -1,4 +1,4 @@
-"""How many voxels an image has and how large they are, known before its values are read."""
+"""The voxel grid of an image, read from its header."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ import nibabel as nib
 import numpy as np
 
 ALIKE = 0.01
-"""Of a voxel's side, by which those of two images may differ and count as alike."""
+"""Largest relative difference of two voxel sizes that count as equal."""
 MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3}
-"""Of NIfTI's units of length; one that is not given counts as mm."""
+"""NIfTI's units of length in mm. A file without a unit counts as mm."""
 
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """shape: voxels along each axis, a fourth axis where there are several volumes; spacing: mm
-    from voxel to voxel along the first three."""
+    """The voxel grid of an image.
+
+    - ``shape``: voxels along each axis. A fourth axis counts volumes, if there are several.
+    - ``spacing``: distance of voxels along the first three axes, in mm.
+    """
 
     shape: tuple[int, ...]
     spacing: tuple[float, float, float]
 
     @property
     def volumes(self) -> int:
-        """1 for a 3D image; 0 where it is less than that."""
+        """Number of volumes: 1 for a 3D image, 0 if it has fewer dimensions."""
         return int(np.prod(self.shape[3:])) if min((*self.shape, 0, 0, 0)[:3]) > 1 else 0
 
     @property
     def coverage(self) -> float:
-        """mm from the first to the last voxel's far side, along the axis that covers least."""
+        """Shortest side of the volume, in mm."""
         return min(n * step for n, step in zip(self.shape[:3], self.spacing, strict=True))
 
     @property
     def coarsest(self) -> float:
-        """mm of a voxel's longest side."""
+        """Longest side of a voxel, in mm."""
         return max(self.spacing)
 
 
 def common_spacing(paths: Sequence[Path | None]) -> tuple[float, float, float] | None:
-    """mm of the voxels (x, y, z) along AXES, where those of all NIfTI files are alike.
+    """Return the voxel size (x, y, z) along AXES in mm that all NIfTI files share.
 
-    None where they differ by more than ALIKE, or a file's axes are not told.
+    Returns None if sizes differ by more than ALIKE, or a header can't be read.
     """
     spacings = []
     for path in paths:
@@ -65,9 +68,9 @@ def common_spacing(paths: Sequence[Path | None]) -> tuple[float, float, float] |
 
 
 def slices_of(path: Path) -> tuple[int, int, int] | None:
-    """How many slices a NIfTI file has along z, and their rows and columns, by its header.
+    """Return a NIfTI file's (slices, rows, columns) along AXES, by its header.
 
-    Along AXES, as it is read. None where the header can't be read, or is not of three dimensions.
+    Returns None if the header can't be read or the image is not 3D.
     """
     found = nifti_grid(path)
     if found is None or found.volumes == 0:
@@ -81,7 +84,7 @@ def slices_of(path: Path) -> tuple[int, int, int] | None:
 
 
 def nifti_grid(path: Path) -> VoxelGrid | None:
-    """The grid of a NIfTI file, by its header; None where the header can't be read."""
+    """Return the grid in a NIfTI file's header; None if the header can't be read."""
     try:
         with nib.imageglobals.LoggingOutputSuppressor():
             image: Any = nib.load(path)

@@ -1,4 +1,4 @@
-"""Where the head is in MR, PET and CT, and an image's contrast as a registration sees it."""
+"""Find the head in MR, PET and CT, and prepare an image's contrast for registration."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from any2all_operators import UserError
 from any2all_data.kinds import MR
 from any2all_data.resampling import Array, cubes, volume_of
 
-HEAD = 4.0  # mm; heads are outlined on cubes of this
-BODY = -300.0  # HU; above it is tissue, below it air, foam and the padding outside the scan
-AROUND = 2  # cubes of HEAD around the head of a CT that are kept: skin, ears, the mask's own error
+HEAD = 4.0  # mm, the edge of the cubes on which a head is outlined
+BODY = -300.0  # HU; tissue lies above, and air, foam and padding lie below
+AROUND = 2  # cubes around the mask of a CT that also count as head: skin, ears, errors of the mask
 HOUNSFIELD = (-1000.0, -200.0, -20.0, 80.0, 300.0, 1000.0)
 CONTRAST = (0.0, 0.1, 0.3, 0.7, 0.85, 1.0)
-"""Of a CT, at those HU: fat, brain, dense tissue and bone have their share, the brain the most."""
+"""Values that replace those HU. Brain tissue gets the largest part of [0, 1]."""
 
 
 def head_mask(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Image:
-    """1 in the head, 0 in air (uint8), on the image's own voxels.
+    """Return a mask (uint8) of the head on the image's own voxels: 1 in the head, 0 in air.
 
-    MR and PET: by threshold and morphology (``ants.get_mask``). CT, in HU: the largest component
-    above BODY that is left when bridges of one voxel are cut, holes filled; on voxels of some
-    millimetres table and headrest are no part of it. It is the head with skull and scalp, not the
-    brain: a brain mask needs a trained model. Raises UserError where nothing stands out.
+    MR and PET are masked by threshold and morphology (``ants.get_mask``). The mask of a CT in HU
+    is the largest component above BODY after bridges of one voxel are cut, with its holes filled.
+    If voxels have an edge of a few millimetres, table and headrest are not part of it. The mask
+    includes skull and scalp. A brain mask would need a trained model.
+
+    Raises UserError if nothing stands out.
     """
     array = volume_of(image)
     flat = array.min() == array.max()
-    outline = _ct if kind.values == "hounsfield" else _mr
+    outline = _ct_mask if kind.values == "hounsfield" else _mr_mask
     mask = np.zeros(array.shape, bool) if flat else outline(array)
     if not mask.any():
         raise UserError("no head stands out in the image (constant or empty); leave it out")
@@ -39,7 +41,7 @@ def head_mask(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Imag
 
 
 def coarse_head(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Image:
-    """The mask of the head on cubes of 4 mm (or of its voxels, where these are larger)."""
+    """Return the mask of the head on cubes of 4 mm, or larger ones if the voxels are larger."""
     if kind.values == "hounsfield":
         array = np.clip(volume_of(image), HOUNSFIELD[0], HOUNSFIELD[-1])
         image = nib.Nifti1Image(array, image.affine)
@@ -47,7 +49,7 @@ def coarse_head(image: nib.Nifti1Image, kind: ModalityKind = MR) -> nib.Nifti1Im
 
 
 def inner_head(head: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
-    """The head without its outer ``margin`` mm, or all of it where too little would be left."""
+    """Return the head without its outer ``margin`` mm, or all of it if too little would be left."""
     from scipy import ndimage
 
     inside = np.asarray(head.dataobj) > 0
@@ -58,11 +60,11 @@ def inner_head(head: nib.Nifti1Image, margin: float) -> nib.Nifti1Image:
 
 
 def contrast(image: nib.Nifti1Image, kind: ModalityKind, head: nib.Nifti1Image) -> nib.Nifti1Image:
-    """The image as its pose is sought by: MR and PET as they are, CT on a scale of its own.
+    """Return the image with the contrast by which it is registered.
 
-    The HU of a CT go through the broken line from HOUNSFIELD to CONTRAST, for brain is 10 HU of
-    4,000; what is not within 8 mm of its ``head`` is air: table, headrest and padding are no
-    landmarks.
+    MR and PET stay as they are. The HU of a CT are mapped piecewise linearly from HOUNSFIELD to
+    CONTRAST, because brain tissue covers only 10 of 4,000 HU. Voxels more than 8 mm from its
+    ``head`` become air, because table, headrest and padding are not landmarks.
     """
     if kind.values != "hounsfield":
         return image
@@ -79,9 +81,9 @@ def contrast(image: nib.Nifti1Image, kind: ModalityKind, head: nib.Nifti1Image) 
 
 
 def bias_corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """An MR image divided by its smooth bias field, found by N4 in the head; float32.
+    """Return an MR image divided by its bias field, which N4 estimates in the head; float32.
 
-    Source: Tustison et al. 2010, doi 10.1109/TMI.2010.2046908. For MR only: CT and PET have a unit.
+    Only MR needs it. Source: Tustison et al. 2010, doi 10.1109/TMI.2010.2046908.
     """
     ants = import_ants()
     array = volume_of(image)
@@ -93,7 +95,7 @@ def bias_corrected(image: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def import_ants() -> Any:
-    """ANTsPy, told to use one thread unless the environment says otherwise."""
+    """Import ANTsPy with one thread, unless the environment sets another number."""
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read once, by ITK
     try:
         import ants
@@ -102,12 +104,12 @@ def import_ants() -> Any:
     return ants
 
 
-def _mr(array: Array) -> Array:
+def _mr_mask(array: Array) -> Array:
     ants = import_ants()
     return np.asarray(ants.get_mask(ants.from_numpy(array)).numpy() > 0)
 
 
-def _ct(array: Array) -> Array:
+def _ct_mask(array: Array) -> Array:
     from scipy import ndimage
 
     body = array > BODY

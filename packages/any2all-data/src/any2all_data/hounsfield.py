@@ -1,4 +1,4 @@
-"""CT: what is padding becomes air, and what can't be Hounsfield units is refused."""
+"""Replace the padding of a CT by air, and refuse values that can't be Hounsfield units."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from any2all_data.normalise import Array
 from any2all_data.regions import connected, corners
 
 AIR, LEAST = -1000.0, -1024.0
-"""HU of air, and the least that a CT can measure; what lies below is padding."""
+"""HU of air, and the lowest HU that a CT can measure. Lower values are padding."""
 DARKEST, AIR_SHARE = -900.0, 0.5
-"""The darkest AIR_SHARE per cent of a CT are air, so they lie below DARKEST HU."""
+"""The darkest AIR_SHARE percent of a CT are air, so they lie below DARKEST HU."""
 BODY, SOFT, LEAST_SOFT = -500.0, 150.0, 0.5
-"""HU: a body lies above BODY, and at least LEAST_SOFT of it within SOFT of water."""
+"""A body lies above BODY HU, and at least the share LEAST_SOFT of it within SOFT HU of water."""
 BRIGHT, MOST_BRIGHT = 2000.0, 0.1
-"""HU, and the share of a volume: bone is not so bright in so much of it."""
+"""Bone is brighter than BRIGHT HU in at most the share MOST_BRIGHT of a volume."""
 METAL, BESIDE_METAL, MOST_METAL = 4000.0, 1000.0, 0.01
-"""HU: above METAL is metal, with more than BESIDE_METAL beside it; at most so much of a body."""
+"""Metal lies above METAL HU, next to voxels above BESIDE_METAL HU. It fills at most the share
+MOST_METAL of a body."""
 SPIKES = 0.05
-"""Share of the voxels above METAL that may stand alone."""
+"""Largest share of the voxels above METAL HU that may be isolated."""
 LARGEST = 2**15 - 1
-"""HU; more does not fit into DICOM's signed 16 bits."""
+"""Largest HU that fits into DICOM's signed 16 bits."""
 LEAST_FRAME = 0.01
-"""Share of a volume; a constant in a corner that takes less is left as it is."""
+"""A constant that is connected to a corner is padding if it fills this share of the volume."""
 
 
 def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
-    """HU (x, y, z) with padding as air (-1000 HU), and a sentence for each kind of padding.
+    """Return HU (x, y, z) with padding as air (-1000 HU), and a sentence on each kind of padding.
 
-    Padding is what lies below -1024 HU, and a constant that begins in a corner of the volume.
+    Padding are values below -1024 HU, and a constant that begins in a corner of the volume.
 
-    Raises UserError where the rest can't be the HU of a body in air: signed values that were read
-    as unsigned, no air near -1000 HU, no soft tissue near 0 HU, or more than 4,000 HU where there
-    is no metal.
+    Raises UserError if the other values can't be the HU of a body in air: signed values were read
+    as unsigned, no air lies near -1000 HU, no soft tissue lies near 0 HU, or isolated voxels have
+    more than 4,000 HU.
     """
     bright = values > BRIGHT
     if bright.mean() > MOST_BRIGHT:
         raise UserError(
-            f"{_percent(bright)} of its values lie above {BRIGHT:g}, up to {values.max():g}, and "
-            "bone is not as bright: an unsigned header over signed values. Export it again as "
-            "signed integers, with its slope and intercept"
+            f"{_percent(bright)} of its values lie above {BRIGHT:g}, up to {values.max():g}, which "
+            "is more than bone has: its header says unsigned, but its values are signed. Export it "
+            "again as signed integers, with its slope and intercept"
         )
     notes = []
     _check_air(values)
@@ -52,8 +53,8 @@ def hounsfield(values: Array) -> tuple[Array, tuple[str, ...]]:
         notes.append(f"{_percent(padded)} of its voxels lay below {LEAST:g} HU; they are air now")
     for level, frame in _frames(values):
         notes.append(
-            f"{_percent(frame)} of its voxels, from a corner on, were all {level:g}; they are air "
-            "now"
+            f"{_percent(frame)} of its voxels, connected to a corner, were all {level:g}; they are "
+            "air now"
         )
         padded |= frame
     body = values[~padded & (values > BODY)]
@@ -76,8 +77,8 @@ def _check_tissue(body: Array) -> None:
     soft = float((np.abs(body) < SOFT).mean()) if body.size else 0.0
     if soft < LEAST_SOFT:
         raise UserError(
-            f"only {100 * soft:.0f} % of what is brighter than {BODY:g} HU lies within {SOFT:g} HU "
-            f"of water; expected {100 * LEAST_SOFT:.0f} %, soft tissue: check slope and intercept"
+            f"only {100 * soft:.0f} % of the voxels above {BODY:g} HU lie within {SOFT:g} HU of "
+            f"water; expected {100 * LEAST_SOFT:.0f} % soft tissue. Check slope and intercept"
         )
 
 
@@ -88,9 +89,9 @@ def _check_metal(values: Array, body: int) -> None:
     highest = float(values.max())
     if highest > LARGEST or len(bright) > MOST_METAL * body:
         raise UserError(
-            f"{len(bright)} voxels above {METAL:g} HU, up to {highest:g}; expected at most "
-            f"{100 * MOST_METAL:g} % of the body, as metal has, and nothing above {LARGEST}. Check "
-            "its slope, or leave it out"
+            f"{len(bright)} voxels lie above {METAL:g} HU, up to {highest:g}; expected metal in at "
+            f"most {100 * MOST_METAL:g} % of the body, and nothing above {LARGEST}. Check its "
+            "slope, or leave it out"
         )
     most = np.full(len(bright), -np.inf)
     for axis in range(3):
@@ -103,12 +104,12 @@ def _check_metal(values: Array, body: int) -> None:
     if alone > SPIKES:
         raise UserError(
             f"{len(bright)} voxels reach up to {highest:g} HU, and {100 * alone:.0f} % of them "
-            "stand alone, which is no metal; mend the file first"
+            "are isolated, so they are no metal; mend the file first"
         )
 
 
 def _frames(values: Array) -> Iterator[tuple[float, npt.NDArray[np.bool_]]]:
-    """Constants brighter than air, with which a tool has filled the volume up from its corners."""
+    """Yield constants brighter than air that fill the volume from its corners, and their masks."""
     ends = corners(values.shape)
     for level in np.unique(values[ends]):
         if level > DARKEST:

@@ -1,4 +1,4 @@
-"""The table of modality kinds: ``kinds.toml``, and a user's own beside it."""
+"""The kinds of modalities, from ``kinds.toml`` and from a user's own file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kinds = Mapping[str, ModalityKind]
 """{name: kind}."""
 NO_KINDS: Kinds = {}
 MR = ModalityKind("MR")
-"""A kind of which nothing is said: MR in arbitrary units."""
+"""The kind of an unknown modality: MR in arbitrary units."""
 KEYS = {field.name for field in fields(ModalityKind)} - {"name", "range"} | {"like"}
 TEXTS = ("like", "unit", "values", "dicom", "second_choice")
 NUMBERS = ("threshold", "margin")
@@ -29,15 +29,15 @@ NUMBERS = ("threshold", "margin")
 
 @cache
 def shipped_kinds() -> Kinds:
-    """The kinds that come with this package."""
+    """Return the kinds that come with this package."""
     text = (files("any2all_data") / "kinds.toml").read_text()
     return _kinds(tomllib.loads(text), {})
 
 
 def read_kinds(path: Path) -> Kinds:
-    """The kinds of a user's TOML file; ``kinds.toml`` says what may stand in it.
+    """Read the kinds of a user's TOML file. ``kinds.toml`` explains its keys.
 
-    Raises UserError naming the file, the kind and what is wrong.
+    Raises UserError that names the file, the kind and the fault.
     """
     try:
         tables = tomllib.loads(path.read_text())
@@ -47,7 +47,7 @@ def read_kinds(path: Path) -> Kinds:
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"--kinds {path}: not readable as TOML ({error}); mend it") from None
     if not tables:
-        raise UserError(f"--kinds {path}: no kind in it; expected tables, as [ADC]")
+        raise UserError(f"--kinds {path}: no kind in it; expected tables such as [ADC]")
     try:
         found = _kinds(tables, shipped_kinds())
     except UserError as error:
@@ -56,23 +56,23 @@ def read_kinds(path: Path) -> Kinds:
 
 
 def kind_of(name: str, own: Kinds = NO_KINDS) -> ModalityKind:
-    """The kind of a name: one's own, or that of the table, or else MR in arbitrary units."""
+    """Return the user's own kind of this name, else the built-in one, else that of MR."""
     known = own.get(name) or shipped_kinds().get(name)
     return known or replace(shipped_kinds()["MR"], name=name)
 
 
 def kind_for(modality: ModalityFormat) -> ModalityKind:
-    """The kind of a stack's modality."""
+    """Return the kind of a stack's modality."""
     return modality.kind or kind_of(modality.name)
 
 
 def kind_of_dicom(modality: str) -> ModalityKind:
-    """The first kind of the table whose series have this DICOM Modality; MR for any other."""
+    """Return the first built-in kind with this DICOM Modality; MR for any other."""
     return next((kind for kind in shipped_kinds().values() if kind.dicom == modality), MR)
 
 
 def own_kinds(format_: StackFormat) -> Kinds:
-    """The kinds of a stack that are not those of the table."""
+    """Return the kinds of a stack that are not the built-in ones."""
     return {m.name: m.kind for m in format_.modalities if m.kind is not None}
 
 
@@ -82,9 +82,9 @@ def stack_format(
     grid: Grid | None = None,
     own: Kinds = NO_KINDS,
 ) -> StackFormat:
-    """The format of a stack of these modalities, slices (H, W), by the table of kinds.
+    """Return the format of a stack of these modalities with slices of ``size`` (H, W).
 
-    own: kinds that the table lacks, or has otherwise. The ranges of kinds that are scaled by the
+    ``own`` are a user's kinds, which come before the built-in ones. Ranges that are fitted on the
     training group are not known yet.
     """
     return StackFormat(tuple(_format(kind_of(name, own)) for name in names), size, grid)
@@ -100,9 +100,9 @@ def _kinds(tables: Mapping[str, Any], known: Kinds) -> Kinds:
     found: dict[str, ModalityKind] = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise UserError(f"{name} = {table!r}; expected a table, as [ADC]")
+            raise UserError(f"{name} = {table!r}; expected a table such as [ADC]")
         if not re.fullmatch(r"\w[\w.+-]*", name):
-            raise UserError(f"{name!r}: expected a name of letters and digits, as ADC")
+            raise UserError(f"{name!r}: expected a name of letters and digits, such as ADC")
         found[name] = _kind(name, table, {**known, **found})
     return found
 
@@ -115,33 +115,33 @@ def _kind(name: str, table: Mapping[str, Any], known: Kinds) -> ModalityKind:
     like = table.get("like", "MR")
     if like != "MR" and like not in known:
         raise UserError(f"{name}: like {like!r} is unknown; there are {', '.join(known)}")
-    told = (known.get(like) or MR).to_json() | {"match": ()} | dict(table) | {"name": name}
-    told.pop("like", None)
-    if isinstance(told.get("scaling"), list):
-        told |= {"scaling": "fixed", "range": told["scaling"]}
+    entries = (known.get(like) or MR).to_json() | {"match": ()} | dict(table) | {"name": name}
+    entries.pop("like", None)
+    if isinstance(entries.get("scaling"), list):
+        entries |= {"scaling": "fixed", "range": entries["scaling"]}
     elif "scaling" in table:
-        told["range"] = None
-    told["match"] = [check_lines(one, name) for one in told["match"]]
-    return ModalityKind.from_json(told)
+        entries["range"] = None
+    entries["match"] = [check_lines(one, name) for one in entries["match"]]
+    return ModalityKind.from_json(entries)
 
 
 def _with_match(kind: ModalityKind) -> ModalityKind:
-    """The kind, told by its name where neither it nor ``modalities.toml`` says how."""
+    """Return the kind. If nothing says how to recognise it, its name becomes the rule."""
     if kind.match or kind.name in shipped_kinds():
         return kind
     return replace(kind, match=({"words": rf"\b{re.escape(words(kind.name))}\b"},))
 
 
 def _check_type(name: str, key: str, value: Any) -> None:
-    """Raise UserError where a value is not of the key's type."""
+    """Raise UserError if a value does not have the key's type."""
     number = type(value) in (int, float)
     expected = {
         **dict.fromkeys(TEXTS, ("text", isinstance(value, str))),
         **dict.fromkeys(NUMBERS, ("a number of at least 0", number and value >= 0)),
         "voxels": ("a whole number above 0", type(value) is int and value > 0),
         "contrast_agent": ("true or false", isinstance(value, bool)),
-        "times": ("a table, as EchoTime = [50, 1000]", isinstance(value, dict)),
-        "match": ("tables, as [[ADC.match]]", _are_tables(value)),
+        "times": ("a table such as EchoTime = [50, 1000]", isinstance(value, dict)),
+        "match": ("tables such as [[ADC.match]]", _are_tables(value)),
         "scaling": ('"patient", "group" or [LOW, HIGH]', isinstance(value, str | list)),
     }
     if key in expected:

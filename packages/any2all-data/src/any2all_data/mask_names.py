@@ -1,4 +1,4 @@
-"""Which NIfTI files are masks of lesions and the like, by their names."""
+"""Recognise masks, for example of lesions, by the names of NIfTI files."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ WORDS = {
     "seg": "seg dseg segmentation segmentations",
     "mask": "mask masks roi label labels brainmask",
 }
-"""What a mask is called, by words of its file's name; the first that fits."""
+"""Words in the file name of each kind of mask. The first kind that fits is used."""
 NO_MASK = {"filled", "masked", "stripped", "map", "prob", "probability"}
-"""Words of an image that was made with a mask, or of one that has no labels."""
+"""Words in names of images that were made with a mask, or that have no labels."""
 
 
 def mask_of(name: str) -> str:
-    """What kind of mask a NIfTI file is by its name: lesion, seg or mask; "" for an image."""
+    """Return the kind of mask of a NIfTI file's name: lesion, seg or mask; "" for an image."""
     words = words_of(name)
     if words & NO_MASK:
         return ""
@@ -23,5 +23,5 @@ def mask_of(name: str) -> str:
 
 
 def words_of(name: str) -> set[str]:
-    """The words of a NIfTI file's name, small."""
+    """Return the words of a NIfTI file's name in lower case."""
     return set(re.split(r"[^a-z0-9]+", name.lower().split(".nii")[0])) - {""}

@@ -1,4 +1,4 @@
-"""Masks, for example of lesions, are moved with the image on which they were drawn."""
+"""Resample masks, for example of lesions, with the image on which they were drawn."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from any2all_data.sources import Source
 from any2all_data.store import Labels
 
 Array = npt.NDArray[Any]
-LARGEST = np.iinfo(np.uint16).max
-"""Label."""
+LARGEST_LABEL = np.iinfo(np.uint16).max
 
 
 def find_masks(sources: Sequence[Source], session: str | None = None) -> dict[str, Source]:
-    """A patient's masks: lesion, seg, mask; a second one of a kind is lesion2, and so on.
+    """Return a patient's masks by name: lesion, seg or mask. A second lesion is lesion2, and so on.
 
-    session: of the images; masks of another one are left out.
+    If ``session`` is that of the images, masks of other sessions are left out.
     """
     found: dict[str, Source] = {}
     for source in sorted(sources, key=lambda source: source.files):
@@ -58,7 +57,7 @@ def with_masks(
         except UserError as error:
             notes.append(f"{name} left out: {error}")
             continue
-        labels.append(_moved(image, np.array(entry.native[modality]["pose"]), entry, shape))
+        labels.append(_resampled(image, np.array(entry.native[modality]["pose"]), entry, shape))
         placed[name] = modality
         if not labels[-1].any():
             notes.append(f"{name} marks nothing on the patient's grid")
@@ -73,15 +72,16 @@ def _read(source: Source, trust_axes: bool) -> nib.Nifti1Image:
         raise UserError(reason)
     image = load_nifti(path, "its file", trust_axes=trust_axes).image
     values = np.asarray(image.dataobj)
-    if not np.array_equal(values, np.round(values)) or values.min() < 0 or values.max() > LARGEST:
+    whole = np.array_equal(values, np.round(values))
+    if not whole or values.min() < 0 or values.max() > LARGEST_LABEL:
         raise UserError(
-            f"its values are not whole numbers from 0 to {LARGEST}, so they are not labels"
+            f"its values are not whole numbers from 0 to {LARGEST_LABEL}, so they are not labels"
         )
     return image
 
 
 def _owner(image: nib.Nifti1Image, source: Source, entry: Entry) -> str:
-    """The modality whose file has the mask's grid."""
+    """Return the modality whose file has the mask's grid."""
     named = words_of(source.files[0].name)
     order = sorted(
         entry.native,
@@ -93,11 +93,11 @@ def _owner(image: nib.Nifti1Image, source: Source, entry: Entry) -> str:
             image.affine, grid["affine"], rtol=1e-3, atol=1e-2
         ):
             return modality
-    raise UserError("its grid is that of none of the used images; resample it to one of them")
+    raise UserError("none of the used images has its grid; resample it to one of them")
 
 
-def _moved(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:
-    """Labels (Z, H, W) on the patient's grid, by nearest neighbour; 0 outside of the mask."""
+def _resampled(image: nib.Nifti1Image, pose: Array, entry: Entry, shape: Sequence[int]) -> Labels:
+    """Resample labels to the patient's grid (Z, H, W) by nearest neighbour; 0 outside."""
     from scipy import ndimage
 
     to_voxel = np.linalg.inv(image.affine) @ pose @ np.array(entry.affine)

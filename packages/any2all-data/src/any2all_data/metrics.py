@@ -1,4 +1,4 @@
-"""How near an image is to the truth."""
+"""Compare an image with the truth."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def best_scale(image: Tensor, truth: Tensor) -> Tensor:
 
 
 def at_best_scale(image: Tensor, truth: Tensor) -> Tensor:
-    """a max(u, 0), clipped at 1, a being :func:`best_scale`: the same for u, 2 u and u/2.
+    """Scale a volume to the truth: min(a max(u, 0), 1) with a from :func:`best_scale`.
 
-    (B, H, W) to (B, H, W) in [0, 1].
+    Image u and truth are (B, H, W), and so is the result, in [0, 1]. It is the same for u and 2 u.
     """
     image = image.clamp(min=0)
     return (best_scale(image, truth) * image).clamp(max=1)

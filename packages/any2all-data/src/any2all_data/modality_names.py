@@ -1,4 +1,4 @@
-"""What people call a modality: any case, and the names that data sets give it."""
+"""Recognise the names that people and data sets give a modality, in any case."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from any2all_data.rules import modality_of, read_rules
 SEPARATORS = r"[\s_.-]+"
 STAR = r"\*"
 NO_CONTRAST = r"mri?"
-"""A name of all MR images, which tells none of them."""
+"""Names of any MR image, which do not tell its contrast."""
 
 
 @cache
 def kind_of_name(name: str) -> str:
-    """The modality that a name given by hand stands for, as ``t1ce`` for T1Gd; "" for none."""
+    """Return the modality that a usual name stands for (``t1ce`` is T1Gd); "" for none."""
     plain = re.sub(STAR, "star", re.sub(SEPARATORS, "_", name.strip().lower()))
     joined = plain.replace("_", "")
     if joined in (kind.lower() for kind in rule_modalities()):
@@ -32,17 +32,17 @@ def kind_of_name(name: str) -> str:
 
 @cache
 def rule_modalities() -> tuple[str, ...]:
-    """The modalities that the built-in rules tell apart."""
+    """Return the modalities that the built-in rules distinguish."""
     return tuple(dict.fromkeys(rule.modality for rule in read_rules() if rule.modality))
 
 
 def known_name(given: str, modalities: Sequence[str], whose: str = "this prior knows") -> str:
-    """Which of these modalities is meant by a name.
+    """Return the modality among ``modalities`` that a name means.
 
-    The name itself comes first, then in any case, then as an alias (``t1w``, ``t1ce``, ``T2*``).
-    whose: whose modalities they are, for the message.
+    An exact match comes first, then one in another case, then an alias (``t1w``, ``t1ce``,
+    ``T2*``). ``whose`` begins the list of the modalities in the message.
 
-    Raises UserError that lists the modalities where it is none of them, or several.
+    Raises UserError that lists the modalities if the name fits none or several of them.
     """
     if given in modalities:
         return given
@@ -57,5 +57,5 @@ def known_name(given: str, modalities: Sequence[str], whose: str = "this prior k
 
 
 def by_rules(given: str) -> str:
-    """A modality as the rules call it: ``flair`` as FLAIR; a name of the user's own as it is."""
+    """Return the built-in name of a modality (FLAIR for ``flair``), or an unknown name as it is."""
     return kind_of_name(given) or given

@@ -19,23 +19,23 @@ from any2all_data.regions import connected, corners, faces
 from any2all_data.scan import Scan, background, check_suv, checked
 
 LARGEST = 2**30
-"""Voxels of a file."""
+"""Largest number of voxels in a file."""
 MOST_PACKED = 1100
-"""Bytes that gzip can make of one, a little more than is possible."""
+"""Upper limit of the ratio by which gzip can compress."""
 MILLIMETRES = {1: 1000.0, 3: 0.001}
-"""Of one unit of length by its code in xyzt_units (NIfTI-1): metre, micrometre."""
+"""Millimetres in a metre and a micrometre, by the code in xyzt_units (NIfTI-1)."""
 VOXELS = (0.02, 100.0)
-"""mm; what is smaller or larger is in another unit."""
+"""Plausible voxel sizes in mm. Others are in another unit."""
 FORMS_DIFFER = 1.0
-"""mm between the places that sform and qform give a corner."""
+"""A note is given if sform and qform place a corner further apart than this, in mm."""
 HIGHEST_UNSAID = 30.0
-"""SUV; what is brighter is in another unit, where no sidecar says one."""
+"""Largest plausible SUV of a PET without a sidecar. Brighter values are in another unit."""
 
 
 def load_nifti(path: Path, name: str, kind: ModalityKind = MR, trust_axes: bool = False) -> Scan:
     """Read a NIfTI file as one 3D volume; error messages call it ``name``.
 
-    By its ``kind``, CT is checked to be in HU and PET becomes SUV by its sidecar. Others are read
+    A ``kind`` of CT is checked to be in HU, and PET becomes SUV by its sidecar. Others are read
     as stored. With ``trust_axes``, a file whose qform and sform codes are 0 is read as RAS+
     (NIfTI's method 1). Otherwise it is refused.
 
@@ -53,7 +53,7 @@ def load_nifti(path: Path, name: str, kind: ModalityKind = MR, trust_axes: bool 
         return checked(Scan(nib.Nifti1Image(values, affine), (*notes, *said)), kind)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    except Exception as error:  # whose text may hold the path
+    except Exception as error:  # its text may contain the path
         why = type(error).__name__
         raise UserError(f"{name}: not readable as NIfTI ({why}); export it again") from None
 
@@ -96,9 +96,9 @@ def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
         raise UserError("its affine gives voxels no size or place; export it again")
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if not (VOXELS[0] <= sides.min() and sides.max() <= VOXELS[1]):
-        told = " x ".join(f"{side:g}" for side in sides)
+        size = " x ".join(f"{side:g}" for side in sides)
         raise UserError(
-            f"its voxels are {told} mm; expected {VOXELS[0]:g} to {VOXELS[1]:g}. Mend pixdim and "
+            f"its voxels are {size} mm; expected {VOXELS[0]:g} to {VOXELS[1]:g}. Mend pixdim and "
             "the affine, or the unit of length in xyzt_units"
         )
     if header["qform_code"] > 0 and header["sform_code"] > 0:
@@ -109,7 +109,7 @@ def _place(image: Any, trust_axes: bool) -> tuple[Any, list[str]]:
 def _forms_differ(image: Any) -> list[str]:
     try:
         qform, sform = image.get_qform(), image.get_sform()
-    except Exception:  # of a quaternion that is none; the sform is what counts
+    except Exception:  # an invalid quaternion; the sform is used anyway
         return ["its qform can't be read; the sform is used"]
     ends = np.argwhere(corners(image.shape[:3]))
     apart = np.linalg.norm(apply_affine(qform, ends) - apply_affine(sform, ends), axis=1).max()
@@ -129,7 +129,7 @@ def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str
         return _without_nan(values, kind, said)
     values = np.asarray(image.dataobj, dtype=np.float32)
     if pet is None:
-        said = ["no sidecar says its unit; its values are taken as SUV (g/ml)"]
+        said = ["no sidecar gives its unit; its values are taken as SUV (g/ml)"]
         values, said = _without_nan(values, kind, said)
         check_suv(values, HIGHEST_UNSAID)
         return values, said
@@ -144,7 +144,7 @@ def _values(image: Any, path: Path, kind: ModalityKind) -> tuple[Array, list[str
 
 
 def _late_uptake(image: Any, pet: PetScan | None) -> tuple[Array, list[str]]:
-    """SUV (x, y, z) of a dynamic PET (x, y, z, frames): the mean of its late frames."""
+    """Return the SUV (x, y, z) of a dynamic PET (x, y, z, frames), as the mean of late frames."""
     count = image.shape[3]
     if pet is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""How a cohort keeps which physical values become 0 and 1."""
+"""Describe in a cohort which physical values become 0 and 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float32]
 
 
 def constants(fitted: Range, unit: str) -> dict[str, Any]:
-    """How a modality with physical units becomes [0, 1], as a cohort keeps it."""
+    """Describe how a modality with a physical unit becomes [0, 1], as a cohort stores it."""
     return {
         "method": "clip((value - low) / (high - low), 0, 1)",
         "low": fitted.low,

@@ -1,4 +1,4 @@
-"""The command line that puts a user's own images on one grid, for messages that name it."""
+"""The command that puts a user's images on one grid, for messages that suggest it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from any2all_core.stack_format import Grid
 
-RESAMPLE = "any2all sample --resample does it for one patient, and brings the result back"
+RESAMPLE = "any2all sample --resample does this for one patient, and brings the result back"
 
 
 def prepare_line(
@@ -16,12 +16,12 @@ def prepare_line(
     grid: Grid | None = None,
     cohort: str | None = None,
 ) -> str:
-    """``any2all prepare SOURCE COHORT ...`` for the slices (H, W) and the grid of a prior.
+    """Return ``any2all prepare SOURCE COHORT ...`` for a slice size (H, W) and a grid.
 
-    None leaves either to prepare; the cohort is then SOURCE-cohort.
+    None leaves the default of prepare. The default cohort is SOURCE-cohort.
     """
     source = Path(source)
-    if not source.name:  # . and / have no name to call a cohort after
+    if not source.name:  # "." and "/" give no name for the cohort
         source = source.resolve()
     words = ["any2all", "prepare", str(source), cohort or f"{source}-cohort"]
     if size is not None:

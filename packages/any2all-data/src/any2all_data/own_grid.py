@@ -1,4 +1,4 @@
-"""Results brought back from a prior's grid to the grid of the patient's own images."""
+"""Resample results from a prior's grid back to the grid of the patient's own images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from any2all_data.resampling import resampled
 from any2all_data.sources import Source
 
 MARGIN = 1
-"""Voxels that are repeated around a result, so that its border is half a voxel wide."""
+"""Voxels repeated around a result, so that the outer half of its border voxels is covered."""
 ALMOST = 0.05
-"""Of a slice distance: slices that are nearer to each other are the same."""
+"""Slices that differ by less than this share of the slice distance count as the same."""
 
 
 @dataclass(frozen=True)
 class OwnGrid:
     """The grid of the patient's reference image, and the patient's images on it.
 
-    like: the reference image, (Z, H, W) along AXES; images: {modality: (Z, H, W)} in physical
-    units, the reference's as in its file, others moved by their registration and resampled once;
-    first: the number of their lowest slice in the file.
+    - ``like``: the reference image, (Z, H, W) along AXES.
+    - ``images``: {modality: (Z, H, W)} in physical units. The reference is as in its file. Other
+      images are registered and resampled once.
+    - ``first``: the number of the lowest slice in the file.
     """
 
     like: Volume
@@ -39,7 +40,7 @@ class OwnGrid:
     first: int = 0
 
     def select(self, chosen: range) -> OwnGrid:
-        """Only these slices, counted from 0 at the lowest."""
+        """Return the grid of these slices only. The lowest is 0."""
         affine = np.array(self.like.affine, float)
         affine[:3, 3] += chosen.start * affine[:3, 2]
         part = slice(chosen.start, chosen.stop)
@@ -48,9 +49,9 @@ class OwnGrid:
         return OwnGrid(like, images, self.first + chosen.start)
 
     def planes(self, affine: Any, count: int) -> range:
-        """The slices of a grid with this affine and ``count`` slices from which these are made.
+        """Return the slices of another grid that are needed to make all of these slices.
 
-        Raises UserError if there are none.
+        The other grid has this ``affine`` and ``count`` slices. Raises UserError if none is needed.
         """
         depth, *size = self.like.slices.shape
         corners = np.array(list(product(*((0, n - 1) for n in (*size[::-1], depth)), (1,))))
@@ -66,15 +67,15 @@ class OwnGrid:
         return found
 
     def number(self, affine: Any, shape: tuple[int, int], z: int) -> int:
-        """The slice in the file that is nearest to the centre of slice z, (H, W), of a grid."""
+        """Return the file's slice nearest to the centre of slice ``z`` of a grid with (H, W)."""
         centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, z, 1.0])
         place = (np.linalg.inv(self.like.affine) @ affine @ centre)[2]
         return self.first + int(np.clip(round(place), 0, len(self.like.slices) - 1))
 
-    def brought(self, slices: Array, affine: Any, outside: float) -> Array:
-        """A result (Z, H, W) of a grid with this affine, on the patient's own grid.
+    def resampled_back(self, slices: Array, affine: Any, outside: float) -> Array:
+        """Resample a result (Z, H, W) with this affine to the patient's grid, by cubic splines.
 
-        By cubic splines. ``outside`` is the value of voxels that the result does not cover.
+        ``outside`` is the value of voxels that the result does not cover.
         """
         from scipy import ndimage
 
@@ -96,11 +97,11 @@ def own_grid(
     format_: StackFormat,
     trust_axes: bool,
 ) -> OwnGrid:
-    """Of a patient who was prepared, so that ``entry`` says how each image was moved.
+    """Return the own grid of a prepared patient, whose ``entry`` has the pose of each image.
 
-    An image that was used in the place of a better one is not among ``images``.
+    A modality whose first image could not be used is not among ``images``.
 
-    Raises UserError where a file can't be read again.
+    Raises UserError if a file can't be read again, or the first reference image was not used.
     """
     name = entry.reference
     if not _is_first(name, entry):

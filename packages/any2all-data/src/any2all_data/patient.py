@@ -22,7 +22,7 @@ from any2all_data.nifti import load_nifti
 from any2all_data.normalise import Array
 
 AXES = ("L", "P", "S")
-"""Array axes x, y, z inside; a slice has rows y to posterior and columns x to the left."""
+"""Directions of the array axes x, y, z. A slice's rows run along y, its columns along x."""
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Converts NIfTI's RAS to the LPS of DICOM and ITK, and back."""
 SUFFIXES = (".nii.gz", ".nii")
@@ -175,7 +175,7 @@ def read_patient(
 def read_volumes(
     paths: Mapping[str, Path], format_: StackFormat | None = None, trust_axes: bool = False
 ) -> dict[str, Volume]:
-    """Read one patient's {modality: path}, which must share one grid; see read_patient."""
+    """Read the files {modality: path} of one patient as :func:`read_patient` does."""
     volumes = {}
     for name, path in paths.items():
         known = ModalityFormat(name) if format_ is None else format_[name]
@@ -185,7 +185,7 @@ def read_volumes(
 
 
 def check_one_grid(volumes: Mapping[str, Volume]) -> None:
-    """Raise OtherGrid, naming both files, where two images differ in shape or affine."""
+    """Raise OtherGrid, which names both files, if two images differ in shape or affine."""
     first = next(iter(volumes.values()))
     for volume in volumes.values():
         if volume.slices.shape != first.slices.shape:
@@ -237,9 +237,9 @@ def write_volume(path: Path, slices: Array, like: Volume, first_slice: int = 0) 
 def write_slices(
     path: Path, slices: npt.NDArray[Any], affine: Any, file_axes: Sequence[str] = AXES
 ) -> None:
-    """Write slices (Z, H, W), or frames of them (F, Z, H, W), as NIfTI.
+    """Write slices (Z, H, W), or frames (F, Z, H, W), as NIfTI.
 
-    ``affine`` maps (x, y, z) along AXES to mm.
+    ``affine`` maps voxel (x, y, z) along AXES to mm.
     """
     image = nib.Nifti1Image(slices.T, affine)
     image.header.set_xyzt_units("mm")

@@ -38,22 +38,25 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class PatientFiles:
-    """``images``: {modality: its file}; ``unused``: NIfTI files that are none of them, no masks."""
+    """The NIfTI files of one patient.
+
+    - ``images``: {modality: its file}.
+    - ``unused``: the other files, without masks.
+    """
 
     images: dict[str, ImageFile] = field(default_factory=dict)
     unused: tuple[Path, ...] = ()
 
 
 def find_images(folder: Path, modalities: Sequence[str], own: Kinds = NO_KINDS) -> PatientFiles:
-    """The NIfTI files of one patient, by the modalities that they are.
+    """Assign the NIfTI files of one patient to modalities.
 
-    own: kinds of a user's own table, with their rules.
+    ``<modality>.nii.gz`` comes first, then the same name in another case. Then the rules of
+    ``prepare`` read the BIDS suffix or the words of the name (``sub-01_T1w``, ``BraTS_001_t1``).
+    If several files fit, the criteria of ``prepare`` choose one, and a note says so. ``own`` are
+    a user's kinds with their rules.
 
-    ``<modality>.nii.gz`` comes first, then the same name in another case, then what the rules of
-    ``prepare`` tell by BIDS' suffix or the words of the name (``sub-01_T1w``, ``BraTS_001_t1``).
-    Of several files the criteria of ``prepare`` choose one, and that is noted.
-
-    Raises UserError where nothing tells which of several files to use.
+    Raises UserError if nothing tells which of several files to use.
     """
     files = nifti_of(folder)
     named = {m: path for m in modalities if (path := _named(folder, files, m)) is not None}
@@ -66,10 +69,10 @@ def find_images(folder: Path, modalities: Sequence[str], own: Kinds = NO_KINDS) 
 
 
 def find_file(folder: Path, modality: str, suffixes: Sequence[str]) -> Path | None:
-    """The file of a modality with one of these suffixes, as raw k-space has; in any case.
+    """Find the file of a modality with one of these suffixes, for example raw k-space.
 
-    ``<modality><suffix>`` comes first, in the order of the suffixes. Then every name by which a
-    modality is known counts (``flair.npy``, ``t1ce.h5``). Raises UserError where there are several.
+    ``<modality><suffix>`` comes first, in the order of the suffixes. Then any usual name of the
+    modality counts, in any case (``flair.npy``, ``t1ce.h5``). Raises UserError if several fit.
     """
     exact = (folder / f"{modality}{suffix}" for suffix in suffixes)
     if path := next((path for path in exact if path.exists()), None):
@@ -88,7 +91,7 @@ def find_file(folder: Path, modality: str, suffixes: Sequence[str]) -> Path | No
 
 
 def _named(folder: Path, files: Sequence[Path], modality: str) -> Path | None:
-    """The file that has a modality's name, in any case."""
+    """Return the file named after a modality, in any case."""
     if path := modality_path(folder, modality):
         return path
     same = [p for p in files if p.parent == folder and stem_of(p).lower() == modality.lower()]
@@ -111,7 +114,7 @@ def _by_rules(
             kind = kind_of(name, own)
             images = weighed(ranked[name], kind, session)
             found[modality] = _chosen(folder, modality, images, kind)
-        elif not name:  # a modality of the user's own, which no rule knows
+        elif not name:  # no rule knows this modality: search for its name
             ends = rf"(?i)(^|[\W_]){re.escape(modality)}$"
             called = [s for s in sources if re.search(ends, stem_of(s.files[0]))]
             paths = [s.files[0] for s in called if not _known(s, rules)]
@@ -123,7 +126,7 @@ def _by_rules(
 
 
 def _known(source: Source, rules: Sequence[Rule]) -> bool:
-    """Whether the rules say that a file is one of their modalities."""
+    """Whether the rules recognise a file as a modality."""
     return bool(modality_of(source.tags, rules))
 
 
@@ -133,31 +136,31 @@ def _chosen(
     images: Sequence[tuple[Source, str]],
     kind: ModalityKind,
 ) -> ImageFile:
-    """The first of the images that were weighed, and why it is that one."""
+    """Return the first of the ranked images with notes on the choice."""
     first, _ = images[0]
     path = first.files[0]
     if tied := [source.files[0] for source, why in images[1:] if why == UNDECIDED]:
         raise _tie(folder, modality, [path, *tied])
     notes = [_read_from(folder, path)]
-    notes += [f"{_in(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
+    notes += [f"{_relative(folder, s.files[0])} is not used: {why}" for s, why in images[1:]]
     return ImageFile(path, (*notes, *doubts(first, kind)))
 
 
 def _tie(folder: Path, modality: str, paths: Sequence[Path]) -> UserError:
-    names = " or ".join(_in(folder, path) for path in paths)
+    names = " or ".join(_relative(folder, path) for path in paths)
     sessions = sorted({_session(path.relative_to(folder)) for path in paths} - {""})
     ends = next((end for end in NIFTI[::-1] if paths[0].name.endswith(end)), paths[0].suffix)
-    way = f"call one of them {modality}{ends} in the folder itself"
+    way = f"rename one of them to {modality}{ends} in the folder itself"
     if len(sessions) > 1:
-        way = f"give the folder of one session, as {folder / sessions[0]}"
+        way = f"give the folder of one session, for example {folder / sessions[0]}"
     return UserError(f"{folder}: {modality} may be {names}, and nothing tells which; {way}")
 
 
 def _read_from(folder: Path, path: Path) -> str:
-    return f"read from {_in(folder, path)}"
+    return f"read from {_relative(folder, path)}"
 
 
-def _in(folder: Path, path: Path) -> str:
+def _relative(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 

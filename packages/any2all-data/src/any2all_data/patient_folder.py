@@ -1,4 +1,4 @@
-"""The NIfTI files of one patient's folder, by the names of its folders alone."""
+"""List the NIfTI files of one patient by the names of the folders."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from any2all_data.files import is_nifti, tree
 
 
 def nifti_of(folder: Path) -> list[Path]:
-    """NIfTI files that lie in the folder, or below it in BIDS' folders of sessions and datatypes.
+    """List a patient's NIfTI files: in the folder, or in BIDS session and datatype folders below.
 
-    The files of one patient: a folder of another name below this one is not looked into.
+    Folders of other names are not searched.
     """
     here = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     direct = [path for path in here if path.is_file() and is_nifti(path)]
@@ -25,5 +25,5 @@ def nifti_of(folder: Path) -> list[Path]:
 
 
 def is_bids_folder(name: str) -> bool:
-    """Whether a folder is named as BIDS names a session (``ses-1``) or a datatype (``anat``)."""
+    """Whether a folder has the BIDS name of a session (``ses-1``) or a datatype (``anat``)."""
     return name.startswith("ses-") or name in DATATYPES

@@ -1,4 +1,4 @@
-"""A patient to be completed: a folder of NIfTI, one patient of a cohort, or a folder of DICOM."""
+"""Open a patient for completion: a NIfTI folder, a patient of a cohort, or a DICOM folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from any2all_data.own_grid import OwnGrid, own_grid
 from any2all_data.patient import AXES, OtherGrid, Volume, oriented, read_volumes
 from any2all_data.patient_files import PatientFiles, find_images
 from any2all_data.patients import Patients
-from any2all_data.people import differ
+from any2all_data.people import contradictory
 from any2all_data.ranking import choose
 from any2all_data.rules import read_rules
 from any2all_data.scan import Scan
@@ -38,7 +38,7 @@ NO_GRID = (
     "prepare, and give --input COHORT/PATIENT"
 )
 LISTED = 5
-"""Files that are named in a message, at most."""
+"""Largest number of files that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PatientVolumes:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is read of the patient at ``path``, and how; see :func:`open_patient`."""
+    """The request to :func:`open_patient`: the patient at ``path``, and how it is read."""
 
     path: str
     format: StackFormat
@@ -83,8 +83,8 @@ def open_patient(
     COHORT/PATIENT, or a folder of one patient's DICOM. DICOM is registered and resampled like the
     prior's cohort. ``format_`` is the prior's image format. For ``trust_axes`` see
     :func:`load_nifti`. ``resample`` registers and resamples all images to the prior's grid, and
-    keeps the patient's own grid. With ``resample``, ``slices`` maps the number of slices of the
-    patient's reference image to those of them that are wanted; it is asked before the registration.
+    keeps the patient's own grid. With ``resample``, ``slices`` is called with the number of slices
+    of the patient's reference image, and returns those that are wanted.
 
     Raises UserError if there is no such patient, or its files are not on one grid.
     """
@@ -95,19 +95,19 @@ def open_patient(
         raise UserError(f"--resample: {NO_GRID}")
     if patients.cohort is not None:
         wanted = _Wanted(path, format_, resample=resample, slices=slices)
-        return _of_cohort(patients, patients.cohort, wanted)
+        return _open_cohort(patients, patients.cohort, wanted)
     wanted = _Wanted(path, format_, trust_axes, resample, slices)
     folder = Path(path)
     files = find_images(folder, format_.names, own_kinds(format_))
     if not files.images and _holds_dicom(folder):
-        return _of_dicom(folder, replace(wanted, trust_axes=False))
-    return _of_nifti(files, wanted)
+        return _open_dicom(folder, replace(wanted, trust_axes=False))
+    return _open_nifti(files, wanted)
 
 
 def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
-    """What to do with a patient's images that are not on the grid of the prior.
+    """Say what to do with a patient's images that are not on the grid of the prior.
 
-    alone: whether the patient is sampled, and not one of those who are evaluated.
+    ``alone`` says whether the patient is sampled alone, so that ``--resample`` is possible.
     """
     url = path.rstrip("/").rpartition("/")[0]
     in_cohort = Patients.at(path).cohort is not None
@@ -124,17 +124,18 @@ def how_to_resample(path: str, format_: StackFormat, alone: bool = True) -> str:
     return f"{RESAMPLE}; or {other}" if alone and format_.grid is not None else other
 
 
-def _of_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
+def _open_nifti(files: PatientFiles, wanted: _Wanted) -> PatientVolumes:
     missing, format_ = {}, wanted.format
     if files.unused:
         unused = ", ".join(one.name for one in files.unused[:LISTED])
-        said = f"there is {', '.join(files.images) or 'none of them'}; not understood: {unused}"
+        found = ", ".join(files.images) or "no modality"
+        said = f"the folder has {found}; files with unknown names: {unused}"
         missing = {m: said for m in format_.names if m not in files.images}
     if not files.images:
         return PatientVolumes({}, missing)
     if wanted.resample:
         chosen = {m: (file_source(one.path, "", ""),) for m, one in files.images.items()}
-        patient, _ = _moved(chosen, wanted)
+        patient, _ = _on_grid(chosen, wanted)
     else:
         paths = {m: one.path for m, one in files.images.items()}
         try:
@@ -155,12 +156,12 @@ class StoredImage(Source):
     image: nib.Nifti1Image | None = None
 
     def read(self, kind: ModalityKind, trust_axes: bool = False) -> Scan:
-        """The image as it is in the cohort."""
+        """Return the image as the cohort stores it."""
         assert self.image is not None
         return Scan(self.image)
 
 
-def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVolumes:
+def _open_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVolumes:
     entry, url = store.entry(one.name), store.url
     if entry is None:
         raise UserError(f"{url}: no patient {one.name} in this cohort; see any2all cohort {url}")
@@ -175,11 +176,11 @@ def _of_cohort(one: Patients, store: CohortStore, wanted: _Wanted) -> PatientVol
         chosen[m] = (StoredImage(one.name, "", {}, (Path(one.path),), image=image),)
     grid = replace(wanted.format.known_grid, bias_corrected=False)
     as_it_is = replace(wanted, format=replace(wanted.format, grid=grid))
-    patient, _ = _moved(chosen, as_it_is)
+    patient, _ = _on_grid(chosen, as_it_is)
     return replace(patient, note=note)
 
 
-def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
+def _open_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
     format_ = wanted.format
     if format_.grid is None:
         raise UserError(f"{folder}: DICOM, but {NO_GRID}")
@@ -187,7 +188,7 @@ def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
     sources = [source for source in find_sources(folder)[0] if source.series]
     people = [source.series.person for source in sources if source.series]
     count = len({source.patient for source in sources})
-    if count > 1 and (differ(people) or len({person.id for person in people}) > 1):
+    if count > 1 and (contradictory(people) or len({person.id for person in people}) > 1):
         raise UserError(f"{folder}: DICOM of {count} patients; give the folder of one")
     rules = read_rules(own=own.values())
     chosen = choose(sources, rules, format_.names, _reference(format_), own=own)
@@ -196,18 +197,20 @@ def _of_dicom(folder: Path, wanted: _Wanted) -> PatientVolumes:
             f"{folder}: {len(sources)} DICOM series, none of {', '.join(format_.names)}; see "
             f"any2all prepare --dry-run {folder}"
         )
-    patient, entry = _moved(chosen, wanted)
-    return replace(patient, reference=_used(chosen, entry.reference, format_))
+    patient, entry = _on_grid(chosen, wanted)
+    return replace(patient, reference=_series_used(chosen, entry.reference, format_))
 
 
 def _reference(format_: StackFormat) -> str:
-    """The modality that the others are registered to, as in the prior's cohort."""
+    """Return the modality to which the others are registered, as in the prior's cohort."""
     name = format_.known_grid.reference
     return name if name in format_.names else format_.names[0]
 
 
-def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[PatientVolumes, Entry]:
-    """The images registered to the reference, on the grid of the prior."""
+def _on_grid(
+    chosen: Mapping[str, Sequence[Source]], wanted: _Wanted
+) -> tuple[PatientVolumes, Entry]:
+    """Register the images to the reference and resample them to the grid of the prior."""
     from any2all_data.stacking import Preparation, prepared
 
     format_, trust_axes = wanted.format, wanted.trust_axes
@@ -215,7 +218,7 @@ def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[Pat
     if wanted.resample and wanted.slices is not None:
         first = min(chosen, key=lambda name: name != grid.reference)
         image = chosen[first][0].read(kind_for(format_[first]), trust_axes).image
-        wanted.slices(oriented(image).shape[2])  # before the registration, which takes long
+        wanted.slices(oriented(image).shape[2])  # raises UserError before the long registration
     preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
     images, entry = prepared(chosen, replace(format_, grid=grid), preparation)
     patient = _as_patient(wanted, images, entry, format_.names)
@@ -232,7 +235,7 @@ def _moved(chosen: Mapping[str, Sequence[Source]], wanted: _Wanted) -> tuple[Pat
 
 
 def _how_moved(modality: str, entry: Entry) -> list[str]:
-    """What a user has to know of an image that was resampled."""
+    """Return notes for the user on how an image was resampled."""
     if modality == entry.reference:
         return ["resampled to the prior's grid; results are on the grid of this image"]
     if modality in entry.quality:
@@ -240,10 +243,10 @@ def _how_moved(modality: str, entry: Entry) -> list[str]:
     return []
 
 
-def _used(
+def _series_used(
     chosen: Mapping[str, Sequence[Source]], modality: str, format_: StackFormat
 ) -> Series | None:
-    """The series of the first that can be read, which is the one that was."""
+    """Return the series that was used: the first that can be read."""
     *others, last = chosen[modality]
     for source in others:
         try:
@@ -257,7 +260,7 @@ def _used(
 def _as_patient(
     wanted: _Wanted, images: Array, entry: Entry, channels: Sequence[str]
 ) -> PatientVolumes:
-    """The modalities of a cohort's patient as volumes; channels: those of images (Z, M, H, W)."""
+    """Return a cohort's patient as volumes. ``channels`` are those of images (Z, M, H, W)."""
     volumes, format_ = {}, wanted.format
     for name in format_.names:
         if name in entry.present:

@@ -1,7 +1,7 @@
-"""Who lies at a path: a cohort, folders of patients, or one patient.
+"""Find the patients at a path: a cohort, folders of patients, or one patient.
 
-Every command asks here. Only names are looked at: images and DICOM headers are read when a patient
-is opened (:func:`any2all_data.patient_volumes.open_patient`).
+Every command finds its patients here. Only file names are read. Images and DICOM headers are read
+when a patient is opened (:func:`any2all_data.patient_volumes.open_patient`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Place = Literal["cohort", "patient of a cohort", "folders by split", "folders", 
 
 @dataclass(frozen=True)
 class Patients:
-    """Who lies at a path.
+    """The patients at a path.
 
     Parameters
     ----------
     path
         A path, or the URL of a cohort or of one of its patients.
     place
-        What lies there: a cohort of ``any2all prepare``; a patient of one, as COHORT/PATIENT;
-        folders train, val or test with patients' folders of NIfTI; patients' folders of NIfTI; or
-        the folder of one patient, of NIfTI, raw k-space or DICOM.
+        What the path is: a cohort made by ``any2all prepare``; one of its patients
+        (COHORT/PATIENT); folders train, val or test of patients' NIfTI folders; a folder of
+        patients' NIfTI folders; or the folder of one patient with NIfTI, raw k-space or DICOM.
     cohort
-        That lies there, or that the patient is of.
+        The cohort at the path, or the cohort of the patient.
     """
 
     path: str
@@ -44,7 +44,7 @@ class Patients:
 
     @classmethod
     def at(cls, path: str | Path) -> Patients:
-        """Look what lies at a path. Raises UserError where there is nothing."""
+        """Find the patients at a path. Raises UserError if there is nothing."""
         text = str(path)
         if store := CohortStore.find(text):
             return cls(text, "cohort", store)
@@ -67,22 +67,22 @@ class Patients:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one patient."""
+        """Whether the path is one patient."""
         return self.place in ("patient", "patient of a cohort")
 
     @property
     def name(self) -> str:
-        """The last part of the path: of one patient, what it is called."""
+        """The last part of the path, which is the name of a single patient."""
         return self.path.rstrip("/").rpartition("/")[2]
 
     @property
     def virtual(self) -> bool:
-        """Whether they are simulated, so that no such people exist."""
+        """Whether the people are simulated, so that none of them exists."""
         return self.cohort is not None and self.cohort.virtual
 
     @cached_property
     def groups(self) -> Mapping[str, dict[str, str]]:
-        """{split: {name: path}}; empty where nothing says who is in which."""
+        """{split: {name: path}}; empty if the patients are not divided into splits."""
         if self.place == "cohort" and self.cohort is not None:
             entries = self.cohort.patients()
             return {
@@ -96,7 +96,7 @@ class Patients:
 
     @cached_property
     def everybody(self) -> dict[str, str]:
-        """{name: path} of all of them, sorted by name."""
+        """{name: path} of all patients, sorted by name."""
         if self.is_one:
             return {self.name: self.path}
         if self.place == "folders":
@@ -105,9 +105,9 @@ class Patients:
         return dict(sorted(grouped))
 
     def of(self, split: str | None) -> dict[str, str]:
-        """{name: path} of a split's patients, of everybody for None.
+        """Return {name: path} of a split's patients. None returns all patients.
 
-        Raises UserError where nothing says who is in it, or nobody is.
+        Raises UserError if the patients are not divided into splits, or the split is empty.
         """
         if split is None:
             found = self.everybody
@@ -115,7 +115,7 @@ class Patients:
             raise UserError(f"--split {split}: expected {', '.join(SPLITS)}")
         elif self.place not in ("cohort", "folders by split"):
             raise UserError(
-                f"--split {split}: {self.path} is no cohort, which would say who is {split}"
+                f"--split {split}: {self.path} is no cohort, and only a cohort has splits"
             )
         else:
             found = self.groups.get(split, {})
@@ -128,15 +128,15 @@ class Patients:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file may be one of a patient's, and does not only tell of images."""
-    said = path.name.startswith(".") or path.name.lower().endswith(SIDECARS)
-    return path.is_file() and not said
+    """Whether a file may be an image or k-space, not a description beside an image."""
+    described = path.name.startswith(".") or path.name.lower().endswith(SIDECARS)
+    return path.is_file() and not described
 
 
 def _patients_in(folder: Path) -> dict[str, str]:
-    """{name: path} of the folders that hold a patient's NIfTI, sorted.
+    """Return {name: path} of the folders with a patient's NIfTI files, sorted.
 
-    Directly, or in BIDS' folders of sessions and datatypes, which are no patients themselves.
+    The files lie directly in the folder, or in BIDS folders of sessions and datatypes below it.
     """
     if not folder.is_dir():
         return {}

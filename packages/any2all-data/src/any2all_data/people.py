@@ -1,4 +1,4 @@
-"""Find the patient of an image by DICOM headers, BIDS, or names of NIfTI files and folders."""
+"""Find the patient of each image by DICOM headers, BIDS names, or file and folder names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GENERIC = re.compile(
     r"(patient)?(anonym(ous|i[sz]ed)?|anon|unknown|unnamed|none|null|nil|na|nn|noid|noname|"
     r"nobody|dei?dentified|removed|redacted|confidential|hidden|johndoe|janedoe)(patient|subject)?"
 )
-"""PatientIDs and names that name nobody, without case and punctuation."""
+"""PatientIDs and names that identify nobody, without case and punctuation."""
 SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 SESSION = re.compile(
     r"(?i)(ses|visit|v\d|tp|time|baseline|bl\b|follow|m\d|y\d|\d{4}-?\d{2}-?\d{2})"
@@ -33,15 +33,15 @@ NAMES = tuple(
         r"(^|_)(?P<patient>\d{3}_S_\d{4,5})(_|$)",
     )
 )
-"""How public data sets name a patient, and a session, in files or folders."""
+"""Patient and session in the file and folder names of public data sets."""
 SERIES_WORD = re.compile(r"(?i)^(t1|t2|pd|ct|mr|pt|pet|flair|swi|adc|dwi|fdg|seg|mask|lesion|run)")
 ASIDE = ("derivatives", "sourcedata", "code", "stimuli")
-"""Folders of a BIDS data set that hold something else than its images."""
+"""Folders of a BIDS data set that do not hold its original images."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What has to be said of a file or a patient. ``where`` is identifying, ``what`` is not."""
+    """A remark ``what`` on the file or patient ``where``. Only ``where`` is identifying."""
 
     where: str = field(repr=False)
     what: str
@@ -49,17 +49,18 @@ class Remark:
 
 @dataclass(frozen=True)
 class Owner:
-    """A patient and the session (of BIDS, or the DICOM study); identifying."""
+    """A patient and a session (a BIDS session or a DICOM study). Both are identifying."""
 
     patient: str = field(repr=False)
     session: str = field(default="", repr=False)
 
 
 def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark]]:
-    """Whose each series is: its PatientID's, or of its study alone where that names nobody.
+    """Find the patient of each series, and remarks on unclear ones.
 
-    A study stands by itself where the PatientID is generic, or has other names, birth dates or
-    sexes elsewhere; within a study likewise.
+    The patient is the PatientID. If it is generic, or if its series disagree on name, birth date
+    or sex, each study becomes a patient of its own. A study whose series disagree is divided
+    further.
     """
     same: dict[str, list[Series]] = defaultdict(list)
     for one in series:
@@ -69,62 +70,62 @@ def owners_of_series(series: Sequence[Series]) -> tuple[list[Owner], list[Remark
         people = [one.person for one in owned]
         studies = len({one.study for one in owned})
         generic = all(_plain(person.id) == "" for person in people)
-        apart[patient] = generic or differ(people)
-        if differ(people):
-            said = "one PatientID, but different names, birth dates or sexes"
+        apart[patient] = generic or contradictory(people)
+        if contradictory(people):
+            said = "one PatientID has different names, birth dates or sexes"
         else:
-            said = "a generic PatientID"
-        if apart[patient] and (studies > 1 or differ(people)):
+            said = "a PatientID is generic"
+        if apart[patient] and (studies > 1 or contradictory(people)):
             remarks.append(
                 Remark(
                     patient,
-                    f"{said}: each of its {studies} studies is kept as a patient of its own",
+                    f"{said}; each of its {studies} studies becomes a patient of its own",
                 )
             )
     mixed = {
         study
         for study in {one.study for one in series}
-        if differ([one.person for one in series if one.study == study])
+        if contradictory([one.person for one in series if one.study == study])
     }
 
     def owner(one: Series) -> Owner:
         if not apart[one.patient]:
             return Owner(one.patient, one.study)
         person = one.person if one.study in mixed else PatientIdentity()
-        told = (one.patient, one.study, person.name, person.birth_date, person.sex)
-        return Owner("/".join(filter(None, told)), one.study)
+        identity = (one.patient, one.study, person.name, person.birth_date, person.sex)
+        return Owner("/".join(filter(None, identity)), one.study)
 
     return [owner(one) for one in series], remarks
 
 
-def differ(people: Sequence[PatientIdentity]) -> bool:
-    """Whether names, birth dates or sexes contradict each other; what is not told does not."""
+def contradictory(people: Sequence[PatientIdentity]) -> bool:
+    """Whether names, birth dates or sexes contradict each other. Missing ones never do."""
     names = [set(re.split(r"\W+", p.name.casefold())) - {""} for p in people if _plain(p.name)]
     if any(not (a <= b or b <= a) for a in names for b in names):
         return True
-    told = [(p.birth_date, p.sex.upper()) for p in people]
-    return any(len({value for value in values if value}) > 1 for values in zip(*told, strict=True))
+    known = [(p.birth_date, p.sex.upper()) for p in people]
+    return any(len({value for value in values if value}) > 1 for values in zip(*known, strict=True))
 
 
 def owners_of_files(
     paths: Sequence[Path], folder: Path, dicom: Mapping[Path, str]
 ) -> tuple[dict[Path, Owner], list[Remark]]:
-    """Whose each NIfTI file of a tree is; a remark of each that can't be told.
+    """Find the patient of each NIfTI file of a tree, and remarks on files without one.
 
-    dicom: {DICOM file: its patient}. A file below a folder with DICOM of one patient is that
-    patient's; otherwise the folder ``sub-*`` names the patient, or its own name does, or the
-    folder that lies directly in ``folder``.
+    ``dicom`` is {DICOM file: its patient}. A file below a folder with DICOM of one patient belongs
+    to that patient. Otherwise the patient's name comes from the folder ``sub-*``, from the file's
+    name, or from the folder directly in ``folder``.
     """
     around = _patients_below(dicom, folder)
     owners: dict[Path, Owner] = {}
     remarks = []
     for path, owner, why in _by_folders(paths, folder):
-        beside = _beside(path, folder, around)
+        beside = _patients_beside(path, folder, around)
         if len(beside) > 1:
             remarks.append(
                 Remark(
                     str(path),
-                    f"its patient is unknown: NIfTI beside DICOM of {len(beside)} patients",
+                    f"a NIfTI file has no patient: it lies beside DICOM of {len(beside)} patients",
                 )
             )
         elif beside:
@@ -137,22 +138,22 @@ def owners_of_files(
 
 
 def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Owner | None, str]]:
-    """Each file, whose it is, or why that can't be told."""
+    """Yield each file with its patient, or with the reason why the patient is unknown."""
     parts = {path: path.relative_to(folder).parts for path in paths}
-    unclear = _same_names(parts.values())
+    unclear = _unclear_folders(parts.values())
     flat = _flat_folders(paths)
     for path in paths:
         *above, name = parts[path]
-        owner = _of_bids(above) or _of_name([name, *reversed(above)])
+        owner = _owner_in_bids(above) or _owner_in_names([name, *reversed(above)])
         why = ""
         if owner is None and not above:
-            why = "NIfTI outside of a patient's folder; expected <patient>/<name>.nii.gz"
+            why = "a NIfTI file has no patient's folder; expected <patient>/<name>.nii.gz"
         elif owner is None and path.parent in flat:
-            why = "images of several people in one folder; give each a folder of their own"
+            why = "a folder has images of several people; give each a folder of their own"
         elif owner is None and above[0] in unclear:
             why = (
-                "the same names in several folders of one, so several patients or sessions; give "
-                "that folder as SOURCE, or name them as BIDS does (sub-*/ses-*)"
+                "a folder has subfolders with the same file names, which may be patients or "
+                "sessions; give that folder as SOURCE, or use BIDS names (sub-*/ses-*)"
             )
         elif owner is None:
             session = above[1] if len(above) > 1 and SESSION.match(above[1]) else ""
@@ -160,8 +161,8 @@ def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Own
         yield path, owner, why
 
 
-def _of_bids(above: Sequence[str]) -> Owner | None:
-    """By the last folder named sub-*; its path, as two data sets may have a sub-01 each."""
+def _owner_in_bids(above: Sequence[str]) -> Owner | None:
+    """Return the path of the last folder sub-*, because two data sets may each have a sub-01."""
     places = [k for k, part in enumerate(above) if SUBJECT.fullmatch(part)]
     if not places:
         return None
@@ -170,8 +171,8 @@ def _of_bids(above: Sequence[str]) -> Owner | None:
     return Owner("/".join(above[: places[-1] + 1]), session)
 
 
-def _of_name(names: Sequence[str]) -> Owner | None:
-    """By a file's name, or that of a folder above it, as public data sets have them."""
+def _owner_in_names(names: Sequence[str]) -> Owner | None:
+    """Find the patient in a file's or folder's name, as public data sets write it."""
     for name in names:
         for pattern in NAMES:
             if match := pattern.search(name):
@@ -180,8 +181,8 @@ def _of_name(names: Sequence[str]) -> Owner | None:
     return None
 
 
-def _same_names(parts: Iterable[tuple[str, ...]]) -> set[str]:
-    """Folders of which several folders hold files of the same names, and are no sessions."""
+def _unclear_folders(parts: Iterable[tuple[str, ...]]) -> set[str]:
+    """Find folders with several subfolders, not sessions, whose files have the same names."""
     places: dict[tuple[str, str], set[str]] = defaultdict(set)
     for one in parts:
         if len(one) > 2 and not SESSION.match(one[1]):
@@ -190,7 +191,7 @@ def _same_names(parts: Iterable[tuple[str, ...]]) -> set[str]:
 
 
 def _flat_folders(paths: Sequence[Path]) -> set[Path]:
-    """Folders whose files are ``<id>_<what>`` with several ids, and the same ``<what>``."""
+    """Find folders whose files are ``<id>_<what>`` with several ids for one ``<what>``."""
     ids: dict[tuple[Path, str], set[str]] = defaultdict(set)
     for path in paths:
         first, *others = re.split(r"[_-]", path.name.split(".nii")[0], maxsplit=1)
@@ -209,10 +210,10 @@ def _patients_below(dicom: Mapping[Path, str], folder: Path) -> dict[Path, set[s
     return below
 
 
-def _beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str]:
-    """Patients of the DICOM in the nearest folder above a file that has some.
+def _patients_beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str]:
+    """Return the patients of the DICOM files in the nearest folder above a file that has any.
 
-    ``folder`` itself counts for files that lie in it alone.
+    The root ``folder`` counts only for files directly in it.
     """
     for parent in path.parents:
         if parent == folder and path.parent != folder:
@@ -225,6 +226,6 @@ def _beside(path: Path, folder: Path, below: Mapping[Path, set[str]]) -> set[str
 
 
 def _plain(name: str) -> str:
-    """A name without case and punctuation; "" where it names nobody."""
+    """Return a name without case and punctuation; "" if it identifies nobody."""
     plain = re.sub(r"[\W_]+", "", name.casefold())
     return "" if GENERIC.fullmatch(plain) else plain

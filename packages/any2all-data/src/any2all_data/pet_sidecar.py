@@ -1,4 +1,4 @@
-"""PET from NIfTI: what its BIDS sidecar says, and from that to SUV by body weight."""
+"""Compute the SUV by body weight of a PET in NIfTI from its BIDS sidecar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HALF_LIVES = {
     "I124": 360806.0,
     "RB82": 76.4,
 }
-"""Seconds, by element and mass number."""
+"""Half-lives in seconds, by element and mass number."""
 BECQUEREL = {
     "BQ": 1.0,
     "KBQ": 1e3,
@@ -34,16 +34,16 @@ BECQUEREL = {
     "UCI": 3.7e4,
     "MCI": 3.7e7,
 }
-UNTOLD = (None, "", "n/a")
+MISSING = (None, "", "n/a")
 VOLUMES = ("/ML", "/CC", "/CM3", "ML")
-"""How 1 ml is written after an activity; DICOM leaves the stroke out."""
+"""Ways to write "per ml" after an activity. DICOM leaves the slash out."""
 SUV_UNITS = ("SUV", "SUVBW", "G/ML", "GML")
 WEIGHTS = ("WEIGHT", "BODYWEIGHT", "PATIENTWEIGHT", "WEIGHTKG")
-"""What the body weight in kg is called, in a sidecar or as a column of participants.tsv."""
+"""Names of the body weight in kg, in a sidecar or as a column of participants.tsv."""
 DOSES, BODIES = (1e5, 2e10), (0.5, 400.0)
-"""Bq injected and kg of weight; anything else is in another unit."""
+"""Plausible ranges of the injected dose in Bq and the body weight in kg."""
 HALF_LIFE = "RadionuclideHalfLife"
-"""DICOM's, in seconds; of nuclides that aren't in HALF_LIVES."""
+"""DICOM's half-life in seconds, for nuclides that are not in HALF_LIVES."""
 NEEDED = (
     "Units",
     "InjectedRadioactivity",
@@ -53,18 +53,19 @@ NEEDED = (
     "ImageDecayCorrectionTime",
 )
 LONGEST = 10
-"""Half-lives between injection and the moment of the decay correction."""
+"""Largest number of half-lives from the injection to the moment of the decay correction."""
 EARLIEST = -600.0
-"""Seconds from injection to that moment, where the scanner was started first."""
+"""The smallest such time in seconds. It is negative if the scan started before the injection."""
 LATE_AFTER, LATE_LAST = 1800.0, 1200.0
-"""Seconds: late frames begin so long after injection, in the last so many of the scan."""
+"""Late frames begin LATE_AFTER seconds after the injection or later, in the last LATE_LAST seconds
+of the scan."""
 OVERLAP = 1.0
-"""Seconds that frames may overlap by rounding."""
+"""Largest overlap of frames in seconds that counts as rounding."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a scan, in seconds from the injection."""
+    """Start and duration of a frame, in seconds. The start counts from the injection."""
 
     start: float
     duration: float
@@ -72,11 +73,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class PetScan:
-    """What is known of the values of a PET image.
+    """What is known about the values of a PET image.
 
-    dose: Bq injected; weight: kg; half_life: s; corrected_to: the moment that the values are
-    decay-corrected to, in seconds from the injection, None where they aren't; activity: Bq/ml of
-    one unit of the values, None where they are SUV already; frames: as far as they are known.
+    - ``activity``: Bq/ml per unit of the values; None if they are SUV already.
+    - ``dose``: injected activity in Bq.
+    - ``weight``: body weight in kg.
+    - ``half_life``: in s.
+    - ``corrected_to``: the moment to which the values are decay-corrected, in seconds after the
+      injection; None if they are not corrected.
+    - ``frames``: the frames, if they are known.
     """
 
     activity: float | None
@@ -87,11 +92,12 @@ class PetScan:
     frames: tuple[Frame, ...] = ()
 
     def suv_factor(self, frame: Frame | None) -> float:
-        """g/ml for one unit of the values of a frame.
+        """Return the SUV in g/ml per unit of a frame's values.
 
-        SUV = c · w / (D · f) with c in Bq/ml, w in g, and f what is left of the injected dose D:
-        f = 2^(−t/T½) at the moment t of the decay correction; without one the mean of 2^(−t/T½)
-        over the frame, from s to s + d: 2^(−s/T½) (1 − 2^(−d/T½)) / (ln 2 · d/T½).
+        SUV = c · w / (D · f) with c in Bq/ml, w in g, the injected dose D in Bq, and the fraction f
+        of D that is left. If the values are decay-corrected to the moment t, f = 2^(−t/T½).
+        Otherwise f is the mean of 2^(−t/T½) over the frame from s to s + d,
+        f = 2^(−s/T½) (1 − 2^(−d/T½)) / (ln 2 · d/T½).
         """
         if self.activity is None:
             return 1.0
@@ -102,48 +108,48 @@ class PetScan:
             left = 2 ** (-frame.start / self.half_life) * -math.expm1(-lives) / lives
         else:
             raise UserError(
-                "its values are not decay-corrected and its sidecar does not tell its one frame; "
-                "SUV needs FrameTimesStart and FrameDuration of one frame each"
+                "its values are not decay-corrected, and its sidecar does not describe exactly one "
+                "frame; SUV needs FrameTimesStart and FrameDuration of that frame"
             )
         return self.activity * 1000 * self.weight / (self.dose * left)
 
 
 def read_pet(path: Path) -> PetScan | None:
-    """What the sidecar of a PET image says, None where there is no sidecar outside BIDS.
+    """Read the sidecar of a PET image; None if a file outside of BIDS has no sidecar.
 
-    Raises UserError naming everything that SUV needs and the sidecar lacks, or the first that
-    can't be right. Nothing that is text in the sidecar is quoted.
+    Raises UserError that names all missing values, or the first implausible one. Text in the
+    sidecar is not quoted, because it may identify somebody.
     """
-    said = read_sidecar(path)
-    if not said and not in_bids(path):
+    sidecar = read_sidecar(path)
+    if not sidecar and not in_bids(path):
         return None
-    return pet_scan(said, read_participant(path))
+    return pet_scan(sidecar, read_participant(path))
 
 
 def pet_files(path: Path) -> bytes:
-    """Everything that a PET image's numbers hang on beside the image itself."""
-    said = b"".join(sidecar.read_bytes() for sidecar in sidecar_files(path))
+    """Return the content of all files that the SUV of a PET depends on, without the image."""
+    content = b"".join(sidecar.read_bytes() for sidecar in sidecar_files(path))
     try:
         participant = read_participant(path)
     except UserError:
-        return said
-    return said + str(_first_weight(participant)).encode()
+        return content
+    return content + str(_first_weight(participant)).encode()
 
 
-def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan:
-    """From a sidecar, and the subject's row of participants.tsv, by column."""
-    said = {name: value for name, value in said.items() if value not in UNTOLD}
-    units = _plain(said.get("Units", ""))
-    injection = _number(said, "InjectionStart") if "InjectionStart" in said else None
-    frames = () if injection is None else _frames(said, injection)
+def pet_scan(sidecar: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan:
+    """Interpret a sidecar and the subject's row {column: value} of participants.tsv."""
+    sidecar = {name: value for name, value in sidecar.items() if value not in MISSING}
+    units = _plain(sidecar.get("Units", ""))
+    injection = _number(sidecar, "InjectionStart") if "InjectionStart" in sidecar else None
+    frames = () if injection is None else _frames(sidecar, injection)
     if units in SUV_UNITS:
         return PetScan(None, frames=frames)
     activity = _activity(units)
-    if _plain(said.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
+    if _plain(sidecar.get("AttenuationCorrection", "not told")) in ("NONE", "NO", "FALSE"):
         raise UserError("AttenuationCorrection is none, so there is no SUV; leave it out")
-    weight, corrected = _weight(said, participant), said.get("ImageDecayCorrected")
-    needed = {name: said.get(name) for name in NEEDED}
-    needed["TracerRadionuclide"] = said.get("TracerRadionuclide") or said.get(HALF_LIFE)
+    weight, corrected = _weight(sidecar, participant), sidecar.get("ImageDecayCorrected")
+    needed = {name: sidecar.get(name) for name in NEEDED}
+    needed["TracerRadionuclide"] = sidecar.get("TracerRadionuclide") or sidecar.get(HALF_LIFE)
     needed["BodyWeight (in kg; or weight in participants.tsv)"] = weight
     if corrected is False:
         del needed["ImageDecayCorrectionTime"]
@@ -154,21 +160,23 @@ def pet_scan(said: Mapping[str, Any], participant: Mapping[str, str]) -> PetScan
         raise UserError("ImageDecayCorrected in its sidecar is neither true nor false; mend it")
     assert weight is not None
     assert injection is not None
-    half_life = _half_life(said)
-    moment = _number(said, "ImageDecayCorrectionTime") - injection if corrected else None
+    half_life = _half_life(sidecar)
+    moment = _number(sidecar, "ImageDecayCorrectionTime") - injection if corrected else None
     if moment is not None and not EARLIEST <= moment <= LONGEST * half_life:
         raise UserError(
             f"ImageDecayCorrectionTime is {moment:g} s after InjectionStart; expected {EARLIEST:g} "
             f"s to {LONGEST} half-lives, both in seconds from TimeZero"
         )
-    return PetScan(activity, _dose(said), weight, half_life, moment, frames)
+    return PetScan(activity, _dose(sidecar), weight, half_life, moment, frames)
 
 
 def late_frames(frames: Sequence[Frame], count: int) -> list[int]:
-    """Which of ``count`` frames show the late uptake: those in the last 20 minutes of the scan.
+    """Return the indices of the frames in the last 20 minutes of the scan, which show late uptake.
 
-    They begin 30 minutes after the injection at the earliest; a last frame that is longer than 20
-    minutes counts by itself. Raises UserError where there are none, or the frames are not told.
+    They begin 30 minutes after the injection or later. If the last frame is longer than 20
+    minutes, it is the only one. ``count`` is the number of frames in the file.
+
+    Raises UserError if there are no late frames, or the sidecar does not describe the frames.
     """
     if not frames:
         raise UserError(
@@ -179,7 +187,7 @@ def late_frames(frames: Sequence[Frame], count: int) -> list[int]:
     gaps = [b.start - end for end, b in zip(ends, frames[1:], strict=False)]
     if len(frames) != count or min(gaps, default=0.0) < -OVERLAP:
         raise UserError(
-            f"dynamic PET of {count} frames, but FrameTimesStart and FrameDuration tell of "
+            f"dynamic PET of {count} frames, but FrameTimesStart and FrameDuration describe "
             f"{len(frames)}{' that overlap' if len(frames) == count else ''}; mend its sidecar"
         )
     last = min(ends[-1] - LATE_LAST, frames[-1].start)
@@ -193,39 +201,39 @@ def late_frames(frames: Sequence[Frame], count: int) -> list[int]:
 
 
 def _activity(units: str) -> float:
-    """Bq/ml of one unit; 0 where none is told."""
+    """Return Bq/ml per unit; 0 if the sidecar has no unit."""
     volume = next((written for written in VOLUMES if units.endswith(written)), "")
     activity = BECQUEREL.get(units.removesuffix(volume)) if volume else None
     if units and activity is None:
         raise UserError(
-            "Units in its sidecar is none of Bq/mL, kBq/mL, MBq/mL and SUV (g/mL); convert it, or "
-            "leave it out"
+            "Units in its sidecar is none of Bq/mL, kBq/mL, MBq/mL and SUV (g/mL); convert the "
+            "image, or leave it out"
         )
     return activity or 0.0
 
 
-def _frames(said: Mapping[str, Any], injection: float) -> tuple[Frame, ...]:
-    starts, durations = (_list(said, name) for name in ("FrameTimesStart", "FrameDuration"))
+def _frames(sidecar: Mapping[str, Any], injection: float) -> tuple[Frame, ...]:
+    starts, durations = (_list(sidecar, name) for name in ("FrameTimesStart", "FrameDuration"))
     if len(starts) != len(durations):
         return ()
     return tuple(Frame(s - injection, d) for s, d in zip(starts, durations, strict=True))
 
 
-def _list(said: Mapping[str, Any], name: str) -> list[float]:
-    values = said.get(name, [])
+def _list(sidecar: Mapping[str, Any], name: str) -> list[float]:
+    values = sidecar.get(name, [])
     numbers = values if isinstance(values, list) else [values]
     if not all(_is_number(value) for value in numbers):
-        raise UserError(f"{name} is no list of seconds; mend its sidecar")
+        raise UserError(f"{name} is not a list of seconds; mend its sidecar")
     if name == "FrameDuration" and min(numbers, default=1) <= 0:
         raise UserError(f"{name} has {min(numbers):g} s; expected more than 0. Mend its sidecar")
     return [float(value) for value in numbers]
 
 
-def _dose(said: Mapping[str, Any]) -> float:
-    scale = BECQUEREL.get(_plain(said["InjectedRadioactivityUnits"]))
+def _dose(sidecar: Mapping[str, Any]) -> float:
+    scale = BECQUEREL.get(_plain(sidecar["InjectedRadioactivityUnits"]))
     if scale is None:
         raise UserError("InjectedRadioactivityUnits is neither Bq, kBq, MBq, GBq nor mCi; mend it")
-    dose = scale * _number(said, "InjectedRadioactivity")
+    dose = scale * _number(sidecar, "InjectedRadioactivity")
     if not DOSES[0] <= dose <= DOSES[1]:
         raise UserError(
             f"InjectedRadioactivity is {dose:g} Bq; expected {DOSES[0]:g} to {DOSES[1]:g}. Check "
@@ -234,31 +242,31 @@ def _dose(said: Mapping[str, Any]) -> float:
     return dose
 
 
-def _half_life(said: Mapping[str, Any]) -> float:
-    """By the nuclide's name in whatever order, as F18, 18F, [18F] or F-18."""
-    name = _plain(said.get("TracerRadionuclide") or "")
+def _half_life(sidecar: Mapping[str, Any]) -> float:
+    """Return the nuclide's half-life in s. Its name may be F18, 18F, [18F] or F-18."""
+    name = _plain(sidecar.get("TracerRadionuclide") or "")
     letters = "".join(c for c in name if c.isalpha())
     nuclide = letters + "".join(c for c in name if c.isdigit())
     if nuclide in HALF_LIVES:
         return HALF_LIVES[nuclide]
-    half_life = _number(said, HALF_LIFE) if HALF_LIFE in said else 0.0
+    half_life = _number(sidecar, HALF_LIFE) if HALF_LIFE in sidecar else 0.0
     if half_life <= 0:
         raise UserError(
-            f"TracerRadionuclide is none of {', '.join(HALF_LIVES)}, and there is no {HALF_LIFE} "
-            "in seconds; add it to its sidecar"
+            f"TracerRadionuclide is none of {', '.join(HALF_LIVES)}, and there is no {HALF_LIFE}; "
+            f"add {HALF_LIFE} in seconds to its sidecar"
         )
     return half_life
 
 
-def _first_weight(told: Mapping[str, Any]) -> Any:
-    named = {_plain(name).replace("/", ""): value for name, value in told.items()}
+def _first_weight(entries: Mapping[str, Any]) -> Any:
+    named = {_plain(name).replace("/", ""): value for name, value in entries.items()}
     values = (named.get(name) for name in WEIGHTS)
-    return next((value for value in values if value not in UNTOLD), None)
+    return next((value for value in values if value not in MISSING), None)
 
 
-def _weight(said: Mapping[str, Any], participant: Mapping[str, str]) -> float | None:
-    """In kg, None where it isn't told."""
-    value = _first_weight(said) or _first_weight(participant)
+def _weight(sidecar: Mapping[str, Any], participant: Mapping[str, str]) -> float | None:
+    """Return the body weight in kg; None if it is missing."""
+    value = _first_weight(sidecar) or _first_weight(participant)
     if value is None:
         return None
     weight = _number({"BodyWeight": value}, "BodyWeight")
@@ -267,13 +275,13 @@ def _weight(said: Mapping[str, Any], participant: Mapping[str, str]) -> float | 
     return weight
 
 
-def _number(said: Mapping[str, Any], name: str) -> float:
+def _number(sidecar: Mapping[str, Any], name: str) -> float:
     try:
-        number = float(said[name])
+        number = float(sidecar[name])
     except (TypeError, ValueError):
         number = math.nan
-    if isinstance(said[name], bool) or not math.isfinite(number):
-        raise UserError(f"{name} is no number; mend its sidecar")
+    if isinstance(sidecar[name], bool) or not math.isfinite(number):
+        raise UserError(f"{name} is not a number; mend its sidecar")
     return number
 
 
@@ -282,6 +290,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    """In capitals, without spaces, brackets and hyphens; micro as u."""
+    """Return a unit or name in capitals, without spaces, brackets and hyphens; micro becomes U."""
     text = str(value).replace("\u00b5", "u").replace("\u03bc", "u").upper()
     return "".join(c for c in text if c.isalnum() or c == "/")

@@ -1,7 +1,7 @@
-"""A rigid pose from far away: a lattice of poses by mutual information, the best of them climbed.
+"""Search a rigid pose globally: rank a lattice of poses by mutual information, and refine the best.
 
-Nothing here depends on where the scanner had the head: shifts of the whole field of view, turns to
-about 30° and scans of a part of the head are within reach. It ends within about 2 mm.
+The search does not depend on the head's position in the scanner. It finds shifts by the whole field
+of view, turns up to about 30°, and scans of a part of the head. It ends within about 2 mm.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from any2all_data.similarity import Similarity, rigid_move
 
 COARSEST, COARSE = 8.0, 4.0  # mm
 HEIGHTS = tuple(range(-60, 61, 15))
-"""mm, from head on head: a scan of a part of the head has its centre elsewhere."""
+"""Shifts in mm along z from matching centres, because part of a head has its centre elsewhere."""
 TURNS = tuple(product((-20, 0, 20), (-12, 0, 12), (-20, 0, 20)))
-"""Degrees about x (nodding), y and z."""
-AIR = 4  # cubes of 4 mm around the head, whose outline counts as well
-KEPT, CLIMBED_ON = 8, 4
-APART = 12.0  # mm, of the poses that are kept
-EVALUATIONS = 150  # a climb
+"""Turns in degrees about x (nodding), y and z."""
+AIR = 4  # cubes of 4 mm around the head that are also compared, so that its outline counts
+KEPT, REFINED = 8, 4  # poses kept from the lattice, and after the first refinement
+APART = 12.0  # mm between the poses that are kept
+EVALUATIONS = 150  # of the similarity in one refinement of a pose
 
 
 def found_poses(
@@ -32,40 +32,43 @@ def found_poses(
     heads: tuple[nib.Nifti1Image, nib.Nifti1Image],
     seed: int,
 ) -> list[Array]:
-    """Poses (4, 4), reference's mm to moving image's mm, the best first.
+    """Return poses (4, 4) from mm of the reference to mm of the moving image, the best first.
 
-    images, heads: of the reference and of the moving image, the heads on cubes of 4 mm.
+    ``images`` and ``heads`` are those of the reference and of the moving image. The masks of the
+    heads are on cubes of 4 mm.
     """
     fixed, moving = (cubes(image, COARSE) for image in images)
     rough = cubes(fixed, COARSEST), cubes(moving, COARSEST)
     around = _grown(heads[0])
-    figure = Similarity(rough[0], rough[1], around, seed=seed, samples=3000, share_of_overlap=True)
+    similarity = Similarity(
+        rough[0], rough[1], around, seed=seed, samples=3000, share_of_overlap=True
+    )
     plain = [rigid_move(shift, np.zeros(3), np.zeros(3)) for shift in _shifts(heads, (0,))]
-    ranked = sorted(_lattice(heads), key=figure, reverse=True)
-    poses = climbed([*plain, *_kept(ranked, figure.points[::30])], figure, (14.0, 7.0))
-    figure = Similarity(fixed, moving, around, seed=seed, samples=6000, share_of_overlap=True)
-    best = sorted(poses, key=figure, reverse=True)[:CLIMBED_ON]  # wrong ones look good when blurred
-    poses = climbed(best, figure, (8.0, 4.0))
-    # the share of overlap draws the last millimetres towards where more is covered
+    ranked = sorted(_lattice(heads), key=similarity, reverse=True)
+    poses = refined([*plain, *_kept(ranked, similarity.points[::30])], similarity, (14.0, 7.0))
+    similarity = Similarity(fixed, moving, around, seed=seed, samples=6000, share_of_overlap=True)
+    best = sorted(poses, key=similarity, reverse=True)[:REFINED]  # a coarse grid favours wrong ones
+    poses = refined(best, similarity, (8.0, 4.0))
+    # without the share of overlap, which biases the last millimetres towards more coverage
     fine = Similarity(fixed, moving, heads[0], seed=seed, samples=10_000)
-    return climbed(poses, fine, (4.0,))
+    return refined(poses, fine, (4.0,))
 
 
-def climbed(poses: Sequence[Array], figure: Similarity, steps: Sequence[float]) -> list[Array]:
-    """Each pose after a climb of each step (mm and degrees), by the figure, the best first."""
+def refined(poses: Sequence[Array], similarity: Similarity, steps: Sequence[float]) -> list[Array]:
+    """Refine each pose with each step size (mm and degrees), and sort by similarity, best first."""
     for step in steps:
-        poses = [_climb(pose, figure, step) for pose in poses]
-    return sorted(poses, key=figure, reverse=True)
+        poses = [_maximise(pose, similarity, step) for pose in poses]
+    return sorted(poses, key=similarity, reverse=True)
 
 
 def _shifts(heads: Sequence[nib.Nifti1Image], heights: Sequence[float]) -> list[Array]:
-    """As the scanner has them, and head on head at these heights, mm."""
+    """Return no shift, and the shifts that match the centres of the heads, at each height in mm."""
     here, there = (_centre(head) for head in heads)
     return [np.zeros(3), *(there - here + (0, 0, height) for height in heights)]
 
 
 def _lattice(heads: Sequence[nib.Nifti1Image]) -> Iterator[Array]:
-    """Each of the shifts with each of the turns about the head."""
+    """Yield the poses of each shift with each turn about the head."""
     for shift, turn in product(_shifts(heads, HEIGHTS), TURNS):
         yield rigid_move(shift, np.array(turn, float), _centre(heads[0]))
 
@@ -75,7 +78,7 @@ def _centre(head: nib.Nifti1Image) -> Array:
 
 
 def _kept(poses: Sequence[Array], points: Array) -> list[Array]:
-    """The first KEPT of them that take the points to places APART mm from each other."""
+    """Return the first KEPT poses that move the points more than APART mm from each other."""
     kept: list[Array] = []
     for pose in poses:
         there = apply_affine(pose, points)
@@ -87,15 +90,15 @@ def _kept(poses: Sequence[Array], points: Array) -> list[Array]:
     return kept
 
 
-def _climb(pose: Array, figure: Similarity, step: float) -> Array:
-    """Nelder and Mead's simplex of three shifts and three turns."""
+def _maximise(pose: Array, similarity: Similarity, step: float) -> Array:
+    """Maximise the similarity over three shifts and three turns, by Nelder and Mead's simplex."""
     from scipy.optimize import minimize
 
     def moved(v: Array) -> Array:
-        return pose @ rigid_move(v[:3], v[3:], figure.centre)
+        return pose @ rigid_move(v[:3], v[3:], similarity.centre)
 
     best = minimize(
-        lambda v: -figure(moved(v)),
+        lambda v: -similarity(moved(v)),
         np.zeros(6),
         method="Nelder-Mead",
         options={

@@ -1,7 +1,7 @@
-"""From found scans to a cohort: read, register to the reference, put on one grid, store.
+"""Prepare patients into a cohort: read, register to the reference, resample to one grid, store.
 
-Patients are independent, and preparing one twice gives the same bytes. So they are spread over
-processes of this machine, or over a Dask cluster, and a process that dies costs only its time.
+Patients are independent, and preparing one twice gives the same bytes. So the work is divided among
+processes of this machine or a Dask cluster, and is simply repeated if a process dies.
 """
 
 from __future__ import annotations
@@ -31,29 +31,31 @@ from any2all_data.store import CohortStore, Labels
 
 
 class PatientPlan(Protocol):
-    """A patient to prepare, found or drawn. It is pickled, to be prepared in another process."""
+    """A patient to prepare, from scans or simulated. It is pickled for another process."""
 
     @property
     def patient(self) -> str:
-        """The pseudonym."""
+        """The patient's pseudonym."""
 
     @property
     def split(self) -> Split: ...
 
     def origin(self, format_: StackFormat) -> dict[str, str]:
-        """What the images are made from, {what: hash or seed}; a patient has changed if it has."""
+        """Return {what: hash or seed} of the input. If it differs, the patient has changed."""
 
     def prepared(
         self, format_: StackFormat, preparation: Preparation
     ) -> tuple[Array, Entry, Labels | None]:
-        """Images (Z, M, H, W) in physical units, what is said of them, and masks (Z, K, H, W)."""
+        """Return images (Z, M, H, W) in physical units, their entry, and masks (Z, K, H, W)."""
 
 
 @dataclass(frozen=True)
 class FoundPlan:
-    """A patient to prepare: its hashed name, and for each modality its images, the best first.
+    """A patient to prepare from scans.
 
-    masks: files of lesions and the like, that lie on one of the images.
+    - ``patient``: pseudonym.
+    - ``sources``: {modality: images}, the best first.
+    - ``masks``: {name: mask}, for example of lesions, drawn on one of the images.
     """
 
     patient: str
@@ -62,14 +64,14 @@ class FoundPlan:
     masks: Mapping[str, Source] = field(default_factory=dict)
 
     def origin(self, format_: StackFormat) -> dict[str, str]:
-        """SHA-256 of the files of each modality and mask."""
+        """Return the SHA-256 of the files of each modality and mask."""
         images = {m: fingerprint(found, kind_for(format_[m])) for m, found in self.sources.items()}
         return images | {f"mask {name}": fingerprint([one]) for name, one in self.masks.items()}
 
     def prepared(
         self, format_: StackFormat, preparation: Preparation
     ) -> tuple[Array, Entry, Labels | None]:
-        """The images on one grid, and the masks that lie on them."""
+        """Put the images and their masks on one grid."""
         images, entry = prepared(self.sources, format_, preparation)
         masks, entry = with_masks(self.masks, images.shape, entry, preparation.trust_axes)
         return images, entry, masks
@@ -77,7 +79,7 @@ class FoundPlan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a patient; ``reason`` of a refusal."""
+    """The result of preparing a patient. ``reason`` says why it was refused."""
 
     patient: str
     status: Literal["prepared", "unchanged", "refused"]
@@ -91,9 +93,9 @@ def prepare_patient(
 ) -> Outcome:
     """Prepare one patient into the cohort at ``url``, unless it is there already.
 
-    anew: even where it is there, made of other files or otherwise; without it that is refused.
-    Never raises for what is wrong with a patient's files: that is its outcome. What an unexpected
-    error says is not repeated, as it may hold names: only its kind and where it was.
+    A patient that was prepared from other files or with other options is refused, or replaced if
+    ``anew`` is true. Faulty files give a refused outcome, not an exception. The text of an
+    unexpected error is not repeated, because it may contain names. Only its type and line are.
     """
     start = time.perf_counter()
     try:
@@ -112,7 +114,7 @@ def prepare_patient(
             if not other:
                 return Outcome(plan.patient, "unchanged", there)
             if not anew:
-                said = f"is there already, with other {' and '.join(other)}; --replace it, or not"
+                said = f"it is there already with other {' and '.join(other)}; give --replace"
                 return Outcome(plan.patient, "refused", there, said)
         images, entry, masks = plan.prepared(format_, preparation)
         entry = replace(entry, **made)
@@ -137,11 +139,11 @@ def prepare_all(
     scheduler: str | None = None,
     anew: bool = False,
 ) -> Iterator[Outcome]:
-    """Prepare patients in processes, as they are done; ``anew``: see prepare_patient.
+    """Prepare patients in parallel, and yield each outcome when it is done.
 
-    workers: processes of this machine. scheduler: the address of a running Dask scheduler, whose
-    workers are used instead. A patient whose processes died again and again is refused, the
-    others go on.
+    ``workers`` is the number of processes on this machine. ``scheduler`` is the address of a
+    running Dask scheduler, whose workers are used instead. A patient is refused if several
+    processes died with it. For ``anew`` see :func:`prepare_patient`.
     """
     work = partial(prepare_patient, url=url, preparation=preparation, anew=anew)
     if scheduler is not None:
@@ -149,7 +151,7 @@ def prepare_all(
         return
     preload = type(plans[0]).__module__ if plans else __name__
     for plan, outcome in in_processes(work, plans, workers, preload):
-        yield outcome or Outcome(plan.patient, "refused", reason="its process ended")
+        yield outcome or Outcome(plan.patient, "refused", reason="its process died")
 
 
 def _on_cluster(
@@ -174,10 +176,10 @@ def _on_cluster(
                 yield future.result()
             else:
                 kind = type(future.exception()).__name__
-                yield Outcome(names[future], "refused", reason=f"its process ended ({kind})")
+                yield Outcome(names[future], "refused", reason=f"its process died ({kind})")
 
 
 def fingerprint(sources: Sequence[Source], kind: ModalityKind | None = None) -> str:
-    """SHA-256 of all files that an image may be made of; kind: of an image, None for a mask."""
+    """Return the SHA-256 of the candidates of an image, or of a mask, whose kind is None."""
     pet = kind is not None and kind.values == "suv"
     return hashlib.sha256("".join(s.fingerprint(pet) for s in sources).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Work on many things in processes of this machine, any of which may die."""
+"""Run tasks in processes of this machine, and survive the death of a process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 ATTEMPTS = 3
-"""A task is given up when it has been with so many processes that died."""
+"""Number of processes that may die with a task before it is given up."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -24,19 +24,26 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 def in_processes(
     work: Callable[[Task], Result], tasks: Sequence[Task], workers: int, preload: str
 ) -> Iterator[tuple[Task, Result | None]]:
-    """Do ``work`` on each task, in ``workers`` processes of one thread each.
+    """Do ``work`` on each task in ``workers`` processes with one thread each.
 
-    They leave Ctrl-C to this process, and end when it ends, however it does.
+    The processes ignore Ctrl-C, which this process handles. They end when this process ends.
 
     Parameters
     ----------
-    work : can be pickled, as can tasks and results; what it raises ends its process.
-    preload : the module that ``work`` needs; it is imported once for all where the system can.
+    work
+        The function. It, the tasks and the results can be pickled. An exception ends its process.
+    tasks
+        The arguments of ``work``.
+    workers
+        Number of processes.
+    preload
+        Module that ``work`` needs. It is imported once for all processes if the system can.
 
     Yields
     ------
-    A task and its result, in the order in which they are done; None in place of the result where
-    ``ATTEMPTS`` processes have died with the task.
+    tuple
+        A task and its result, in the order of completion. The result is None if ``ATTEMPTS``
+        processes have died with the task.
     """
     kinds = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in kinds else "spawn")
@@ -50,7 +57,7 @@ def in_processes(
                 worker = idle.pop() if idle else _Worker(context, work)
                 task, attempt = waiting.popleft()
                 busy[worker.pipe] = (worker, task, attempt)
-                with suppress(OSError):  # it died while idle, which is found below
+                with suppress(OSError):  # it died while idle; recv finds that below
                     worker.pipe.send(task)
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
@@ -72,7 +79,7 @@ def in_processes(
 
 
 class _Worker:
-    """A process that does one task after another, and this end of the pipe to it."""
+    """A process that does one task after another, and our end of the pipe to it."""
 
     def __init__(self, context: Any, work: Callable[[Any], Any]) -> None:
         self.pipe, there = context.Pipe()
@@ -97,7 +104,7 @@ def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
 
 
 def _leave_with_parent() -> None:
-    """Without this a process whose parent was killed would go on with its task, and write."""
+    """End this process with its parent, so that it writes nothing after the parent was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -106,7 +113,7 @@ def _leave_with_parent() -> None:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """With these environment variables, which a process reads when it starts."""
+    """Set environment variables while a process starts and reads them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

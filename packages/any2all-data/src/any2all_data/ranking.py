@@ -19,7 +19,7 @@ from any2all_data.sources import Source
 USED = "used"
 UNDECIDED = "nothing tells which to use"
 OTHER_TRACER = "its tracer is another one"
-"""Why an image comes later that could be used as well."""
+"""The reasons UNDECIDED and OTHER_TRACER mean that another image could be used as well."""
 
 
 def choose(
@@ -30,10 +30,10 @@ def choose(
     *,
     own: Kinds = NO_KINDS,
 ) -> dict[str, tuple[Source, ...]]:
-    """A patient's images of each modality in ``only``, the best first by CRITERIA.
+    """Return a patient's images of each modality in ``only``, the best first by CRITERIA.
 
-    The reference's first: its session is preferred for the others. What comes later is used where
-    the first can't be read or registered. own: kinds that the table lacks, or has otherwise.
+    The reference comes first, because its session is preferred for the other modalities. A later
+    image is used if those before it can't be read or registered. ``own`` are a user's kinds.
     """
     found: dict[str, list[Source]] = {}
     for source in sources:
@@ -50,13 +50,13 @@ def choose(
 
 
 def rank(source: Source, kind: ModalityKind, session: str | None) -> tuple[float, ...]:
-    """A source's place among those of its modality; smaller comes first."""
+    """Return the values of CRITERIA, by which images of a modality are sorted."""
     one = Candidate(source, kind, session)
     return tuple(criterion(one) for criterion, _ in CRITERIA)
 
 
 def why_later(first: Source, other: Source, kind: ModalityKind, session: str | None) -> str:
-    """Why ``other`` comes after ``first``; UNDECIDED where nothing says so."""
+    """Say why ``other`` comes after ``first``; UNDECIDED if no criterion differs."""
     if kind.dicom == "PT" and _tracer(first) != _tracer(other):
         return OTHER_TRACER
     places = zip(rank(first, kind, session), rank(other, kind, session), strict=True)
@@ -69,7 +69,7 @@ def why_later(first: Source, other: Source, kind: ModalityKind, session: str | N
 def preferred_session(
     chosen: Mapping[str, Sequence[Source]], reference: str, modality: str
 ) -> str | None:
-    """The reference's, which images of other modalities are preferred from; None for its own."""
+    """Return the reference's session, preferred for other modalities; None for the reference."""
     if modality == reference or not chosen.get(reference):
         return None
     return chosen[reference][0].session
@@ -83,9 +83,10 @@ def weighed(
     used: int = 0,
     failed: Mapping[int, str] | None = None,
 ) -> list[tuple[Source, str]]:
-    """The image that is used, and those that it was used over, each with the reason why.
+    """Return the used image, then the others, each with the reason why it is not used.
 
-    ``used``: its place; ``failed``: why images could not be used, by their place.
+    ``used`` is the index of the used image in ``ranked``. ``failed`` is {index: reason} of images
+    that could not be used.
     """
     failed = failed or {}
     rest = [k for k in range(len(ranked)) if k != used]
@@ -97,7 +98,7 @@ def weighed(
 
 
 def open_questions(images: Sequence[tuple[Source, str]]) -> list[str]:
-    """A sentence where some of the ``weighed`` images could be used as well as the one that is."""
+    """Return a sentence if one of the other ``weighed`` images could be used as well."""
     reasons = [why for _, why in images if why in (UNDECIDED, OTHER_TRACER)]
     if not reasons:
         return []
@@ -106,7 +107,7 @@ def open_questions(images: Sequence[tuple[Source, str]]) -> list[str]:
 
 
 def doubts(source: Source, kind: ModalityKind) -> list[str]:
-    """What a user has to be told where this image is used, in sentences without names."""
+    """Return what a user has to know about this image, in sentences without names."""
     unsaid = re.fullmatch(r"mri?", source.tags.get("name", ""), re.IGNORECASE)
     assumed = [f"its name gives no MR contrast; it is taken for a {kind.name}"] if unsaid else []
     derived = source.tags.get("derived")
@@ -116,17 +117,17 @@ def doubts(source: Source, kind: ModalityKind) -> list[str]:
 
 
 def without_names(source: Source) -> str:
-    """What tells an image from others and no patient: number, file's hash, size and echo time."""
+    """Describe an image without identifying anybody: number or hash, size and echo time."""
     if source.series is not None:
-        told = f"series {source.tags.get('SeriesNumber') or 'without a number'}"
+        described = f"series {source.tags.get('SeriesNumber') or 'without a number'}"
     else:
-        told = f"file with SHA-256 {source.fingerprint()[:12]}"
+        described = f"file with SHA-256 {source.fingerprint()[:12]}"
     if source.grid:
         shape = " x ".join(str(n) for n in source.grid.shape)
         spacing = " x ".join(f"{step:.3g}" for step in source.grid.spacing)
-        told += f", {shape} voxels of {spacing} mm"
+        described += f", {shape} voxels of {spacing} mm"
     echo = number(source.tags, "EchoTime")
-    return told + (f", TE {echo:g} ms" if echo else "")
+    return described + (f", TE {echo:g} ms" if echo else "")
 
 
 def _tracer(source: Source) -> str:

@@ -1,4 +1,4 @@
-"""Parts of a volume: what hangs together, its corners and its faces."""
+"""Parts of a volume: connected regions, corners and faces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def connected(region: Mask, seeds: Mask) -> Mask:
-    """The part of a region (x, y, z) that is connected to the seeds in it through voxels' faces."""
+    """Return the part of a region (x, y, z) that is connected to the seeds through voxel faces."""
     found = region & seeds
     while True:
         before = np.count_nonzero(found)
@@ -24,14 +24,14 @@ def connected(region: Mask, seeds: Mask) -> Mask:
 
 
 def corners(shape: tuple[int, ...]) -> Mask:
-    """The corners of a volume, eight of three axes."""
+    """Mark the corners of a volume."""
     mask = np.zeros(shape, bool)
     mask[np.ix_(*((0, -1) for _ in shape))] = True
     return mask
 
 
 def faces(shape: tuple[int, ...]) -> Mask:
-    """The outermost voxels of a volume."""
+    """Mark the outermost voxels of a volume."""
     mask = np.ones(shape, bool)
     mask[tuple(slice(1, -1) for _ in shape)] = False
     return mask

@@ -1,7 +1,7 @@
-"""A patient's images moved rigidly onto one of them, by mutual information (ANTs).
+"""Register a patient's images rigidly to one of them, by mutual information (ANTs).
 
 Needs ``pip install 'any2all-data[registration]'``. Points are (3,) in mm, RAS as in NIfTI. The
-table of kinds says how a modality is registered.
+table of kinds has the settings of each modality.
 """
 
 from __future__ import annotations
@@ -47,8 +47,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Settings:
-    """Of a pair of modalities. ``threshold``: of the quality; ``margin``: mm of the head that do
-    not count; ``voxels``: of the reference, at which ANTs compares."""
+    """Settings for a pair of modalities.
+
+    - ``threshold``: smallest accepted quality.
+    - ``margin``: depth below the head's surface, in mm, that ANTs ignores.
+    - ``voxels``: number of the reference's voxels at which ANTs compares the images.
+    """
 
     threshold: float
     margin: float
@@ -56,13 +60,13 @@ class _Settings:
 
 
 QUALITY_THRESHOLD = MR.threshold
-"""Quality below which a registration of MR to MR is set aside for a human's look."""
+"""Quality below which a registration of MR to MR is set aside for review."""
 LEVELS: dict[str, Any] = {
     "aff_shrink_factors": (2, 1),
     "aff_smoothing_sigmas": (1, 0),
     "aff_iterations": (100, 50),
 }
-LOST = 0.95  # of the similarity of ANTs' start; a pose of less is no refinement of it
+LOST = 0.95  # ANTs' pose is rejected if it keeps less than this share of its start's similarity
 SAMPLES = 40_000  # points in the head at which the quality is measured
 
 
@@ -70,9 +74,11 @@ SAMPLES = 40_000  # points in the head at which the quality is measured
 class Registered:
     """An image on the grid of the reference.
 
-    ``image``: float32 on the grid; ``matrix``: (4, 4), a point of the reference in mm (RAS) to the
-    point of the moving image in mm (RAS); ``quality``: see :func:`registration_quality`, below
-    :func:`quality_threshold` for a human's look.
+    - ``image``: float32 on the grid.
+    - ``matrix``: (4, 4), maps a point of the reference to one of the moving image, both in mm
+      (RAS).
+    - ``quality``: see :func:`registration_quality`. An image below :func:`quality_threshold` needs
+      review.
     """
 
     image: nib.Nifti1Image
@@ -82,7 +88,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Reference and moving image as they are compared, and their heads on cubes of 4 mm."""
+    """The reference and the moving image with the compared contrasts, and their head masks."""
 
     images: tuple[nib.Nifti1Image, nib.Nifti1Image]
     heads: tuple[nib.Nifti1Image, nib.Nifti1Image]
@@ -104,12 +110,14 @@ def reference_grid(
     shape: tuple[int, int, int],
     kind: ModalityKind = MR,
 ) -> nib.Nifti1Image:
-    """The reference on ``shape`` (x, y, z) voxels of ``spacing`` mm, float32.
+    """Resample the reference to ``shape`` (x, y, z) voxels of ``spacing`` mm, float32.
 
-    The axes are those of the scan itself, put in the order and direction of AXES (x to L, y to P,
-    z to S): an oblique scan keeps its slices. The grid's centre is that of the box around the head;
-    where the head (with neck) is taller than the grid, its top is kept. What coarsens is smoothed
-    first. Raises UserError for an image that is not 3D or finite, or a grid of nothing.
+    The axes are those of the scan, in the order and direction of AXES (x to L, y to P, z to S), so
+    an oblique scan keeps its slices. The grid is centred on the box around the head. If the head
+    with the neck is taller than the grid, its top is kept. The image is smoothed before it is
+    coarsened.
+
+    Raises UserError if the image is not 3D or finite, or the grid is empty.
     """
     if len(spacing) != 3 or len(shape) != 3 or min(spacing) <= 0 or min(shape) < 1:
         raise UserError(
@@ -137,29 +145,32 @@ def register(
     *,
     kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> Registered:
-    """Move an image rigidly onto the reference and resample it once, onto ``grid``.
+    """Register an image rigidly to the reference and resample it once, to ``grid``.
 
-    The pose is sought from afar by :func:`any2all_data.pose_search.found_poses`, and refined by
-    ANTs, which maximises Mattes' mutual information over the head of the reference on the images'
-    own resolution (cubes of at least 1 mm, cubic splines). It starts from the pose of the largest
-    normalised mutual information, of those found and the one that the scanner gives, and what it
-    comes to is left where it has clearly less than that. ``grid`` is an
-    image of the reference's space (see :func:`reference_grid`), of which only the affine and the
-    shape count. ``kinds``: of the moving image and of the reference. Values outside what was
-    scanned are the image's least. One and the same seed gives the same bytes with one thread, which
-    is what this asks ITK for unless ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS says otherwise. Temporary
-    files are removed.
+    :func:`any2all_data.pose_search.found_poses` searches poses globally. ANTs refines the one with
+    the largest normalised mutual information, or the scanner's pose if that has more. ANTs
+    maximises Mattes' mutual information over the head of the reference at the images' own
+    resolution (cubes of at least 1 mm, cubic splines). Its result is rejected if it has clearly
+    less normalised mutual information than its start.
 
-    Raises UserError for an image that is not 3D or finite, or is constant, and when ANTs fails.
-    Source: Mattes et al. 2003, doi 10.1109/TMI.2003.809072; Avants et al. 2014,
+    ``grid`` is an image in the reference's space (see :func:`reference_grid`). Only its affine and
+    its shape are used. ``kinds`` are those of the moving image and of the reference. Voxels outside
+    of the scan get the image's smallest value.
+
+    The same seed gives the same bytes with one thread. One thread is requested from ITK unless
+    ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS is set. Temporary files are removed.
+
+    Raises UserError if an image is constant, not 3D or not finite, or if ANTs fails.
+
+    Sources: Mattes et al. 2003, doi 10.1109/TMI.2003.809072; Avants et al. 2014,
     doi 10.3389/fninf.2014.00044.
     """
     pair = _pair(moving, reference, kinds)
     poses = found_poses(pair.images, pair.heads, seed)
-    figure = pair.similarity(seed, share_of_overlap=True)
-    best = max((np.eye(4), *poses), key=figure)
+    similarity = pair.similarity(seed, share_of_overlap=True)
+    best = max((np.eye(4), *poses), key=similarity)
     refined = _refined(pair, best, seed)
-    matrix = refined if figure(refined) >= LOST * figure(best) else best
+    matrix = refined if similarity(refined) >= LOST * similarity(best) else best
     image = resampled(moving, matrix @ grid.affine, grid.shape, grid.affine)
     return Registered(image, matrix, pair.similarity(seed).quality(matrix))
 
@@ -172,21 +183,23 @@ def registration_quality(
     *,
     kinds: tuple[ModalityKind, ModalityKind] = (MR, MR),
 ) -> float:
-    """How much better a pose is than the poses around it, in [−1, 1].
+    """Measure how much better a pose is than the poses around it, in [−1, 1].
 
-    min over the perturbations p of 1 − S(matrix p) / S(matrix), with S the normalised mutual
-    information (H(a) + H(b)) / H(a, b) − 1 at 40,000 points in the head of the reference, and p the
-    moves by 5 mm and the turns by 5° about the head's centre, forwards and backwards, about each
-    axis and each diagonal. A pose with a better one beside it is at most 0; where the images have
-    nothing to say to each other all are alike and it is about 0. ``matrix`` (4, 4): reference's mm
-    to moving image's mm (RAS); ``kinds``: of the moving image and of the reference, whose
-    :func:`quality_threshold` it is held against.
+    quality = min over p of 1 − S(matrix p) / S(matrix). S is the normalised mutual information
+    (H(a) + H(b)) / H(a, b) − 1 at 40,000 points in the head of the reference. The perturbations p
+    are shifts by 5 mm and turns by 5° about the head's centre, in both directions along each axis
+    and each diagonal. The quality is at most 0 if a neighbouring pose is better, and about 0 if the
+    images share no information.
+
+    ``matrix`` (4, 4) maps mm of the reference to mm of the moving image (RAS). ``kinds`` are those
+    of the moving image and of the reference. :func:`quality_threshold` gives the smallest accepted
+    quality for them.
     """
     return _pair(moving, reference, kinds).similarity(seed).quality(matrix)
 
 
 def quality_threshold(kinds: Sequence[ModalityKind]) -> float:
-    """Quality below which a registration of these two is set aside for a human's look."""
+    """Return the quality below which a registration of two kinds is set aside for review."""
     return _settings(kinds).threshold
 
 
@@ -210,12 +223,12 @@ def _pair(
 
 
 def _refined(pair: _Pair, start: Array, seed: int) -> Array:
-    """The pose that ANTs comes to from a start; both (4, 4), reference's mm to moving mm (RAS)."""
+    """Refine a pose with ANTs. It is (4, 4), from mm of the reference to mm of the moving image."""
     ants = import_ants()
     mask = inner_head(pair.heads[0], pair.settings.margin)
     cube = abs(np.linalg.det(mask.affine) / np.linalg.det(pair.images[0].affine))
     rate = min(1.0, pair.settings.voxels / float(np.sum(mask.dataobj) * cube))
-    ants.config.set_ants_deterministic(False, seed + 1)  # the seed alone; ITK takes 0 for the clock
+    ants.config.set_ants_deterministic(False, seed + 1)  # ITK takes the seed 0 from the clock
     try:
         with tempfile.TemporaryDirectory() as folder:
             images = [_to_ants(image) for image in (*pair.images, mask)]
@@ -245,7 +258,7 @@ def _rigid(images: Sequence[Any], start: Array, rate: float, folder: Path) -> Ar
         mask=mask,
         aff_metric="mattes",
         aff_sampling=BINS,
-        aff_random_sampling_rate=rate,  # on a regular raster, shaken with the seed
+        aff_random_sampling_rate=rate,  # a regular raster with random offsets by the seed
         smoothing_in_mm=True,
         singleprecision=False,
         **LEVELS,

@@ -1,4 +1,4 @@
-"""Images on other grids: cubes along the patient's axes, or any affine, by cubic splines."""
+"""Resample images to cubes along the patient's axes, or to any affine, by cubic splines."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nibabel.affines import apply_affine
 from any2all_data.patient import oriented
 
 Array = npt.NDArray[Any]
-FINEST = 1.0  # mm; poses are found on cubes no smaller than this
+FINEST = 1.0  # mm, the smallest edge of cubes on which poses are found
 
 
 def cubes(image: nib.Nifti1Image, finest: float = FINEST) -> nib.Nifti1Image:
-    """The same image on cubes along AXES, as fine as its own finest axis but not below a width."""
-    volume_of(image)  # refuses what is not a finite volume
+    """Resample to cubes along AXES, whose edge is the finest spacing but at least ``finest``."""
+    volume_of(image)  # raises UserError unless it is a finite volume
     turned = oriented(image)
     voxels = np.linalg.norm(turned.affine[:3, :3], axis=0)
     edge = max(float(voxels.min()), finest)
     shape = tuple(int(n) for n in np.ceil(np.array(turned.shape) * voxels / edge))
-    u, _, v = np.linalg.svd(turned.affine[:3, :3] / voxels)  # no shear, as a tilted gantry has
+    u, _, v = np.linalg.svd(turned.affine[:3, :3] / voxels)  # without the shear of a tilted gantry
     affine = np.eye(4)
     affine[:3, :3] = u @ v * edge
     affine[:3, 3] = apply_affine(turned.affine, (np.array(turned.shape) - 1) / 2)
@@ -34,10 +34,10 @@ def cubes(image: nib.Nifti1Image, finest: float = FINEST) -> nib.Nifti1Image:
 def resampled(
     image: nib.Nifti1Image, affine: Array, shape: tuple[int, ...], write: Array | None = None
 ) -> nib.Nifti1Image:
-    """The image at the voxels of ``affine``, by cubic splines, within its own range.
+    """Resample an image to ``affine`` and ``shape`` by cubic splines, clipped to its own range.
 
-    Smoothed first where the new voxels are larger, by the Gaussian that takes one width to the
-    other. ``write``: the affine the result carries, if not the one it was sampled by.
+    If the new voxels are larger, the image is first smoothed by a Gaussian that widens the old
+    voxels to the new ones. ``write`` is the affine of the result, if it is not ``affine``.
     """
     from scipy import ndimage
 
@@ -53,11 +53,11 @@ def resampled(
 
 
 def volume_of(image: nib.Nifti1Image) -> npt.NDArray[np.float32]:
-    """(X, Y, Z) float32. Raises UserError for what is not 3D or not finite."""
+    """Return the values (X, Y, Z), float32. Raises UserError if they are not 3D or not finite."""
     array = np.asarray(image.dataobj, dtype=np.float32)
     if array.ndim != 3 or not np.isfinite(array).all():
         raise UserError(
-            f"image of shape {array.shape}, {int((~np.isfinite(array)).sum())} values NaN or "
-            "infinite; expected one finite 3D volume (x, y, z): mend it first"
+            f"image of shape {array.shape} with {int((~np.isfinite(array)).sum())} NaN or infinite "
+            "values; expected one finite 3D volume (x, y, z): mend it first"
         )
     return array

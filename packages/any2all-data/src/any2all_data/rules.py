@@ -1,4 +1,4 @@
-"""Which modality a series or file is: rules that look at its tags, the first that matches wins."""
+"""Rules that tell the modality of a series or file by its tags. The first match wins."""
 
 from __future__ import annotations
 
@@ -28,39 +28,40 @@ BEFORE = (
     r"\bwithout|\bwo\b|\bw o\b|\bohne\b|\bsans\b|\bsenza\b|\bsin\b",
     r"\bno ?(contrast|gad\w*|gd|ce?|km)\b|\bnon ?(contrast|enhanced|gd|ce?)\b",
 )
-"""Words of images made after a contrast agent, in several languages, and of those made without."""
+"""Words, in several languages, of images made after and without a contrast agent."""
 NO_AGENT = r"$|(no|none|n|0|without|unknown)$"
 OWN_KINDS = "*"
-"""The modality of the rule in whose place those of a user's own kinds come."""
+"""The modality of the rule that is replaced by the rules of a user's own kinds."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A table of ``modalities.toml``; modality "" leaves a series out."""
+    """One rule of ``modalities.toml``. The modality "" leaves a series out."""
 
     modality: str
     lines: Mapping[str, str] = field(default_factory=dict)
 
     def matches(self, tags: Mapping[str, str]) -> bool:
         for name, wanted in self.lines.items():
-            value = _value(name.removeprefix("not_"), tags)
+            value = _tag_value(name.removeprefix("not_"), tags)
             if _matches(wanted, value) == name.startswith("not_"):
                 return False
         return True
 
 
 def words(text: str) -> str:
-    """A text's words in lower case, one space between them; ``*`` and ``+`` are kept.
+    """Return a text's words in lower case, separated by one space. ``*`` and ``+`` are kept.
 
-    So ``\\b`` finds a word's ends in ``t2_tse_tra`` and ``T2-TSE`` alike.
+    Then ``\\b`` finds the ends of words in ``t2_tse_tra`` and ``T2-TSE`` alike.
     """
     return " ".join(re.sub(r"[^\w*+]|_", " ", text).lower().split())
 
 
 def after_contrast(tags: Mapping[str, str]) -> bool:
-    """Whether an image was made after a contrast agent: by BIDS' ``ce-``, its words, or its tag.
+    """Whether an image was made after a contrast agent was given.
 
-    Words that deny it come before ContrastBolusAgent, which some sites fill for the whole exam.
+    The BIDS entity ``ce-`` decides first, then words that deny it, then words that affirm it or
+    the tag ContrastBolusAgent. The tag comes last because some sites fill it for the whole exam.
     """
     said = words(tags.get("text", ""))
     if label := tags.get("ce"):
@@ -72,11 +73,12 @@ def after_contrast(tags: Mapping[str, str]) -> bool:
 
 
 def read_rules(path: Path | None = None, own: Iterable[ModalityKind] = ()) -> list[Rule]:
-    """The rules of a TOML file, or those that come with this package.
+    """Read the rules of a TOML file, or those that come with this package.
 
-    own: a user's own kinds, whose ``match`` comes where the file has the modality "*", or first.
+    The rules of a user's ``own`` kinds replace the rule with the modality "*". A file without such
+    a rule has them first.
 
-    Raises UserError when the file is no TOML, a rule has no modality, or a value can't be used.
+    Raises UserError if the file is not TOML, a rule has no modality, or a value can't be used.
     """
     shipped = files("any2all_data") / "modalities.toml"
     try:
@@ -105,8 +107,8 @@ def read_rules(path: Path | None = None, own: Iterable[ModalityKind] = ()) -> li
 
 
 def check_lines(table: Mapping[str, Any], where: str) -> dict[str, str]:
-    """The lines of a rule. Raises UserError, which begins with ``where``, for one of no use."""
-    lines = {name: _any(value) for name, value in table.items()}
+    """Return a rule's lines. Raises UserError that begins with ``where`` for an invalid one."""
+    lines = {name: _as_pattern(value) for name, value in table.items()}
     for name, value in lines.items():
         try:
             _matches(value, "0")
@@ -118,9 +120,10 @@ def check_lines(table: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _rules_of(kind: ModalityKind) -> list[Rule]:
-    """Of a kind's ``match``: in its DICOM Modality, or where only a file's name could tell it.
+    """Return the rules of a kind's ``match``.
 
-    A file that is called as the modality is of it, whatever its JSON describes.
+    They apply to images with the kind's DICOM Modality and to files without a known Modality. A
+    file named like the modality always matches, whatever its JSON says.
     """
     if not kind.match:
         return []
@@ -132,19 +135,19 @@ def _rules_of(kind: ModalityKind) -> list[Rule]:
 
 
 def modality_of(tags: Mapping[str, str], rules: Sequence[Rule]) -> str:
-    """The modality of the first rule that matches; "" for none."""
+    """Return the modality of the first rule that matches; "" if none does."""
     return next((rule.modality for rule in rules if rule.matches(tags)), "")
 
 
 def number(tags: Mapping[str, str], keyword: str) -> float | None:
-    """The first number of a tag; None where there is none."""
+    """Return the first number of a tag; None if there is none."""
     try:
         return float(tags.get(keyword, "").split("\\")[0])
     except ValueError:
         return None
 
 
-def _value(name: str, tags: Mapping[str, str]) -> str:
+def _tag_value(name: str, tags: Mapping[str, str]) -> str:
     if name == "words":
         return words(tags.get("text", ""))
     if name == "contrast":
@@ -152,13 +155,13 @@ def _value(name: str, tags: Mapping[str, str]) -> str:
     return tags.get(name, "")
 
 
-def _any(value: object) -> str:
-    """A line's value; of a list, whatever one of its regular expressions matches."""
+def _as_pattern(value: object) -> str:
+    """Return a line's value as one regular expression. A list matches if one item matches."""
     return "|".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _matches(wanted: str, value: str) -> bool:
-    """A regular expression found in the value, or a comparison with its first number."""
+    """Whether the value contains the regular expression, or its first number compares so."""
     if not value:
         return False
     if wanted[:1] in "<>":

@@ -1,4 +1,4 @@
-"""The secret that patients' names are hashed with."""
+"""The secret with which patients' names are hashed."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from any2all_data.store import is_cohort
 
 
 def find_salt(url: str, path: Path | None, kept: bool) -> tuple[bytes, tuple[Path, bytes] | None]:
-    """The secret that patients' names are hashed with; where it is new, the file to keep it in.
+    """Return the secret with which names are hashed, and the new file to write, or None.
 
-    kept: whether it is to be used again; otherwise it is of this run alone.
+    ``kept`` says whether the secret will be used again. Otherwise only this run uses it.
     """
     if path is None and "://" in url and kept:
-        raise UserError(f"{url}: give --salt FILE to keep the secret that names are hashed with")
+        raise UserError(f"{url}: give --salt FILE to keep the secret that hashes the names")
     path = path or Path(f"{url.rstrip('/')}.salt")
     if path.exists():
         secret = path.read_bytes() if path.is_file() else b""
         if len(secret) < LEAST_SALT:
             raise UserError(
-                f"--salt {path}: {len(secret)} bytes; expected a file of {LEAST_SALT} or more, or "
-                "none, to have one made"
+                f"--salt {path}: {len(secret)} bytes; expected a file of {LEAST_SALT} bytes or "
+                "more, or a file that does not exist yet and will be made"
             )
         return secret, None
     made = secrets.token_bytes(32)
     if "://" not in url and is_cohort(url) and kept:
-        raise UserError(f"{path}: missing; without it {url} can't be appended to, give --salt FILE")
+        raise UserError(f"{path}: missing, and {url} needs it to add patients; give --salt FILE")
     return made, (path, made) if kept else None
 
 
 def keep_salt(path: Path, secret: bytes) -> None:
-    """Write a new secret, readable by its owner alone."""
+    """Write a new secret that only its owner can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(secret)

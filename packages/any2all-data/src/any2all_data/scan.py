@@ -1,4 +1,4 @@
-"""An image as it is read: one volume in its unit, and what had to be mended or assumed."""
+"""An image that was read: one volume in its unit, and notes on corrections and assumptions."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from any2all_data.hounsfield import AIR, BODY, hounsfield
 from any2all_data.normalise import Array
 
 HEAD = 350.0
-"""mm from the lowest slice to the highest; more, and there is more than a head."""
+"""Height in mm above which an image shows more than a head."""
 CUT = 0.1
-"""Share of a CT's sides that shows tissue, above which its field of view cuts the body."""
+"""If a larger share of a CT's sides shows tissue, its field of view cuts the body."""
 SHOWS_UPTAKE = 0.05
-"""SUV; an image that nowhere has more is in another unit."""
+"""Smallest plausible maximum of an image in SUV."""
 HIGHEST_UPTAKE = 100.0
-"""SUV; less than a thousandth of a volume has more."""
+"""Largest plausible 99.9th percentile of an image in SUV."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """``image``: float32 (x, y, z), affine in mm (RAS); ``notes``: a sentence a finding."""
+    """An image, float32 (x, y, z) with its affine in mm (RAS), and notes, one per finding."""
 
     image: nib.Nifti1Image
     notes: tuple[str, ...] = ()
 
 
 def checked(scan: Scan, kind: ModalityKind) -> Scan:
-    """The scan with the padding of a CT as air, and what a CT or a PET shows of the body.
+    """Replace the padding of a CT by air, and add notes on a cut or too tall CT or PET.
 
-    Raises UserError where its values can't be HU (CT) or SUV (PET), or are not plausible for its
-    kind.
+    Raises UserError if the values can't be HU (CT) or SUV (PET), or are implausible for the kind.
     """
     values, affine = np.asarray(scan.image.dataobj, np.float32), scan.image.affine
     _check_plausible(values, kind)
@@ -68,15 +67,16 @@ def _check_plausible(values: Array, kind: ModalityKind) -> None:
 
 
 def _cut(values: Array, affine: npt.NDArray[Any]) -> tuple[str, ...]:
-    """Whether a CT's sides, in front, behind, left and right, show tissue."""
+    """Return a note if a CT's front, back, left and right sides show tissue."""
     sides = [k for k in range(3) if k != np.abs(affine[2, :3]).argmax()]
     shown = [np.take(values, end, axis).ravel() > BODY for axis in sides for end in (0, -1)]
     share = float(np.concatenate(shown).mean())
-    return (f"its field of view cuts the body: {share:.0%} of its sides",) if share > CUT else ()
+    note = f"its field of view cuts the body: {share:.0%} of its sides show tissue"
+    return (note,) if share > CUT else ()
 
 
 def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
-    """Raise UserError where values can't be SUV: hardly any uptake, or a thousandth too bright."""
+    """Raise UserError if values can't be SUV: too little uptake, or a thousandth too bright."""
     most, bright = float(values.max()), float(np.percentile(values, 99.9))
     if most < SHOWS_UPTAKE or bright > highest:
         raise UserError(
@@ -87,5 +87,5 @@ def check_suv(values: Array, highest: float = HIGHEST_UPTAKE) -> None:
 
 
 def background(values: Array, hounsfield: bool) -> float:
-    """What a voxel has where nothing was measured: air in HU, 0 or the least value elsewhere."""
+    """Return the value of unmeasured voxels: air in HU, else 0 or the smallest value."""
     return AIR if hounsfield else min(0.0, float(values.min(initial=0.0)))

@@ -1,4 +1,4 @@
-"""The JSON that tells what a NIfTI file's own header can't: BIDS' sidecars, dcm2niix's."""
+"""Read the JSON sidecars of NIfTI files, as BIDS and dcm2niix write them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ def in_bids(path: Path) -> bool:
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """What is said of an image, {} where nothing is.
+    """Read the metadata of an image; {} if there is none.
 
-    Of ``<name>.nii.gz`` that is ``<name>.json``. In BIDS, by its inheritance principle, it is also
-    every JSON file of the same suffix in a folder above, up to the data set, whose entities the
-    image's name has; what is nearer to the image overrides what is further away. Raises UserError,
-    without a path, for a file that is no JSON object.
+    The sidecar of ``<name>.nii.gz`` is ``<name>.json``. By the inheritance principle of BIDS, JSON
+    files in the folders above also apply, up to the data set's, if they have the same suffix and
+    only entities of the image's name. A file nearer to the image overrides one further away.
+
+    Raises UserError, without a path, for a file that is not a JSON object.
     """
     merged: dict[str, Any] = {}
     for sidecar in sidecar_files(path):
@@ -33,18 +34,18 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def sidecar_files(path: Path) -> list[Path]:
-    """The files of :func:`read_sidecar`, what overrides others last."""
+    """List the files of :func:`read_sidecar`. Each overrides those before it."""
     return [sidecar for folder in _folders(path) for sidecar in _applicable(folder, path)]
 
 
 def write_suv_sidecar(path: Path) -> None:
-    """Say beside ``<name>.nii.gz`` that its values are SUV by body weight, g/ml."""
-    said = json.dumps({"Units": "g/mL"})
-    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{said}\n")
+    """Write a sidecar that gives the unit of ``<name>.nii.gz``: SUV by body weight, in g/ml."""
+    text = json.dumps({"Units": "g/mL"})
+    path.with_name(f"{path.name.split('.nii')[0]}.json").write_text(f"{text}\n")
 
 
 def read_participant(path: Path) -> dict[str, str]:
-    """The row of BIDS' participants.tsv for the subject of an image, by column; {} without one."""
+    """Return the subject's row {column: value} of BIDS' participants.tsv; {} if there is none."""
     if not in_bids(path):
         return {}
     table, subject = _folders(path)[0] / PARTICIPANTS, path.name.split("_")[0]
@@ -60,7 +61,7 @@ def read_participant(path: Path) -> dict[str, str]:
 
 
 def _folders(path: Path) -> list[Path]:
-    """From the data set down to the image's own folder; that alone outside BIDS."""
+    """List the folders from the data set down to the image; outside BIDS only the image's own."""
     parents = list(path.parents)
     subjects = [k for k, parent in enumerate(parents) if parent.name.startswith(SUBJECT)]
     if not in_bids(path) or not subjects:
@@ -69,7 +70,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _applicable(folder: Path, path: Path) -> list[Path]:
-    """The sidecars of an image in one folder, the most specific last."""
+    """List the sidecars in one folder that apply to an image, the most specific last."""
     stem = path.name.split(".nii")[0]
     if not in_bids(path):
         own = folder / f"{stem}.json"
@@ -85,9 +86,9 @@ def _applicable(folder: Path, path: Path) -> list[Path]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise UserError("its sidecar is no JSON object ({...}); mend or remove it")
-    return said
+        content = None
+    if not isinstance(content, dict):
+        raise UserError("its sidecar is not a JSON object ({...}); mend or remove it")
+    return content

@@ -1,4 +1,4 @@
-"""Normalised mutual information of two images at a pose, and how much a pose stands out by it."""
+"""Normalised mutual information of two images at a pose, and the quality of a pose."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ PERTURBATION = 5.0  # mm and degrees
 
 
 class Similarity:
-    """S = (H(a) + H(b)) / H(a, b) − 1 of two images at a pose, at random points in a mask.
+    """Normalised mutual information S = (H(a) + H(b)) / H(a, b) − 1 of two images at a pose.
 
-    The points lie between the voxels, so that no pose is favoured for meeting the grid. Of those
-    that the moving image does not cover none counts; ``share_of_overlap`` multiplies S by the share
-    of points that it covers, without which far poses of a small overlap are the best by chance.
-    NMI: Studholme et al. 1999, doi 10.1016/S0031-3203(98)00091-0.
+    It is measured at random points in a mask. The points lie between the voxels, so that poses
+    that align the grids have no advantage. Points that the moving image does not cover are left
+    out. Then poses with a small overlap may be best by chance. ``share_of_overlap`` prevents this:
+    it multiplies S by the share of points that are covered.
+
+    Source: Studholme et al. 1999, doi 10.1016/S0031-3203(98)00091-0.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Similarity:
         self.share_of_overlap = share_of_overlap
 
     def __call__(self, matrix: Array) -> float:
+        """Return S at a pose (4, 4), which maps mm of the fixed image to mm of the moving one."""
         at = apply_affine(self.to_voxel @ matrix, self.points)
         inside = ((at >= 0) & (at <= np.array(self.moving.shape) - 1)).all(1)
         overlap = float(inside.mean())
@@ -58,18 +61,18 @@ class Similarity:
         together = _entropy(joint)
         if not together:
             return 0.0
-        figure = (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together - 1
-        return figure * overlap if self.share_of_overlap else figure
+        shared = (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together - 1
+        return shared * overlap if self.share_of_overlap else shared
 
     def quality(self, matrix: Array) -> float:
-        """min over the perturbations p of 1 − S(matrix p) / S(matrix), in [−1, 1]."""
+        """Return the minimum over perturbations p of 1 − S(matrix p) / S(matrix), in [−1, 1]."""
         here = self(matrix)
         around = max(self(matrix @ move) for move in _perturbations(self.centre))
         return float(np.clip(1 - around / here, -1, 1)) if here > 0 else 0.0
 
 
 def rigid_move(mm: Array, degrees: Array, centre: Array) -> Array:
-    """(4, 4): turn by the rotation vector ``degrees`` about a point, then shift by ``mm``."""
+    """Return (4, 4): a turn by the rotation vector ``degrees`` about ``centre``, then a shift."""
     from scipy.spatial.transform import Rotation
 
     matrix = np.eye(4)
@@ -94,14 +97,14 @@ def _perturbations(centre: Array) -> Iterator[Array]:
 
 
 def _range(array: Array) -> tuple[float, float]:
-    """From the least value to the 99.5th percentile of those that stand out from it by 2 %."""
+    """Return the minimum, and the 99.5th percentile of values 2 % of the range above it."""
     low = float(array.min())
     above = array[array > low + 0.02 * np.ptp(array)]
     return low, float(np.percentile(above, 99.5)) if above.size else low
 
 
 def _bins(values: Array, low: float, high: float) -> Array:
-    """Indices (N,) of BINS equal bins from low to high; what lies beyond is in the outermost."""
+    """Return the indices (N,) of BINS equal bins from low to high, clipped at both ends."""
     scaled = (values - low) / max(high - low, 1e-12) * BINS
     return np.clip(scaled, 0, BINS - 1).astype(np.int64)
 

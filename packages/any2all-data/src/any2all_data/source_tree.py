@@ -1,6 +1,7 @@
-"""A tree of scans as people have them: DICOM, BIDS and other NIfTI side by side.
+"""Find the images in a folder tree that mixes DICOM, BIDS and other NIfTI.
 
-Whose each image is: :mod:`any2all_data.people`. What can't be read, or is left out, is remarked.
+:mod:`any2all_data.people` finds the patient of each image. Files that can't be read or are left out
+get a remark.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from any2all_data.mask_names import mask_of
 from any2all_data.people import ASIDE, SUBJECT, Owner, Remark, owners_of_files, owners_of_series
 
 SIDECARS = (".json", ".tsv", ".txt", ".md", ".bval", ".bvec", ".csv", ".html", ".xml", ".py")
-"""Files beside images, of which nothing is said."""
+"""Suffixes of files beside images that are skipped without a remark."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Images of a tree and whose they are, and what has to be said; sorted by path."""
+    """The images of a tree with their patients, sorted by path, and remarks."""
 
     series: list[tuple[Series, Owner]] = field(default_factory=list)
     nifti: list[tuple[Path, Owner]] = field(default_factory=list)
@@ -34,10 +35,10 @@ class Found:
 
 
 def scan(folder: Path, advance: Callable[[], None] = lambda: None) -> Found:
-    """Every image under a folder, DICOM and NIfTI, however they are mixed.
+    """Find all DICOM and NIfTI images under a folder.
 
-    BIDS' derivatives are left out but for masks, and sourcedata where it has the originals of
-    images beside it. Raises UserError where there is no folder, or no image in it.
+    In a BIDS data set, derivatives are left out except for masks, and so is sourcedata, which has
+    the originals of the same images. Raises UserError if there is no folder or no image in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected DICOM, BIDS or <patient>/*.nii.gz")
@@ -52,7 +53,7 @@ def scan(folder: Path, advance: Callable[[], None] = lambda: None) -> Found:
     if bids:
         kept = [one for one in series if _aside(one.files[0], folder) is None]
         if left := len(series) - len(kept):
-            remarks.append(Remark("", f"{left} DICOM series of {'/'.join(ASIDE)} left out"))
+            remarks.append(Remark("", f"{left} DICOM series in {'/'.join(ASIDE)} are left out"))
         series = kept
     aside = [path for path in nifti if _aside(path, folder) is not None] if bids else []
     owners, more = owners_of_series(series)
@@ -63,7 +64,7 @@ def scan(folder: Path, advance: Callable[[], None] = lambda: None) -> Found:
     remarks += more + unclear
     found |= _masks_of_derivatives(aside, found)
     if left := len([path for path in aside if path not in found]):
-        remarks.append(Remark("", f"{left} NIfTI files of {'/'.join(ASIDE)} left out"))
+        remarks.append(Remark("", f"{left} NIfTI files in {'/'.join(ASIDE)} are left out"))
     if not series and not found:
         raise UserError(
             f"{folder}: neither DICOM, nor BIDS (sub-*/), nor <patient>/*.nii.gz in it"
@@ -73,13 +74,13 @@ def scan(folder: Path, advance: Callable[[], None] = lambda: None) -> Found:
 
 
 def counted(remarks: Sequence[Remark]) -> list[str]:
-    """What is said, each once and without names, the most frequent first."""
+    """Return each remark once, without names, with its count, the most frequent first."""
     counts = Counter(remark.what for remark in remarks)
     return [f"{what} ({n} times)" if n > 1 else what for what, n in counts.most_common()]
 
 
 def _remarks(paths: Sequence[Path], folder: Path) -> list[Remark]:
-    """On files that are not read, and on a DICOMDIR whose files are not all there."""
+    """Return remarks on files that are not read, and on a DICOMDIR with missing files."""
     root = folder.resolve()
     remarks = []
     for path in paths:
@@ -90,18 +91,18 @@ def _remarks(paths: Sequence[Path], folder: Path) -> list[Remark]:
             if not path.exists():
                 reason = absent(path)
             elif leads_out(path, root):
-                reason = "a link out of the folder, which is not followed; copy the file"
-        elif path.name.upper() == "DICOMDIR" and (lost := _lost(path)):
+                reason = "links out of the folder are not followed; copy the file"
+        elif path.name.upper() == "DICOMDIR" and (lost := _missing_files(path)):
             reason = f"DICOMDIR names {lost} files that are not there; copy the whole medium"
-        elif not named_like_dicom(path) and path.stat().st_size:  # find_series tells of those
+        elif not named_like_dicom(path) and path.stat().st_size:  # find_series remarks on DICOM
             reason = reason or absent(path)
         if reason:
             remarks.append(Remark(str(path), reason))
     return remarks
 
 
-def _lost(dicomdir: Path) -> int:
-    """How many files a DICOMDIR refers to that are not there, whatever the case of their names."""
+def _missing_files(dicomdir: Path) -> int:
+    """Count the missing files that a DICOMDIR refers to, ignoring the case of their names."""
     from pydicom import dcmread
 
     there = {
@@ -112,7 +113,7 @@ def _lost(dicomdir: Path) -> int:
         with quiet():
             records: list[Any] = list(dcmread(dicomdir, force=True).DirectoryRecordSequence)
             names = [r.ReferencedFileID for r in records if r.get("ReferencedFileID")]
-    except Exception:  # whatever a damaged one sets off: the files themselves are read
+    except Exception:  # a damaged DICOMDIR does not matter: the files themselves are read
         return 0
     wanted = ["/".join([n] if isinstance(n, str) else n).lower().split(".")[0] for n in names]
     return len([name for name in wanted if name not in there])
@@ -121,12 +122,12 @@ def _lost(dicomdir: Path) -> int:
 def _may_be_dicom(path: Path) -> bool:
     try:
         return not is_nifti(path) and not unread(path) and is_dicom(path)
-    except UserError:  # named like it
+    except UserError:  # it is named like DICOM
         return True
 
 
 def _aside(path: Path, folder: Path) -> str | None:
-    """The folder of ASIDE that a path lies in."""
+    """Return the folder of ASIDE in which a path lies, if any."""
     return next((part for part in path.relative_to(folder).parts[:-1] if part in ASIDE), None)
 
 
@@ -135,7 +136,7 @@ def _is_bids(path: Path, folder: Path) -> bool:
 
 
 def _masks_of_derivatives(paths: Sequence[Path], found: dict[Path, Owner]) -> dict[Path, Owner]:
-    """Masks below derivatives, of the one patient of the same sub-*, and the same session."""
+    """Find the patients of masks in derivatives: the only patient with the same sub-*."""
     patients: dict[str, set[str]] = {}
     for path, owner in found.items():
         for part in path.parts:

@@ -1,4 +1,4 @@
-"""What a folder of scans holds: DICOM trees, BIDS, folders of NIfTI, with what is known of each."""
+"""List the images in a folder of DICOM, BIDS or NIfTI, with their tags."""
 
 from __future__ import annotations
 
@@ -35,10 +35,12 @@ BLOCK = 2**20
 class Source:
     """One image of a patient, found but not read.
 
-    ``patient``, ``session`` (of BIDS, or the DICOM study): as the source names them, identifying;
-    ``tags``: what rules and ranking look at; ``files``: one NIfTI file, or those of ``series``;
-    ``grid``: of its voxels, None where no header says;
-    ``warnings``: what a user has to be told if this image is used, in sentences without names.
+    - ``patient`` and ``session`` (of BIDS, or the DICOM study) are as in the source, so they are
+      identifying.
+    - ``tags``: header values and names, by which rules and ranking judge the image.
+    - ``files``: one NIfTI file, or the files of ``series``.
+    - ``grid``: the voxel grid, None if the header does not give it.
+    - ``warnings``: what a user has to know if this image is used, in sentences without names.
     """
 
     patient: str
@@ -51,12 +53,12 @@ class Source:
 
     @property
     def mask(self) -> str:
-        """What kind of mask it is, by its file's name; "" for an image."""
+        """Kind of mask by the file's name; "" for an image."""
         return "" if self.series else mask_of(self.files[0].name)
 
     @property
     def lost(self) -> str:
-        """Why one of the files has no content, and what to do; "" where all have some."""
+        """Reason why a file has no content, and what to do; "" if all files have content."""
         try:
             return next(filter(None, map(absent, self.files)), "")
         except OSError as error:
@@ -64,24 +66,24 @@ class Source:
 
     @property
     def frames(self) -> int:
-        """Slices of a series, or of a NIfTI file along the axis with most voxels."""
+        """Number of slices of a series, or of voxels along a NIfTI file's longest axis."""
         return self.series.frames if self.series else max(self.grid.shape[:3]) if self.grid else 1
 
     @property
     def shown(self) -> str:
-        """What its source calls it; identifying."""
+        """Description or file name in the source, which may be identifying."""
         if self.series is not None:
             return self.tags.get("text", "")
         parts = stem_of(self.files[0]).split("_")
         return "_".join(part for part in parts if not part.startswith(("sub-", "ses-")))
 
     def read(self, kind: ModalityKind, trust_axes: bool = False) -> Scan:
-        """float32 in the physical units of a kind, affine in mm (RAS).
+        """Read the image, float32 in the physical unit of a kind, with its affine in mm (RAS).
 
-        trust_axes: see :func:`load_nifti`.
+        For ``trust_axes`` see :func:`load_nifti`.
 
-        Raises UserError, also where a series is in another unit than the kind. It is told without
-        folder and file: they may bear the patient's name.
+        Raises UserError, also if a series has another unit than the kind. The message does not name
+        folder and file, because they may contain the patient's name.
         """
         if reason := self.lost:
             raise UserError(reason)
@@ -90,8 +92,8 @@ class Source:
         given = unit_of(self.series)
         if kind.physical and given not in ("arbitrary", kind.unit):
             raise UserError(
-                f"its DICOM is read in {given}, and {kind.name} is in {kind.unit}; give the kind "
-                f"the unit {given}, or the image as NIfTI in {kind.unit}"
+                f"its DICOM is read in {given}, but {kind.name} is in {kind.unit}; change the unit "
+                f"of the kind to {given}, or convert the image to NIfTI in {kind.unit}"
             )
         try:
             return checked(Scan(read_series(self.series)), kind)
@@ -100,9 +102,10 @@ class Source:
             raise UserError(str(error).replace(f"{folder}: ", "")) from None
 
     def fingerprint(self, pet: bool = False) -> str:
-        """SHA-256 over the contents of the files, in their order; of PET, with its sidecar.
+        """Return the SHA-256 of the contents of the files, in their order.
 
-        pet: whether it is one, where its tags do not tell. Nothing where a file can't be opened.
+        That of a NIfTI PET includes its sidecar. ``pet`` says that it is a PET if its tags do not.
+        A file that can't be opened is skipped.
         """
         digest = hashlib.sha256()
         for path in self.files:
@@ -117,10 +120,10 @@ class Source:
 def find_sources(
     folder: Path, advance: Callable[[], None] = lambda: None
 ) -> tuple[list[Source], list[Remark]]:
-    """The images under a folder, and a remark on each file or patient that needs one.
+    """List the images under a folder, and remarks on files and patients.
 
-    DICOM of any file names, BIDS (``sub-*/``) and other NIfTI (``<patient>/<name>.nii.gz``) may
-    lie side by side: see :mod:`any2all_data.source_tree`.
+    The folder may mix DICOM with any file names, BIDS (``sub-*/``) and other NIfTI
+    (``<patient>/<name>.nii.gz``). See :mod:`any2all_data.source_tree`.
     """
     found = scan(folder, advance)
     sources = [
@@ -132,9 +135,10 @@ def find_sources(
 
 
 def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
-    """HMAC-SHA-256 of a patient's identifier: always the same, not to be undone without salt.
+    """Return a patient's pseudonym: the HMAC-SHA-256 of the identifier with a secret salt.
 
-    session: of one session by itself, added as four digits more.
+    It is reproducible, and can't be reversed without the salt. ``session`` adds four digits, if
+    each session is a patient of its own.
     """
 
     def digits(text: str, count: int) -> str:
@@ -145,7 +149,10 @@ def patient_key(patient: str, salt: bytes, session: str | None = None) -> str:
 
 
 def _dicom(series: Series) -> Source:
-    """Protocols are often named after the whole exam, so they count only without a description."""
+    """Convert a series. Its text is the description, else the protocol name.
+
+    The protocol comes second because it is often named after the whole exam.
+    """
     names = ("SeriesDescription", "ProtocolName", "SequenceName")
     text = next((series.tags[name] for name in names if series.tags.get(name)), "")
     tags = {**series.tags, "text": text}
@@ -161,17 +168,17 @@ def _dicom(series: Series) -> Source:
 
 
 def file_source(path: Path, patient: str, session: str) -> Source:
-    """A NIfTI file with what its name, its JSON and its header say; what the name says wins.
+    """Describe a NIfTI file by its name, its JSON and its header. The name overrides the JSON.
 
-    A JSON that can't be read says nothing here; reading a PET refuses it by name.
+    A JSON that can't be read is ignored here. Reading a PET refuses it.
     """
     try:
-        told = sidecar_tags(read_sidecar(path))
+        sidecar = sidecar_tags(read_sidecar(path))
     except UserError:
-        told = {}
+        sidecar = {}
     tags = bids_tags(path)
     if tags is None:
-        tags = plain_tags(stem_of(path), patient, told)
+        tags = plain_tags(stem_of(path), patient, sidecar)
         if folder := datatype_of(path):
             tags["datatype"] = folder
-    return Source(patient, session, told | tags, (path,), grid=nifti_grid(path))
+    return Source(patient, session, sidecar | tags, (path,), grid=nifti_grid(path))

@@ -1,4 +1,4 @@
-"""Which patient is in train, val or test."""
+"""Divide patients into train, val and test."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from any2all_operators import UserError
 from any2all_data.cohort_entry import SPLITS, Entry, Split
 
 LIMITS: dict[Split, float] = {"train": 0.8, "val": 0.9}
-"""Of the place of a patient's key in [0, 1): below them the split's name, then test."""
+"""A key with its place in [0, 1) below 0.8 is in train, below 0.9 in val, and otherwise in test."""
 ENOUGH = 5
-"""Patients from which on there is somebody in val and test."""
+"""Smallest number of patients for which val and test get at least one each."""
 MOST = 0.2
-"""Share of all people that is in test, or in val, at most."""
+"""Largest share of all patients in test, and in val."""
 KEY = 14
-"""Characters of a patient's key; a session's are added."""
+"""Number of characters in a patient's key, to which a session adds more."""
 
 
 @dataclass(frozen=True)
 class SplitCandidate:
-    """A patient who has to be put into a split.
+    """A patient who needs a split.
 
-    name: as the source has it; key: the pseudonym; images: how many modalities there are.
+    - ``name``: name in the source.
+    - ``key``: pseudonym.
+    - ``images``: number of modalities.
     """
 
     name: str
@@ -37,11 +39,14 @@ class SplitCandidate:
 def assigned(
     split: str, people: Sequence[SplitCandidate], before: Mapping[str, Split]
 ) -> dict[str, Split]:
-    """{key: split} of people: one for all, by a JSON file {split: [names]}, or by key (auto).
+    """Return {key: split} of patients.
 
-    before: {key: split} of who is in the cohort. With auto they stay where they are; others go by
-    their key's place, and so that neither test nor val is empty: see :func:`balanced`.
-    Raises UserError for a split that isn't one.
+    ``split`` is one split for all patients, the path of a JSON file {split: [names]}, or "auto".
+    With "auto", each patient's key decides, and :func:`balanced` makes sure that neither test nor
+    val is empty. Patients who are already in the cohort, ``before`` {key: split}, stay where they
+    are.
+
+    Raises UserError if ``split`` is invalid or the file lacks a patient.
     """
     if split in SPLITS:
         return {person.key: split for person in people}
@@ -56,11 +61,11 @@ def assigned(
 
 
 def balanced(groups: Mapping[str, Split], new: Sequence[SplitCandidate]) -> dict[str, Split]:
-    """Groups with somebody in test and val, and not too many, if there are ENOUGH people.
+    """Move patients so that test and val are neither empty nor larger than the share MOST.
 
-    Only those who are ``new`` are moved. First come who has most images, then the largest place:
-    of those put in test or val by their place the last go to train beyond MOST of all people, and
-    where nobody is in one of the two the first of train takes it.
+    Fewer than ENOUGH patients stay as they are. Only ``new`` patients are moved, in the order of
+    most images, then largest place. If test or val is too large, its last patients go to train. If
+    it is empty, it gets the first patient of train.
     """
     groups = dict(groups)
     if len(groups) < ENOUGH:
@@ -81,7 +86,7 @@ def balanced(groups: Mapping[str, Split], new: Sequence[SplitCandidate]) -> dict
 
 
 def splits_of(entries: Mapping[str, Entry]) -> dict[str, Split]:
-    """{key of the patient, without session: split} of a cohort."""
+    """Return {patient's key without session: split} of a cohort."""
     return {
         name[:KEY] if name.startswith("p-") else name: entry.split
         for name, entry in entries.items()
@@ -89,7 +94,7 @@ def splits_of(entries: Mapping[str, Entry]) -> dict[str, Split]:
 
 
 def place(key: str) -> float:
-    """The place of a key in [0, 1), by its SHA-256."""
+    """Return the place of a key in [0, 1), by its SHA-256."""
     return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
 
 
@@ -105,7 +110,7 @@ def _read(path: Path, split: str) -> dict[str, Split]:
         named: dict[str, Split] = {}
         for group in SPLITS:
             if not isinstance(groups.get(group, []), list):
-                raise ValueError(f"{group} is no list")
+                raise ValueError(f"{group} is not a list")
             named |= dict.fromkeys(groups.get(group, []), group)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         said = f"--split {split}: not readable as JSON {{split: [names]}} ({error})"

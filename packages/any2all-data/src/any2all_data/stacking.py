@@ -29,22 +29,23 @@ from any2all_data.sources import Source
 
 Image = nib.Nifti1Image
 Candidates = Mapping[str, Sequence[Source]]
-"""The images of each modality, the best first."""
+"""{modality: images}, the best first."""
 Failed = dict[str, dict[int, str]]
-"""Why an image of a modality can't be used, by its place among the candidates."""
+"""{modality: {index: reason}} of candidates that can't be used."""
 TALLEST = 2000.0
-"""mm, of a reference: more, and its unit is another."""
+"""Largest plausible height of a reference in mm. A taller one is in another unit."""
 MOST_DOUBTFUL = 3
-"""Images of one modality whose registration is doubtful, after which no other is tried."""
+"""Number of images of one modality with doubtful registration after which no other is tried."""
 
 
 @dataclass(frozen=True)
 class Preparation:
     """How a patient is prepared.
 
-    register: rigidly to the reference, or take scanner coordinates as they are;
-    bias_correct: N4 on MR; seed: of the registration's random numbers; trust_axes: of NIfTI that
-    doesn't say how its axes lie, see :func:`load_nifti`.
+    - ``register``: register rigidly to the reference. Otherwise scanner coordinates are trusted.
+    - ``bias_correct``: apply N4 to MR.
+    - ``seed``: of the registration's random numbers.
+    - ``trust_axes``: trust the axes of NIfTI without orientation, see :func:`load_nifti`.
     """
 
     register: bool = True
@@ -55,7 +56,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class _Stacking:
-    """What a stack is made of and how, and what can't be used of it, found on the way."""
+    """The input of one stack. ``failed`` is filled while images are tried."""
 
     sources: Candidates
     format: StackFormat
@@ -68,7 +69,7 @@ class _Stacking:
 
 @dataclass(frozen=True)
 class _Read:
-    """An image that was read; ``index``: its place among those of its modality."""
+    """An image that was read. ``index`` is its index among the candidates of its modality."""
 
     kind: ModalityKind
     index: int
@@ -85,16 +86,18 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Reference(_Read):
-    """The image that the others are registered to, and the grid that all are put on."""
+    """The image to which the others are registered, and the grid of the stack."""
 
     grid: Image
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """An image (z, y, x) on the grid; quality: of its registration, None where there was none;
-    scale: of MR, the value that becomes 1; notes: what was mended or assumed when it was read;
-    native: the grid of its file, and the pose."""
+    """An image (Z, H, W) on the grid of the stack, in physical units.
+
+    ``quality`` is None if the image was not registered. ``scale`` is the value of MR that becomes
+    1. ``native`` has the grid of the file and the pose.
+    """
 
     index: int
     array: Array
@@ -107,11 +110,12 @@ class _Placed:
 def prepared(
     sources: Candidates, format_: StackFormat, preparation: Preparation
 ) -> tuple[Array, Entry]:
-    """A patient's images on one grid, (Z, M, H, W) in physical units, and what is said of them.
+    """Put a patient's images on one grid, (Z, M, H, W) in physical units, and describe them.
 
-    Of each modality the first image is used that can be read and registers well; where none
-    registers well, the best of them is set aside. The entry has no sources, and is of the training
-    group. Raises UserError when none of the images can be used.
+    The first image of each modality that can be read and registers well is used. If none registers
+    well, the best one is set aside. The entry has no sources yet, and its split is "train".
+
+    Raises UserError if no image can be used.
     """
     work = _Stacking(sources, format_, preparation, {name: {} for name in format_.names})
     reference = _reference(work)
@@ -167,7 +171,7 @@ def _entry(work: _Stacking, reference: _Reference, used: Mapping[str, _Placed]) 
 
 
 def _reference(work: _Stacking) -> _Reference:
-    """The first image that can be read, of the cohort's reference or else of another modality."""
+    """Return the first readable image of the cohort's reference, or else of another modality."""
     first = work.format.known_grid.reference
     order = sorted(work.format.names, key=lambda name: name != first)
     for name in order:
@@ -182,7 +186,7 @@ def _reference(work: _Stacking) -> _Reference:
 
 
 def _read(source: Source, kind: ModalityKind, preparation: Preparation) -> Scan:
-    """The image, bias corrected if asked for. Raises UserError where it holds no signal."""
+    """Read an image, and correct its bias if requested. Raises UserError if it has no signal."""
     from any2all_data.registration import bias_corrected
 
     scan = source.read(kind, preparation.trust_axes)
@@ -208,9 +212,9 @@ def _grid(image: Image, kind: ModalityKind, format_: StackFormat) -> Image:
 
 
 def _first_placed(work: _Stacking, name: str, reference: _Reference) -> _Placed | None:
-    """The first image that is sound, or the best of those whose registration is doubtful.
+    """Return the first usable image, or the best of those whose registration is doubtful.
 
-    What is wrong with those before it is added to ``work.failed``.
+    The reasons against the images before it are added to ``work.failed``.
     """
     kind, failed = work.kind(name), work.failed[name]
     pair, doubtful = (kind, reference.kind), list[_Placed]()
@@ -232,7 +236,7 @@ def _first_placed(work: _Stacking, name: str, reference: _Reference) -> _Placed 
 
 
 def _place(work: _Stacking, read: _Read, reference: _Reference) -> _Placed:
-    """The image on the reference's grid. Raises UserError where nothing of it lies there."""
+    """Put an image on the reference's grid. Raises UserError if they do not overlap."""
     from any2all_data.registration import register, resampled
 
     image, grid, quality, pose = read.image, reference.grid, None, np.eye(4)
@@ -271,13 +275,13 @@ def _why_none(failed: Failed) -> str:
 
 
 def extent(image: Image) -> tuple[float, ...]:
-    """mm along each axis."""
+    """Return the size in mm along each axis."""
     steps = np.linalg.norm(image.affine[:3, :3], axis=0)
     return tuple(float(n * step) for n, step in zip(image.shape, steps, strict=True))
 
 
 def fitted(image: Image, size: tuple[int, int]) -> Image:
-    """Cut, or padded with its least value, about the centre to ``size`` (x, y), its place kept."""
+    """Crop an image about its centre to ``size`` (x, y) voxels, or pad it with its minimum."""
     array, affine = np.asarray(image.dataobj, np.float32), image.affine.copy()
     for axis, wanted in enumerate(size):
         first = array.shape[axis] // 2 - wanted // 2
@@ -291,5 +295,5 @@ def fitted(image: Image, size: tuple[int, int]) -> Image:
 
 
 def same_grid(a: Image, b: Image) -> bool:
-    """Whether two images share shape and place, and so are registered already."""
+    """Whether two images have the same shape and affine, so that they are registered already."""
     return a.shape == b.shape and np.allclose(a.affine, b.affine, rtol=1e-3, atol=1e-2)

@@ -1,16 +1,16 @@
-"""A cohort as one Zarr store: a group a patient, a chunk a slice.
+"""A cohort as one Zarr store, with a group per patient and a chunk per slice.
 
     COHORT/
       zarr.json                attributes: its images (StackFormat)
       <patient>/               a salted hash
-        zarr.json              attributes: see Entry; written last, which makes the patient complete
+        zarr.json              attributes: see Entry; written last, when the patient is complete
         images/                float32 (Z, M, H, W) in physical units; chunks (1, M, H, W)
-        masks/                 uint16 labels, likewise, of the masks ``Entry.masks``; not always
-        drawn/                 likewise, of the modalities ``Entry.drawn``; synthetic; not always
+        masks/                 optional: uint16 labels (Z, K, H, W) of ``Entry.masks``
+        drawn/                 optional: synthetic images (Z, M, H, W) of ``Entry.drawn``
 
-A patient whose attributes are not there was cut short, and is prepared again. Modalities that a
-patient lacks are 0 in ``images`` and absent from ``present``; a prior may have drawn them from
-those that are there (``any2all fill``), which ``drawn`` keeps apart, MR as a share of full scale.
+A patient without attributes was interrupted, and is prepared again. A modality that a patient lacks
+is 0 in ``images`` and not in ``Entry.present``. A prior can draw it (``any2all fill``): ``drawn``
+has these images, MR in [0, 1] and other modalities in physical units.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 FORMAT = 1
 Labels = npt.NDArray[np.uint16]
 TAILS = (0.001, 0.999)
-"""Quantiles of the training group's voxels that become 0 and 1, where a kind is scaled by it."""
+"""Quantiles of the training group's voxels that become 0 and 1, for kinds scaled by the group."""
 BINS = 2048
-"""Of the histogram that they are found in."""
+"""Number of bins of the histogram in which they are found."""
 
 
 class CohortStore:
-    """A cohort on disk, or anywhere that fsspec reaches (``s3://...``)."""
+    """A cohort on disk, or at a URL that fsspec can open (``s3://...``)."""
 
     def __init__(self, group: zarr.Group, url: str) -> None:
         self._group = group
@@ -58,21 +58,21 @@ class CohortStore:
 
     @property
     def format(self) -> StackFormat:
-        """The cohort's images; ranges of the training group as far as they are fitted."""
+        """The cohort's image format, with the ranges that are already fitted."""
         return format_of(_attributes(self._group))
 
     @classmethod
     def create(cls, url: str, format_: StackFormat, virtual: bool = False) -> CohortStore:
-        """A new cohort, or one that is there with the same images, to append to.
+        """Create a cohort, or open one with the same image format to add patients.
 
-        virtual: made by simulation, no such people exist.
+        ``virtual`` says that the people are simulated.
         """
         import zarr
 
         path = Path(url.removeprefix("file://"))
         empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
         if not is_cohort(url) and not empty:
-            raise UserError(f"{url}: there already, and no cohort; choose another")
+            raise UserError(f"{url}: exists and is not a cohort; choose another")
         group, asked = _opened(url, "a"), attributes_of(format_, virtual)
         if "any2all" in group.attrs:
             store = cls(group, url)
@@ -88,21 +88,21 @@ class CohortStore:
 
     @classmethod
     def open(cls, url: str, writable: bool = False) -> CohortStore:
-        """A cohort that is there. Raises UserError when there is none."""
+        """Open a cohort. Raises UserError if there is none."""
         return cls(_opened(url, "r+" if writable else "r"), url)
 
     @classmethod
     def find(cls, url: str) -> CohortStore | None:
-        """The cohort at ``url``, None where there is none."""
+        """Open the cohort at ``url``; None if there is none."""
         try:
             return cls.open(url) if is_cohort(url) else None
         except UserError:
             return None
 
     def write(self, patient: str, images: Array, entry: Entry, masks: Labels | None = None) -> None:
-        """Add a patient, whole or not at all.
+        """Add a patient completely or not at all.
 
-        images: (Z, M, H, W) in physical units; masks: (Z, K, H, W) of ``entry.masks``.
+        ``images`` is (Z, M, H, W) in physical units, and ``masks`` (Z, K, H, W) of ``entry.masks``.
         """
         self._check(images, self.format.names)
         group = self._group.create_group(patient, overwrite=True)
@@ -112,7 +112,7 @@ class CohortStore:
         group.update_attributes(asdict(entry))
 
     def mask(self, patient: str, name: str) -> Labels | None:
-        """Labels (Z, H, W) of a mask; None where the patient has none, or its image is not used."""
+        """Read a mask's labels (Z, H, W); None if it is missing or its image is not used."""
         entry = self.entry(patient)
         if entry is None or entry.masks.get(name) not in entry.present:
             return None
@@ -122,9 +122,10 @@ class CohortStore:
     def write_drawn(
         self, patient: str, images: Array, modalities: Sequence[str], by: Mapping[str, Any]
     ) -> None:
-        """Add what ``by`` has drawn of a patient, (Z, M, H, W); all of it or nothing.
+        """Add a patient's drawn images (Z, M, H, W), completely or not at all.
 
-        In physical units; MR in [0, 1]. What was drawn of it before is replaced.
+        They are in physical units, but MR in [0, 1]. They replace those drawn before. ``by`` says
+        which prior, sampler and seed drew them.
         """
         self._check(images, modalities)
         group = self._group[patient]
@@ -138,15 +139,15 @@ class CohortStore:
             raise ValueError(f"images {images.shape}, expected (Z, {expected})")
 
     def patients(self) -> dict[str, Entry]:
-        """The complete patients, sorted."""
-        with warnings.catch_warnings():  # of the file of a write that goes on, or was cut short
+        """Return the complete patients, sorted by name."""
+        with warnings.catch_warnings():  # Zarr warns about files of unfinished writes
             warnings.simplefilter("ignore")
             names = sorted(self._group.group_keys())
         entries = {name: self.entry(name) for name in names}
         return {name: entry for name, entry in entries.items() if entry is not None}
 
     def entry(self, patient: str) -> Entry | None:
-        """One patient, or None where it is not there or was cut short."""
+        """Return one patient; None if it is missing or incomplete."""
         try:
             kept = _attributes(self._group[patient])  # type: ignore[arg-type]
         except (KeyError, ValueError):
@@ -154,31 +155,32 @@ class CohortStore:
         return Entry(**kept) if "present" in kept else None
 
     def update(self, patient: str, entry: Entry) -> None:
-        """Change what is said of a patient, not its images."""
+        """Replace the entry of a patient, but not its images."""
         self._group[patient].update_attributes(asdict(entry))
 
     def array(self, patient: str, name: str = "images") -> Any:
-        """(Z, M, H, W) in physical units, read as it is indexed; of ``drawn`` MR is in [0, 1]."""
+        """Return (Z, M, H, W), read when indexed, in physical units; MR of ``drawn`` in [0, 1]."""
         return self._group[f"{patient}/{name}"]
 
     def images(self, patient: str) -> Array:
-        """(Z, M, H, W) in physical units; 0 where a modality is absent."""
+        """Read (Z, M, H, W) in physical units. Absent modalities are 0."""
         return np.asarray(self.array(patient)[:], dtype=np.float32)
 
     def ranges(self, entry: Entry, fixed: Mapping[str, Range]) -> dict[str, Range]:
-        """The physical values that become 0 and 1 for each modality that a patient has."""
+        """Return the physical values that become 0 and 1, for each modality of a patient."""
         known = {name: Range(0.0, scale) for name, scale in entry.scale.items()} | dict(fixed)
         if unknown := [name for name in entry.present if name not in known]:
             raise UserError(
-                f"{self.url}: no constants for {', '.join(unknown)}, as no training patient has "
+                f"{self.url}: no range for {', '.join(unknown)}, because no training patient has "
                 "it; prepare one with --split train"
             )
         return {name: known[name] for name in entry.present}
 
     def fit(self) -> dict[str, Range]:
-        """Ranges of the kinds that are scaled by the training group: quantiles TAILS of its voxels.
+        """Fit the ranges of kinds scaled by the training group: the quantiles TAILS of its voxels.
 
-        Found in histograms, so that memory does not grow with the cohort; kept in the cohort.
+        They are found in histograms, so that memory does not grow with the cohort, and are stored
+        in the cohort.
         """
         entries = {p: e for p, e in self.patients().items() if e.split == "train"}
         fitted, format_ = {}, self.format
@@ -199,11 +201,11 @@ class CohortStore:
         return Range(float(edges[first]), float(edges[min(last + 1, BINS)]))
 
     def stack(self, patient: str, entry: Entry, modalities: Sequence[str]) -> Tensor:
-        """(Z, M, H, W) in [0, 1] of modalities that the patient has, or that were drawn of it."""
+        """Read (Z, M, H, W) in [0, 1]. The patient has the modalities, or they were drawn."""
         return PatientStack(self, patient, entry, modalities)[:]
 
     def having(self, modalities: Sequence[str], split: Split) -> dict[str, Entry]:
-        """The split's patients that have all of these modalities."""
+        """Return the split's patients that have all of these modalities."""
         return {
             patient: entry
             for patient, entry in self.patients().items()
@@ -211,7 +213,7 @@ class CohortStore:
         }
 
     def with_gaps(self, modalities: Sequence[str]) -> dict[str, tuple[Entry, list[str]]]:
-        """{patient of train: entry, what it lacks} of those who have some and lack others."""
+        """Return {patient: (entry, missing modalities)} of train patients who lack some."""
         wanted = [m for m in modalities if m in self.format.names]
         found = {}
         for patient, entry in self.patients().items():
@@ -226,7 +228,7 @@ class CohortStore:
         modalities: Sequence[str],
         advance: Callable[[], None] = lambda: None,
     ) -> Tensor:
-        """All covered slices (N, M, H, W) of patients, in [0, 1]."""
+        """Read all slices (N, M, H, W) of patients that show a head, in [0, 1]."""
         stacks = []
         for patient, entry in patients.items():
             stack = self.stack(patient, entry, modalities)
@@ -235,14 +237,14 @@ class CohortStore:
         slices = torch.cat(stacks) if stacks else torch.zeros(0, len(modalities), 1, 1)
         if not len(slices):
             raise UserError(
-                f"{self.url}: {len(patients)} patients with {', '.join(modalities)}, and no slice "
-                "of a head in them; see any2all cohort"
+                f"{self.url}: {len(patients)} patients have {', '.join(modalities)}, but no slice "
+                "shows a head; see any2all cohort"
             )
         return slices
 
 
 def is_cohort(url: str) -> bool:
-    """Whether it is a Zarr store or the URL of one, and not a folder of patients."""
+    """Whether a path is a Zarr store or any URL, not a folder of patients."""
     path = Path(url.removeprefix("file://"))
     return "://" in url.removeprefix("file://") or (path / "zarr.json").exists()
 
@@ -253,16 +255,16 @@ def _opened(url: str, mode: Literal["r", "r+", "a"]) -> zarr.Group:
     except ImportError:
         raise UserError("cohorts need Zarr; run pip install 'any2all-data[cohort]'") from None
     if url.startswith("memory://"):
-        raise UserError(f"{url}: is seen by one process alone; give a folder, or s3://...")
+        raise UserError(f"{url}: other processes can't see it; give a folder, or s3://...")
     try:
         return zarr.open_group(url.removeprefix("file://"), mode=mode)
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         if mode == "a":
             raise UserError(f"{url}: can't be written to; choose another") from None
-        raise UserError(f"{url}: no cohort there; make one with any2all prepare") from None
+        raise UserError(f"{url}: there is no cohort; make one with any2all prepare") from None
     except ImportError as error:
         raise UserError(f"{url}: {error}") from None
-    except Exception as error:  # of whatever store: fsspec's have no common base
+    except Exception as error:  # the errors of fsspec's stores have no common base class
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{url}: not readable as a cohort ({what})") from None
 

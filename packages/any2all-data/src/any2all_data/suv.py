@@ -1,4 +1,4 @@
-"""PET: from what the file holds to SUV by body weight."""
+"""Compute the SUV by body weight of a PET in DICOM."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 PHILIPS_CREATOR, PHILIPS_SUV, PHILIPS_ACTIVITY = 0x70530010, 0x70531000, 0x70531009
-"""Philips' factors from counts to SUV in g/ml, and to Bq/ml, with whose they are."""
+"""Philips' private tags: their creator, and the factors from counts to SUV in g/ml and to Bq/ml."""
 LONGEST = 10
-"""Half-lives between injection and scan; more, and the dates are wrong."""
+"""Largest plausible number of half-lives from the injection to the scan."""
 LEAST_DOSE = 1e4
-"""Bq; less, and the dose is written in MBq."""
+"""Smallest plausible dose in Bq. A smaller number is in MBq."""
 
 
 def suv_factor(headers: Sequence[Dataset]) -> float:
-    """g/ml for one unit of the rescaled pixel values; ``headers`` are those of all slices.
+    """Return the SUV in g/ml per unit of the rescaled pixel values. ``headers`` has all slices.
 
-    SUV = c · w / D with c in Bq/ml, w the body weight in g, and D in Bq the injected dose decayed
-    to the moment that the images are corrected to: D₀ · 2^(−(t − t₀)/T½) with t the start of the
-    scan (DecayCorrection START), or D₀ itself (ADMIN). The start is that of the series, or its
-    earliest acquisition where the series' time is later (written anew by post-processing). Images
-    that are SUV already (GML) pass; Philips' counts (CNTS) take the factor beside them. Follows
-    QIBA's vendor-neutral pseudo-code, https://qibawiki.rsna.org/index.php/Standardized_Uptake_Value_(SUV).
+    SUV = c · w / D with the concentration c in Bq/ml, the body weight w in g, and the dose D in Bq
+    at the moment to which the images are decay-corrected. With DecayCorrection START,
+    D = D₀ · 2^(−(t − t₀)/T½) with the injected dose D₀, the injection at t₀ and the start of the
+    scan t. With ADMIN, D = D₀. The start is the time of the series, or its earliest acquisition if
+    that is earlier, because post-processing may rewrite the time of the series.
 
-    Raises UserError naming the tag that is missing or can't be used.
+    The factor is 1 for images that are SUV already (GML). Philips' counts (CNTS) have a factor in
+    the header.
+
+    Source: QIBA's vendor-neutral pseudo-code,
+    https://qibawiki.rsna.org/index.php/Standardized_Uptake_Value_(SUV).
+
+    Raises UserError that names a tag that is missing or can't be used.
     """
     first = headers[0]
     units = str(_needed(first, "Units"))
@@ -48,7 +53,7 @@ def suv_factor(headers: Sequence[Dataset]) -> float:
         scale = _private(first, PHILIPS_ACTIVITY)
         if not scale:
             raise UserError(
-                f"{_named('Units')} is CNTS and Philips' SUV scale factor (7053,1000) is missing; "
+                f"{_named('Units')} is CNTS, but Philips' SUV scale factor (7053,1000) is missing; "
                 "export it in BQML"
             )
     elif units != "BQML":
@@ -61,7 +66,7 @@ def suv_factor(headers: Sequence[Dataset]) -> float:
 
 
 def _dose_at_reference(headers: Sequence[Dataset]) -> float:
-    """Bq left of the injected dose at the moment that the images are decay-corrected to."""
+    """Return the dose in Bq at the moment to which the images are decay-corrected."""
     first = headers[0]
     correction = str(_needed(first, "DecayCorrection"))
     if correction not in ("START", "ADMIN"):
@@ -82,7 +87,7 @@ def _dose_at_reference(headers: Sequence[Dataset]) -> float:
     elapsed = (start - _injection(item, start)).total_seconds()
     if not 0 <= elapsed <= LONGEST * half_life:
         raise UserError(
-            f"injection is {elapsed / 3600:.1f} h before the scan by their dates and times; "
+            f"the injection is {elapsed / 3600:.1f} h before the scan by their dates and times; "
             f"expected 0 to {LONGEST} half-lives ({_named('RadiopharmaceuticalStartDateTime')})"
         )
     return float(dose * 2 ** (-elapsed / half_life))
@@ -98,7 +103,7 @@ def _scan_start(headers: Sequence[Dataset]) -> datetime:
 
 
 def _injection(item: Dataset, scan: datetime) -> datetime:
-    """A time without a date is taken as the last such time before the scan."""
+    """Return the time of injection. A time without a date is the last such time before the scan."""
     if item.get("RadiopharmaceuticalStartDateTime"):
         return _datetime(item.RadiopharmaceuticalStartDateTime)
     clock = _time(_needed(item, "RadiopharmaceuticalStartTime"))
@@ -107,7 +112,7 @@ def _injection(item: Dataset, scan: datetime) -> datetime:
 
 
 def _moment(header: Dataset, what: str) -> datetime | None:
-    """<what>DateTime, or <what>Date with <what>Time; a missing date is that of the series."""
+    """Return <what>DateTime, or <what>Date with <what>Time. The default date is the series'."""
     if header.get(f"{what}DateTime"):
         return _datetime(header[f"{what}DateTime"].value)
     if not header.get(f"{what}Time"):
@@ -123,14 +128,14 @@ def _date(value: Any) -> date:
 
 
 def _time(value: Any) -> time:
-    """Of "HHMMSS.ffffff", cut short anywhere after the hours."""
+    """Parse "HHMMSS.ffffff", which may end anywhere after the hours."""
     whole, _, fraction = str(value).strip().replace(":", "").partition(".")
     moment = datetime.strptime(whole.ljust(6, "0")[:6], "%H%M%S")
     return moment.replace(microsecond=int(fraction.ljust(6, "0")[:6] or 0)).time()
 
 
 def _datetime(value: Any) -> datetime:
-    """Local time; an offset to UTC at the end is left out, as the series' times have none."""
+    """Parse a local time. An offset to UTC is dropped, because the series' times have none."""
     text = str(value).split("+")[0].split("-")[0]
     return datetime.combine(_date(text), _time(text[8:] or "00"))
 
@@ -150,7 +155,7 @@ def _number(dataset: Dataset, keyword: str) -> float:
 
 
 def _private(dataset: Dataset, tag: int) -> float:
-    """A private number, 0 if there is none."""
+    """Return a private tag's number; 0 if it is missing."""
     value = float(dataset[tag].value or 0) if tag in dataset else 0.0
     return value if math.isfinite(value) and value > 0 else 0.0
 

@@ -1,4 +1,4 @@
-"""Two priors and somebody to try each on: ``lgg``, real MRI; ``virtual``, five modalities."""
+"""Two priors, each with an example patient: ``lgg`` of real MRI, ``virtual`` of five modalities."""
 
 from pathlib import Path
 

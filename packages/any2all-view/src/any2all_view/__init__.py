@@ -1,3 +1,3 @@
-"""A patient's images in the browser."""
+"""Show a patient's images in the browser."""
 
 __version__ = "0.1.0"

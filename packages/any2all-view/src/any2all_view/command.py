@@ -1,4 +1,4 @@
-"""``any2all view``."""
+"""The command ``any2all view``."""
 
 from __future__ import annotations
 

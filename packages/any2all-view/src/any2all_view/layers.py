@@ -1,4 +1,4 @@
-"""The images that the page shows: one per modality, with overlays."""
+"""The images that the page shows, one per modality, with overlays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Modality:
-    """A modality: ``layers``, the image first; ``said``, its caption; ``notes``, its warnings."""
+    """A modality with its image and overlays.
+
+    ``layers`` has the image first. ``said`` is the caption, and ``notes`` are warnings.
+    """
 
     name: str
     affine: Any

@@ -40,7 +40,9 @@ def open_patient(path: str) -> Shown:
         return _of_cohort(CohortStore.open(url), name)
     if is_cohort(path):
         names = list(CohortStore.open(path).patients())
-        raise UserError(f"{path}: a cohort; name a patient, as {path}/{(names or ['PATIENT'])[0]}")
+        raise UserError(
+            f"{path}: a cohort; name a patient, for example {path}/{(names or ['PATIENT'])[0]}"
+        )
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{path}: no such folder; {EXPECTED}")
@@ -182,7 +184,7 @@ def _instead(folder: Path) -> str:
     """Say what a folder without NIfTI files has, and what to do."""
     patients = sorted({path.parent for end in SUFFIXES for path in folder.glob(f"*/*{end}")})
     if patients:
-        return f"has the folders of {len(patients)} patients; name one, as {patients[0]}"
+        return f"has the folders of {len(patients)} patients; name one, for example {patients[0]}"
     return f"no NIfTI file in it; {EXPECTED}"
 
 
@@ -199,7 +201,7 @@ def _load(path: Path, like: nib.Nifti1Image | None = None) -> nib.Nifti1Image:
     """Open a NIfTI file, read later on demand. Raises UserError if its grid is not ``like``'s."""
     try:
         image = nib.load(path)
-    except Exception as error:  # nibabel's have no common base
+    except Exception as error:  # nibabel's errors have no common base class
         raise UserError(f"{path}: not readable as NIfTI ({error})") from None
     if not isinstance(image, nib.Nifti1Image) or len(image.shape) not in (3, 4):
         raise UserError(f"{path}: expected a NIfTI file of 3 axes, or 4 with frames")

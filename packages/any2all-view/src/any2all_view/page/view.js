@@ -1,5 +1,5 @@
 "use strict";
-// One NiiVue for each modality; all share the place of the crosshair. What is shown follows from `chosen`.
+// Each modality has its own NiiVue, and all share the crosshair. `chosen` determines what is shown.
 const at = id => document.getElementById(id);
 const COLOURS = { error: "inferno", spread: "viridis" };
 const PLANES = { "three planes": 3, axial: 0, coronal: 1, sagittal: 2 };
@@ -19,7 +19,7 @@ function said(value) {
 const colours = kind => COLOURS[kind] ?? (kind.startsWith("mask") ? "red" : "gray");
 const layerOf = (modality, kind) => modality.layers.findIndex(layer => layer.kind === kind);
 
-// A frame of a layer for a draw or a part of k-space that the layer may not have.
+// Return the frame of a layer for the chosen draw or part of k-space, which the layer may lack.
 function frameOf(layer) {
   const wanted = layer.kind === "measurement" ? chosen.part : chosen.draw;
   return Math.min(wanted, layer.frames.length - 1);
@@ -39,14 +39,14 @@ function volumeOf(cell, place, opacity) {
   };
 }
 
-// Centre of the middle voxel, as shares of the volume's sides: between two slices both would show.
+// The middle voxel's centre in shares of the volume's sides. A point between two slices would show both.
 function middle(viewer) {
   return [1, 2, 3].map(axis => centre(viewer, axis, Math.floor(viewer.volumes[0].dimsRAS[axis] / 2)));
 }
 
 const centre = (viewer, axis, index) => (index + 0.5) / viewer.volumes[0].dimsRAS[axis];
 
-// Only the last wish counts where several come while one is loaded.
+// If several choices arrive while one is loading, only the last is shown.
 async function refresh(cell) {
   cell.wanted = true;
   if (cell.busy) return;
@@ -83,7 +83,7 @@ function colourBar(cell, place) {
   picture.putImageData(pixels, 0, 0);
   cell.low.textContent = said(layer.low);
   cell.high.textContent = said(layer.high);
-  const over = chosen.over === "none" || place > 0 ? "" : `; no ${chosen.over} here`;
+  const over = chosen.over === "none" || place > 0 ? "" : `; there is no ${chosen.over}`;
   const frame = layer.frames[frameOf(layer)];
   const unit = cell.modality.unit ? ` (${cell.modality.unit})` : "";
   cell.of.textContent = `${layer.kind}${frame ? `, ${frame}` : ""}${unit}${over}`;
@@ -123,7 +123,7 @@ async function add(modality, number) {
   await refresh(cell);
 }
 
-// A slider over names; hidden where there is one name or none.
+// A slider over names. It is hidden if there are fewer than two.
 function slider(id, names) {
   at(`${id}-of`).hidden = names.length < 2;
   at(id).max = Math.max(names.length - 1, 0);
