@@ -32,8 +32,8 @@ from any2all_core.training import train
 from any2all_data.augment import augment
 from any2all_data.cohort_slices import CohortSlices
 from any2all_data.store import CohortStore
+from any2all_eval.masks import in_head
 from any2all_eval.metrics import scores
-from any2all_eval.patients import HEAD
 from any2all_eval.uncertainty import uncertainty
 from any2all_mri import KSpace
 from any2all_operators import BlockDiagonal, Identity
@@ -57,7 +57,7 @@ def told(made: list[Tensor], patients: list[Tensor], m: int) -> str:
     """
     found: dict[str, list[float]] = {}
     for draws, stack in zip(made, patients, strict=True):
-        truth, head, mean = stack[:, m], stack.mean(1) > HEAD, draws.mean(0)
+        truth, head, mean = stack[:, m], in_head(stack), draws.mean(0)
         values = scores(mean, truth, head)
         if len(draws) > 1:
             values |= uncertainty(mean, draws.std(0), truth, head, draws=len(draws))

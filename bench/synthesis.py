@@ -37,8 +37,8 @@ from any2all_data.augment import augment
 from any2all_data.cohort_entry import Split
 from any2all_data.cohort_slices import CohortSlices
 from any2all_data.store import CohortStore
+from any2all_eval.masks import in_head
 from any2all_eval.metrics import scores
-from any2all_eval.patients import HEAD
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity
 from torch import Tensor
@@ -126,7 +126,7 @@ def by_patient(images: list[Tensor], patients: list[Tensor], m: int) -> dict[str
     """{metric: the mean over the slices of each patient} of images of modality m."""
     found: dict[str, list[float]] = {}
     for image, stack in zip(images, patients, strict=True):
-        for metric, values in scores(image, stack[:, m], stack.mean(1) > HEAD).items():
+        for metric, values in scores(image, stack[:, m], in_head(stack)).items():
             found.setdefault(metric, []).append(float(np.mean(values)))
     return found
 

@@ -1,7 +1,6 @@
 """Raw k-space as users have it: padded, damaged, in another order, or with options that do not fit.
 
-What is right is known, as every file is simulated from a phantom.
-"""
+What is right is known, as every file is simulated from a phantom."""
 
 from __future__ import annotations
 
@@ -12,22 +11,13 @@ import ismrmrd
 import numpy as np
 import pytest
 import torch
-from any2all_mri import KSpace, birdcage_maps, read_raw
-from any2all_mri.noise_level import noise_stds
-from any2all_mri.raw import RawKSpace
-from any2all_operators import FieldOfView, Measured, SenseFourier, UnknownPhase, UserError
-from builders.raw_data import COILS, HEIGHT, NOISE, SLICES, WIDTH, images, lines, scan, smooth_phase
+from any2all_mri import KSpace, read_raw
+from any2all_operators import FieldOfView, SenseFourier, UnknownPhase, UserError
+from builders.raw_data import COILS, HEIGHT, NOISE, SLICES, WIDTH, lines, scan
 from builders.raw_data import write_ismrmrd as write
+from builders.raw_defects import error
 
 MASK = np.broadcast_to(lines().numpy(), (HEIGHT, WIDTH))
-
-
-def error(measured: Measured) -> float:
-    """Mean error of the least-squares image in the head, where 1 is white."""
-    zeros = torch.zeros(len(measured.data), HEIGHT, WIDTH)
-    image = measured.operator.prox(measured.data, zeros, 100.0)
-    truth = images()[: len(image)]
-    return float((image * measured.scale - truth)[truth > 0.2].abs().mean())
 
 
 def padded(kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -58,11 +48,6 @@ def test_padding_is_not_a_sample(tmp_path: Path, kind: str, suffix: str) -> None
     np.testing.assert_array_equal(read_raw(path).mask, taken)
     measured = KSpace().read(path, *taken.shape)
     assert measured.operator.noise_std * measured.scale == pytest.approx(NOISE, rel=0.2)
-
-
-def test_noise_is_never_0(tmp_path: Path) -> None:
-    np.save(tmp_path / "T1.npy", scan(lines(), noise=0))
-    assert KSpace().read(tmp_path / "T1.npy", HEIGHT, WIDTH).operator.noise_std >= 1e-4
 
 
 @pytest.mark.parametrize("kind", ["npy", "mask (Z, W)", "mask (Z, 1, W)", "mask (Z, H, W)", "mrd"])
@@ -263,39 +248,3 @@ def test_nan_in_a_mask_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "T1_mask.npy", np.where(lines() > 0, 1, np.nan))
     with pytest.raises(UserError, match="its mask holds NaN or infinity; expected 1"):
         read_raw(tmp_path / "T1.npy")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("snr", [5, 20, 100, 500])
-@pytest.mark.parametrize("width_of_centre", [12, 16, 24])
-@pytest.mark.parametrize("coils", [4, 8])
-def test_noise_is_found_within_a_fifth(snr: float, width_of_centre: int, coils: int) -> None:
-    """SNR: the mean of the head over the noise_std of the image, Σ_c |s_c|² being 1.
-
-    The air is not empty, as in a real image; what is in it is measured by all coils.
-    """
-    truth = images() + 0.03 * torch.rand(
-        SLICES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(9)
-    )
-    std = float(truth[truth > 0.1].mean()) / snr
-    mask = lines(width_of_centre)
-    maps = birdcage_maps(coils, HEIGHT, WIDTH) * torch.exp(1j * smooth_phase())
-    generators = [torch.Generator().manual_seed(k) for k in range(SLICES)]
-    y = SenseFourier(maps, mask, std).measure(truth, generators).numpy()
-    raw = RawKSpace(y, np.broadcast_to(mask.numpy(), (HEIGHT, WIDTH)))
-    np.testing.assert_allclose(noise_stds(raw), std, rtol=0.2)
-
-
-def test_slices_may_have_noise_of_their_own(tmp_path: Path) -> None:
-    y = scan(lines())
-    y[1] = scan(lines(), noise=4 * NOISE)[1]
-    np.save(tmp_path / "T1.npy", y)
-    measured = KSpace().read(tmp_path / "T1.npy", HEIGHT, WIDTH)
-    found = np.array(measured.details["noise_std_of_slices"]) * measured.scale
-    np.testing.assert_allclose(found, [NOISE, 4 * NOISE], rtol=0.2)
-    # data and maps are scaled alike, so that the noise of both slices is the one of the operator
-    scales = measured.data.abs().amax((1, 2, 3)) / torch.from_numpy(y).abs().amax((1, 2, 3))
-    noise = scales * measured.scale * torch.from_numpy(found)
-    assert float(noise[0] / noise[1]) == pytest.approx(1, rel=1e-4)
-    assert float(noise[0]) == pytest.approx(measured.operator.noise_std * measured.scale, rel=1e-4)
-    assert error(measured) < 0.06

@@ -11,7 +11,6 @@ import pytest
 import torch
 from any2all_core import (
     DiffusionPrior,
-    GaussianPrior,
     Noise,
     Prior,
     Sampler,
@@ -20,23 +19,13 @@ from any2all_core import (
     simulate,
 )
 from any2all_core.noise import generator
-from any2all_core.oracle import cases, mode_shares, posterior_error
+from any2all_core.oracle import cases, posterior_error
 from any2all_core.prior import Times
 from any2all_operators import BlockDiagonal, Identity, Measurement, UserError, Zero
 from any2all_samplers import DDPM, MDS, MMPS, MPS
-from any2all_samplers.mmps import flatten, unflatten
+from builders.samplers import COVARIANCE, MEAN, SIZE, two_correlated_images
 from builders.scans import cartesian_scan
 from torch import Tensor
-
-SIZE = 16
-
-
-MEAN, COVARIANCE = torch.tensor([-0.1, 0.2]), torch.tensor([[0.04, 0.03], [0.03, 0.05]])
-
-
-def two_correlated_images() -> GaussianPrior:
-    """Each pixel of (T1, FLAIR) is drawn from N(MEAN, COVARIANCE) by itself, in [−1, 1] units."""
-    return GaussianPrior.of_pixels(("T1", "FLAIR"), MEAN, COVARIANCE, (SIZE, SIZE))
 
 
 def test_ddpm_draws_from_the_prior() -> None:
@@ -119,61 +108,11 @@ def test_the_data_counts_to_the_end_where_a_prior_is_never_exact() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", list(cases()))
-def test_mmps_draws_from_the_posterior(case: str) -> None:
-    """Mean and spread, whatever is known; the mean within a share of the standard deviation."""
-    found = posterior_error(MMPS(), cases()[case], draws=128)
-    assert found
-    for image in found.values():
-        assert image.bias < 0.13
-        assert image.spread == pytest.approx(1, abs=0.08)
-
-
-@pytest.mark.slow
 def test_mds_bias_is_what_is_documented() -> None:
     """It fits the data, but is too sure of it."""
     (found,) = posterior_error(MDS(), cases()["A clean"], draws=128).values()
     assert 0.15 < found.bias < 0.4
     assert 0.55 < found.spread < 0.8
-
-
-def test_mmps_takes_the_data_in_any_order() -> None:
-    prior = two_correlated_images()
-    truth = prior.draw(1, generator(7))
-    scan = cartesian_scan(SIZE, acceleration=2, coils=2, acs_lines=2)
-    operator = BlockDiagonal({"T1": Identity(), "FLAIR": scan})
-    data = simulate(operator, truth)
-    turned = dict(reversed(data.items()))
-    one, other = (reconstruct(prior, operator, y, MMPS(4)) for y in (data, turned))
-    assert torch.equal(one, other)
-
-
-def test_data_as_vectors_and_back() -> None:
-    """Also where real data of odd length lies before complex data."""
-    data = {"A": torch.rand(2, 3, 7), "B": torch.zeros(2, 0), "C": torch.randn(2, 5) * (1 + 1j)}
-    back = unflatten(flatten(data), data)
-    assert list(back) == list(data)
-    for name, y in data.items():
-        assert torch.equal(back[name], y)
-
-
-def test_mmps_bears_a_network_whose_error_is_no_covariance() -> None:
-    """A network's Jacobian may be indefinite, where conjugate gradients would divide by nothing."""
-    prior = two_correlated_images()
-    denoise = prior.denoise
-    turn = 1 - 2 * (torch.arange(SIZE) % 2)
-    prior.denoise = lambda x_t, t: denoise(x_t, t) * turn  # type: ignore[method-assign]
-    t1 = prior.draw(2, generator(7))[:, 0]
-    drawn = reconstruct(prior, BlockDiagonal({"T1": Identity()}), {"T1": t1}, MMPS(10))
-    assert bool(torch.isfinite(drawn).all())
-
-
-@pytest.mark.slow
-def test_mmps_gives_each_mode_its_share() -> None:
-    pairs = mode_shares(MMPS(), draws=128)
-    assert {exact > 0.5 for exact, _ in pairs} == {True, False}
-    for exact, found in pairs:
-        assert found == pytest.approx(exact, abs=0.15)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,10 @@ class Evaluator:
         if patient is None or not patient.places:
             self.observer.say(f"{name}: left out; it lacks a modality or shows no head")
             return None, False
+        for m, found in patient.unlike.items():
+            self.observer.say(
+                f"{name}: {m} does not look like the {m} of the training: {'; '.join(found)}"
+            )
         return patient, False
 
     def cost(self, part: Part) -> int:

@@ -16,8 +16,9 @@ from any2all_operators import UserError
 from torch import Tensor
 
 from any2all_eval.challenges import CHALLENGES, Challenge, Mask
+from any2all_eval.masks import marked
 from any2all_eval.metrics import Perceptual, SetDistance, fid, lpips
-from any2all_eval.patients import ALL, Patient, Slices, marked, units
+from any2all_eval.patients import ALL, Patient, Slices, units
 from any2all_eval.perception import NETWORK, load_perception
 
 WITHOUT_UNIT = "of [0, 1]"

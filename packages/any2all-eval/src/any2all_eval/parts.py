@@ -5,6 +5,7 @@ OUTPUT/
   tuned.json                values tuned on val for the references
   parts/<patient>/
     truth.npz               every modality (B, H, W), float16; head and lesion; places
+    unlike.json             {modality: in which respects it does not look like the training's}
     <study>--<row>--<method>.json, .npz     a record per slice and image; the images
     <study>--<row>--<method>.few.json, .npz the same of a few slices, float32, until all are done
   draws/<study>/<sampler>/  unconditional draws
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from any2all_app.folders import write_text
 
 from any2all_eval.patients import Patient
 from any2all_eval.study import Row, Study
 
-PARTS, TRUTH = "parts", "truth.npz"
+PARTS, TRUTH, UNLIKE = "parts", "truth.npz", "unlike.json"
 PLACES, SECONDS, RESIDUAL = "places", "seconds", "_residual"
 """Names of arrays: places of the slices in the volume, seconds per slice, and a suffix."""
 
@@ -73,6 +75,14 @@ def keep_truth(folder: Path, patient: Patient, modalities: Sequence[str]) -> Non
         images["lesion"] = patient.lesion.numpy()
     images[PLACES] = np.array(patient.places)
     write_npz(folder / TRUTH, images)
+    if patient.unlike:
+        write_text(folder / UNLIKE, json.dumps(patient.unlike, indent=2) + "\n")
+
+
+def unlike_training(output: Path, people: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """{patient: {modality: in which respects}} of images that do not look like the training's."""
+    paths = {name: output / PARTS / name / UNLIKE for name in people}
+    return {name: json.loads(p.read_text()) for name, p in paths.items() if p.exists()}
 
 
 def is_residual(name: str) -> bool:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from any2all_app.measurement import Trained
+from any2all_data.appearance import unlike
 from any2all_data.coverage import covered
-from any2all_data.nifti import load_nifti
-from any2all_data.patient import Volume, modality_path, oriented, to_stack
+from any2all_data.patient import Volume, to_stack
 from any2all_data.patient_volumes import how_to_resample, open_patient
 from any2all_data.patients import Patients
 from any2all_data.splits import ENOUGH
@@ -21,14 +19,10 @@ from any2all_operators import UserError
 from numpy.typing import NDArray
 from torch import Tensor
 
-HEAD = 0.05
-"""A pixel is inside the head if the mean of its stack is above this."""
+from any2all_eval.masks import in_head, lesion_mask
+
 ALIKE = 1.25
 """Largest ratio of the sides of two voxels that are of the same size."""
-LESION = ("lesion", "lesions")
-"""File name of a patient's lesion mask."""
-PART = 1 / 3
-"""Largest share of the head that a segmentation of lesions may fill."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,8 @@ class Patient:
     lowest first. ``lesion`` is (B, H, W), or None if no mask was given. ``pixel`` is the area of a
     pixel in mm², and ``distance`` that of neighbouring slices in mm. ``volumes`` holds each
     modality as it was read, whole, and ``masks`` the masks of the challenges, {kind: (Z, H, W),
-    bool}. Both are empty if only some of the slices with a head are judged.
+    bool}. Both are empty if only some of the slices with a head are judged. ``unlike`` says which
+    images do not look like those of the training, {modality: in which respects}.
     """
 
     name: str
@@ -94,6 +89,7 @@ class Patient:
     distance: float
     volumes: Mapping[str, Volume] = field(default_factory=dict)
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    unlike: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -103,7 +99,7 @@ class Patient:
     @property
     def head(self) -> Tensor:
         """(B, H, W), bool."""
-        return self.stack.mean(1) > HEAD
+        return in_head(self.stack)
 
 
 @dataclass(frozen=True)
@@ -173,9 +169,7 @@ def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL
     places = [places[k] for k in slices.of(len(places))]
     affine = next(iter(patient.volumes.values())).affine
     sides = np.linalg.norm(affine[:3, :3], axis=0)
-    lesion = _lesion_of_cohort(path, stack)
-    if lesion is None:
-        lesion = _lesion(Path(path), stack, affine)
+    lesion = lesion_mask(path, stack, affine)
     return Patient(
         name,
         stack[places],
@@ -184,6 +178,11 @@ def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL
         float(sides[0] * sides[1]),
         float(sides[2]),
         patient.volumes if slices == ALL else {},
+        unlike={
+            m: found
+            for k, m in enumerate(prior.modalities)
+            if (found := unlike(stack[:, k].numpy(), prior.settings.looks.get(m, {})))
+        },
     )
 
 
@@ -259,43 +258,3 @@ def units(prior: Trained) -> dict[str, tuple[float, str]]:
     """{modality: (width of [0, 1] in physical units, unit)}, if the same for all patients."""
     ranges = prior.format.ranges
     return {m: (r.high - r.low, prior.format[m].unit) for m, r in ranges.items()}
-
-
-def _lesion_of_cohort(path: str, stack: Tensor) -> Tensor | None:
-    """The lesion mask (Z, H, W), bool, of a prepared patient; None without one, or for a folder.
-
-    Without a lesion mask, a segmentation takes its place. If it fills more than PART of the head,
-    it is a segmentation of tissues and is not used.
-    """
-    patients = Patients.at(path)
-    if patients.cohort is None:
-        return None
-    for kind in ("lesion", "seg"):
-        labels = patients.cohort.mask(patients.name, kind)
-        if labels is not None:
-            mask = torch.from_numpy(labels > 0)
-            inside = mask & (stack.mean(1) > HEAD)
-            if kind == "lesion" or inside.sum() <= PART * (stack.mean(1) > HEAD).sum():
-                return mask
-    return None
-
-
-def _lesion(folder: Path, stack: Tensor, affine: Any) -> Tensor | None:
-    """(Z, H, W), bool."""
-    for name in LESION:
-        path = modality_path(folder, name) if folder.is_dir() else None
-        if path is not None:
-            return torch.from_numpy(marked(path, (len(stack), *stack.shape[2:]), affine))
-    return None
-
-
-def marked(path: Path, shape: tuple[int, ...], affine: Any) -> NDArray[np.bool_]:
-    """Where the labels of a mask are above 0, (Z, H, W). Raises UserError if its grid differs."""
-    image = oriented(load_nifti(path, str(path)).image)
-    mask = np.asarray(image.dataobj).transpose(2, 1, 0) > 0
-    if mask.shape != shape or not np.allclose(image.affine, affine, rtol=1e-3, atol=1e-2):
-        raise UserError(
-            f"{path}: shape {mask.shape} or affine other than those of the images, {shape}; "
-            "resample it"
-        )
-    return mask

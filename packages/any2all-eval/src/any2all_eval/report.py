@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -119,7 +120,25 @@ def first_screen(
         "use.</p>"
     )
     found += [f"<p class='note'>{text(note)}.</p>" for note in facts["notes"]]
+    if facts["unlike_training"]:
+        found.append(f"<p class='note'>{text(told_of_strangers(facts['unlike_training']))}</p>")
     return "\n".join(found)
+
+
+def told_of_strangers(unlike: Mapping[str, Mapping[str, list[str]]]) -> str:
+    """Say in how many patients an image does not look like those of the training, and how."""
+    ways = Counter(
+        (m, said.partition(" is ")[0])
+        for images in unlike.values()
+        for m, found in images.items()
+        for said in found
+    )
+    listed = "; ".join(f"{m}: {way} ({count})" for (m, way), count in ways.most_common())
+    return (
+        f"{len(unlike)} of these patients have images that do not look like those of the training, "
+        f"so expect worse results than on such patients. Number of patients by image and respect: "
+        f"{listed}. report.json has the values."
+    )
 
 
 def folded(summary: str, content: str) -> str:

@@ -19,7 +19,7 @@ from any2all_eval.figures import curves_figure, scatter_figure, time_figure, wri
 from any2all_eval.findings import Findings
 from any2all_eval.formats import as_csv, latex
 from any2all_eval.generation import Generation
-from any2all_eval.parts import PARTS, Part, records_in
+from any2all_eval.parts import PARTS, Part, records_in, unlike_training
 from any2all_eval.pictures import Pictured
 from any2all_eval.references import References
 from any2all_eval.report import report_page
@@ -80,6 +80,7 @@ class Writer:
         facts = dict(self.facts)
         facts["input"] = {**facts["input"], "patients": len(patients)}
         facts["slices"] = len({(r["patient"], r["slice"]) for r in records})
+        facts["unlike_training"] = unlike_training(output, self.people)
         facts["unfinished"] = "" if finished else self._unfinished()
         write_text(output / "results.csv", as_csv(records))
         report: dict[str, Any] = {
