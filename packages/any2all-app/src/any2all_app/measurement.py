@@ -147,9 +147,9 @@ def measure_patient(
             "--resample out, or give an image"
         )
     wanted = partial(parse_slices, reading.slices)
-    patient = open_patient(input_, prior.format, reading.trust_axes, reading.resample, wanted)
-    volumes = patient.volumes
-    there = list(volumes)
+    how = (reading.trust_axes, reading.resample)
+    patient = open_patient(input_, prior.format, *how, slices=wanted)
+    there = list(volumes := patient.volumes)
     if not there and not measured:
         raise UserError(f"{input_}: no file of {', '.join(prior.modalities)}; give at least one")
     for m in needed:

@@ -109,7 +109,7 @@ def folder_slices(
     patients, held_out, names = split_folders(found, validation, wanted)
     advance = Count(observer, READING, len(patients) + len(held_out))
     looks = Looks(names)
-    slices = read_slices(patients, names, advance, observer.say, looks.add)
+    slices = read_slices(patients, names, advance, observer.say, look=looks.add)
     check = read_slices(held_out, names, advance, observer.say)
     format_ = StackFormat.of_names(names, _size(slices))
     spacing = common_spacing([modality_path(patient, names[0]) for patient in patients])

@@ -29,6 +29,7 @@ def read_slices(
     modalities: Sequence[str],
     advance: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda text: None,
+    *,
     look: Callable[[Tensor], None] = lambda stack: None,
 ) -> Tensor:
     """Read all slices that show a head, (N, M, H, W) in [0, 1].
