@@ -159,7 +159,9 @@ def evaluate(
     measures = load_measures(asked.lpips, asked.inception, asked.metrics)
     without = check_challenges(measures.challenges, prior, named, slices)
     measures = replace(measures, left_out=[*measures.left_out, *without])
-    references = References(prior, people, output / "tuned.json") if asked.references else None
+    references = None
+    if asked.references:
+        references = References(prior, people, output / "tuned.json", asked.quick)
     told = (people.note, references.note if references else "", voxels)
     notes = [note for note in told if note]
     for said in (*measures.left_out, *notes):
