@@ -22,6 +22,7 @@ from any2all_operators import UserError
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.measures import check_challenges, load_measures
+from any2all_eval.parts import undersampling
 from any2all_eval.patients import Patient, Slices, check_somebody, find_people
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -211,7 +212,7 @@ def evaluate(
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "samplers": samplers_used,
         "measures_left_out": list(measures.left_out),
-        "notes": notes,
+        "notes": [*notes, *undersampling(parts, evaluator.operator)],
         "not_for_clinical_use": True,
     }
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)
