@@ -100,7 +100,7 @@ def test_commands_refuse_what_is_not_theirs(any2all: Run, cohort: str, tmp_path:
         (("train", "--data", f"{cohort}/p-1", "--output", "x"), "p-1: has no folders of patients"),
         (
             ("evaluate", "mixed", "--input", "one", "--output", "x"),
-            "one: one patient; expected",
+            "one: slices of 32 x 32, but the prior was trained on 128 x 128",
         ),
         (("fill", "one", "--prior", "lgg"), "there is no cohort"),
         (("cohort", "one"), "there is no cohort"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from any2all_app.observer import Observer
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
-from any2all_eval import classical, references
+from any2all_eval import classical, quick, references
 from any2all_eval.evaluation import Evaluation, evaluate
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.measures import Measures
@@ -180,6 +180,15 @@ def test_the_main_question_of_each_study_comes_first_beside_its_references(
         "two: FLAIR from T1&T1Gd": {"mds:steps=2", "copy"},
     }
     assert "total variation" in {part.method for part in then}
+
+
+def test_a_slow_machine_answers_the_main_questions_for_one_patient(
+    asked: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "WITHIN", 0.0)
+    assert evaluate(replace(asked, quick=True), tmp_path / "out")
+    found = {(key[0], key[3]) for key in results(tmp_path / "out")}
+    assert found == {("a", "mds:steps=2")}
 
 
 def test_a_quick_look_takes_fixed_weights_and_the_whole_study_tunes_them(
