@@ -21,6 +21,7 @@ from any2all_data.sidecar import write_suv_sidecar
 from any2all_operators import Measurement, UserError
 from torch import Tensor
 
+from any2all_app.error_in_units import error_of
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.preview import contact_sheet, preview
 from any2all_app.report_format import CopyScore, ModalityReport, PatientReport, Report, Score
@@ -30,8 +31,6 @@ LEAST_SQUARES_WEIGHT = 100.0
 k-space."""
 NO_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])
 """The affine of an image that was never in a scanner: 1 mm, axes (L, P, S)."""
-HEAD = 0.05
-"""A pixel is inside the head if the mean of its stack is above this."""
 LARGE_RESIDUAL = 2.0
 """Ratio of residual to noise above which a warning is given. Noise alone gives 1."""
 PACKAGES = ("core", "operators", "samplers", "mri", "data", "app")
@@ -59,8 +58,10 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
             _add_agreement(entry, measurement, name, residuals[name])
         if name in measurement.truth:
             _add_scores(entry, measurement, name, mean[:, m])
-            if measurement.source[name] == "missing":
-                _add_error(entry, measurement, name, mean)
+            if measurement.source[name] == "missing" and (
+                error := error_of(measurement, name, mean)
+            ):
+                entry["error"] = error
         judged[name] = entry
     report: PatientReport = {"modalities": judged, "slices": list(measurement.slice_ids)}
     if measurement.own is not None:
@@ -152,31 +153,6 @@ def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> Co
         if measurement.as_given(m) and not (kinds[m].range or kinds[name].range)
     ]
     return max(copies, key=lambda copy: copy["psnr_scaled"], default=None)
-
-
-def _add_error(
-    entry: ModalityReport, measurement: PatientMeasurement, name: str, mean: Tensor
-) -> None:
-    """Add the mean absolute error of a missing CT or PET, in its unit, inside the head.
-
-    ``mean`` is (B, M, H, W) in [0, 1]. Beside it is the error of the best constant, the median of
-    the truth. No simpler image is known without training patients, so a result that is not nearer
-    tells nothing. Nothing is added for MR, which has no unit.
-    """
-    values, truth = measurement.format[name].range, measurement.truth[name]
-    head = (mean.mean(1) > HEAD) & covered(truth[:, None])[:, None, None]
-    if values is None or not head.any():
-        return
-    image, there = mean[:, measurement.operator.modalities.index(name)][head], truth[head]
-
-    def mae(error: Tensor) -> float:
-        return round((values.high - values.low) * float(error.abs().mean()), 4)
-
-    entry["error"] = {
-        "unit": measurement.units[name],
-        "mae": mae(image.clamp(0, 1) - there),
-        "mae_constant": mae(there.median() - there),
-    }
 
 
 def _as_truth(note: str) -> str:

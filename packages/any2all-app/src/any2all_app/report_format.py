@@ -25,7 +25,7 @@ class CopyScore(Score):
 
 
 class ErrorReport(TypedDict):
-    """Mean absolute errors inside the head, in ``unit``: of the result, and of the best constant."""
+    """Mean absolute errors in the head, in ``unit``: of the result, and of the best constant."""
 
     unit: str
     mae: float

@@ -184,14 +184,9 @@ class Evaluator:
                 left.unlink(missing_ok=True)
 
     def _of_few(self, part: Part, patient: Patient, folder: Path) -> tuple[Solved, float] | None:
-        """Join the results of a few slices from before with those of the other slices.
-
-        References that a quick look did not tune are computed again.
-        """
-        if part.method in UNTUNED:
-            return None
+        """Join the results of a few slices from before with those of the other slices."""
         path = part.path(folder, few=True).with_suffix(".npz")
-        if not path.exists():
+        if part.method in UNTUNED or not path.exists():  # a quick look does not tune
             return None
         with np.load(path) as arrays:
             before = {name: arrays[name] for name in arrays.files}
