@@ -75,6 +75,7 @@ def open_patient(
     format_: StackFormat,
     trust_axes: bool = False,
     resample: bool = False,
+    *,
     slices: Callable[[int], range] | None = None,
 ) -> PatientVolumes:
     """Read a patient's images of a prior's modalities.
