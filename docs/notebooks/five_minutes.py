@@ -14,8 +14,9 @@
 # # Five minutes with the demo
 #
 # A virtual person has five images: T1, FLAIR, T2\*, CT and PET. We pretend that the T1 is there,
-# that a quarter of the FLAIR's k-space lines were measured, and that nothing else was. The prior
-# `virtual` completes the rest. No such person exists, so there is a truth to compare with.
+# that every fourth line of the FLAIR's k-space and 8 lines in its centre were measured, and that
+# nothing else was. That is 3.2-fold undersampling in effect. The prior `virtual` completes the
+# rest. No such person exists, so there is a truth to compare with.
 #
 #     pip install "any2all[demo]" matplotlib
 

@@ -43,6 +43,7 @@ def test_a_card_says_what_was_measured_and_what_was_not() -> None:
     assert "Twelve people of the study X" in card
     assert "10 patients are for training and 2 others for validation" in card
     assert "Voxels have 2 x 2 x 3 mm" in card
+    assert "T1 in arbitrary units; " in card
     assert "| T1 | CT | 21.0 | 18.0 |" in card
     assert "A copy of the given image is nearer than a draw for T1 from CT." in card
     assert "Not for clinical use" in card

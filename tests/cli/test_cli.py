@@ -34,6 +34,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert done.returncode == 0, done.stderr
     assert "FLAIR: simulated from the truth, PSNR" in done.stderr
     assert "without the prior" in done.stderr
+    assert "; 1.6-fold undersampled in effect" in done.stderr
     assert "T1Gd: missing, PSNR" in done.stderr
     assert f"to look at them: any2all view {out}" in done.stderr
     assert {p.name for p in out.iterdir()} == {

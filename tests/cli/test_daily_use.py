@@ -119,6 +119,31 @@ def test_a_copy_that_is_nearer_to_the_truth_of_this_patient_is_said_to_be(
     assert "FLAIR: its truth is read from sub-1_FLAIR.nii.gz" in done.stderr
 
 
+def test_a_missing_ct_is_reported_beside_the_best_constant(
+    any2all: Run, placed_prior: Path, tmp_path: Path
+) -> None:
+    patient = tmp_path / "p"
+    patient.mkdir()
+    affine = np.diag([-1.5, -1.5, 4.0, 1.0])
+    for name, image in (("T1", phantom()), ("FLAIR", phantom(seed=1))):
+        nib.save(nib.Nifti1Image(image, affine), patient / f"{name}.nii.gz")
+    ct = np.where(phantom() > 0, 40.0, -1000.0).astype(np.float32)
+    ct[16, 10:26, 1] = 1000.0
+    nib.save(nib.Nifti1Image(ct, affine), patient / "CT.nii.gz")
+    asked = ("sample", "--prior", placed_prior, "--input", patient, *FEW)
+    done = any2all(*asked, "--modalities", "T1=clean", "--output", "o")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "o/report.json").read_text())["modalities"]
+    found = report["CT"]["error"]
+    assert found["unit"] == "HU"
+    assert 0 < found["mae_constant"] < found["mae"], "most of the head has 40 HU; it is untrained"
+    made = loaded(tmp_path / "o/CT.nii.gz").get_fdata()
+    assert 0.5 < found["mae"] / np.abs(made - ct).mean() < 2, "of the head, not of the whole image"
+    assert "error" not in report["FLAIR"], "MR has no unit"
+    said = f"mean error in the head {found['mae']:.3g} HU, of the best constant "
+    assert said in done.stderr
+
+
 def test_every_modality_says_its_unit_scale_and_what_is_clipped(
     any2all: Run, placed_prior: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from any2all_app.observer import Observer
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
+from any2all_eval import classical, quick, references
 from any2all_eval.evaluation import Evaluation, evaluate
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.measures import Measures
-from any2all_eval.patients import Slices
+from any2all_eval.patients import Slices, find_people
 from any2all_eval.quick import Pace, in_order
+from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import read_study
 
@@ -61,6 +64,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
         input=str(folder / "people"),
         prior=str(folder / "prior"),
         precision="float32",
+        references=False,
     )
 
 
@@ -126,13 +130,99 @@ def test_cheap_methods_come_first_and_what_takes_too_long_is_left(
         batch_size=8,
         measures=Measures(),
     )
-    order = [(part.row.name, part.method) for part in in_order(evaluator)]
+    first, then = in_order(evaluator)
+    order = [(part.row.name, part.method) for part in (*first, *then)]
     cheap, dear = order[: len(order) // 2], order[len(order) // 2 :]
     assert {method for _, method in cheap} == {"mds:steps=2"}
     assert {method for _, method in dear} == {"mps:steps=4"}
-    assert {row for row, _ in cheap[:2]} == {"FLAIR from T1", "y(FLAIR)+T1&T1Gd"}
     pace = Pace(a_pass=0.5, references={"CG-SENSE": 3.0})
     parts = {part.method: part for part in evaluator.parts()}
     dearest = parts["mps:steps=4"]
     assert evaluator.cost(dearest) == 16, "2 draws, 4 steps, forward and backward"
     assert pace.expected(dearest, 16) == 16.0, "of two slices"
+
+
+TWO = """
+title = "Two questions"
+samplers = ["mps:steps=4", "mds:steps=2"]
+
+[[growing]]
+target = "*"
+"""
+
+
+def test_the_main_question_of_each_study_comes_first_beside_its_references(
+    asked: Evaluation, tmp_path: Path
+) -> None:
+    """FLAIR from its k-space beside L1-wavelet, and FLAIR from all others beside the copy."""
+    prior = tiny_prior()
+    copies = {g: {"FLAIR": [20.0, 25.0]} for g in ("T1", "T1Gd")}
+    prior.settings = replace(prior.settings, training={"missing": copies})
+    (tmp_path / "two.toml").write_text(TWO)
+    evaluator = Evaluator(
+        studies=[
+            read_study(asked.studies[0], prior.format),
+            read_study(str(tmp_path / "two.toml"), prior.format),
+        ],
+        solvers=Solvers(prior),
+        references=References(prior, find_people(asked.input), tmp_path / "tuned.json", quick=True),
+        output=tmp_path,
+        slices=Slices(),
+        batch_size=8,
+        measures=Measures(),
+    )
+    first, then = in_order(evaluator)
+    methods: dict[str, set[str]] = {}
+    for part in first:
+        methods.setdefault(f"{part.study.name}: {part.row.name}", set()).add(part.method)
+    assert methods == {
+        "little: y(FLAIR)": {"mds:steps=2", "zero-filled", "CG-SENSE", "L1-wavelet"},
+        "two: FLAIR from T1&T1Gd": {"mds:steps=2", "copy"},
+    }
+    assert "total variation" in {part.method for part in then}
+
+
+def test_a_slow_machine_answers_the_main_questions_for_one_patient(
+    asked: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "WITHIN", 0.0)
+    assert evaluate(replace(asked, quick=True), tmp_path / "out")
+    found = {(key[0], key[3]) for key in results(tmp_path / "out")}
+    assert found == {("a", "mds:steps=2")}
+
+
+def test_a_quick_look_takes_fixed_weights_and_the_whole_study_tunes_them(
+    asked: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classical, "ITERATIONS", 2)
+    monkeypatch.setattr(references, "RECONSTRUCTION", ("L1-wavelet",))
+    people = Path(asked.input)
+    for name, group in (("a", "test"), ("b", "val")):
+        shutil.copytree(people / name, tmp_path / "people" / group / name)
+    (tmp_path / "scan.toml").write_text(
+        STUDY.partition("[[rows]]")[0]
+        .replace('"mps:steps=4", ', "")
+        .replace("growing", "rows")
+        .replace('target = "FLAIR"', 'name = "y(FLAIR)"\nscored = "FLAIR"')
+        .replace('measured = "kspace', 'known = "FLAIR=kspace')
+    )
+    own = replace(
+        asked,
+        studies=[str(tmp_path / "scan.toml")],
+        input=str(tmp_path / "people"),
+        slices=3,
+        references=True,
+    )
+    observer = Said()
+    assert evaluate(replace(own, quick=True), tmp_path / "out", observer)
+    assert any("this is a quick look, so the weights" in said for said in observer.said)
+    assert not (tmp_path / "out/tuned.json").exists()
+    looked = results(tmp_path / "out")
+    assert evaluate(own, tmp_path / "out", resume=True)
+    tuned = json.loads((tmp_path / "out/tuned.json").read_text())
+    assert "L1-wavelet: FLAIR=kspace:coils=2:acs_lines=4" in tuned
+    assert not list((tmp_path / "out/parts").glob("*/*.few.*"))
+    whole = results(tmp_path / "out")
+    for key, scores in looked.items():
+        if key[3].startswith("mds"):
+            assert scores["psnr"] == pytest.approx(whole[key]["psnr"], abs=1e-3)

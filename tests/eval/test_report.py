@@ -39,7 +39,7 @@ WORSE = [line("a", "mds", math.nan, "T1"), line("a", "mps", 20.0, "T1")]
         (
             SCAN + MISSING,
             "mds has a higher PSNR than the best simple reference in 1 of 2 results, from 1.2 dB "
-            "below it (FLAIR from T1) to 9.0 dB above it (y(FLAIR)), in 10 patients.",
+            "below copy (FLAIR from T1) to 9.0 dB above CG (y(FLAIR)), in 10 patients.",
         ),
         (
             SCAN,

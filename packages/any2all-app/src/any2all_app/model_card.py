@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import any2all_mri.intensity as rules
+from any2all_core.modality_kind import ARBITRARY
 from any2all_core.prior_settings import PriorSettings
 
 FIGURES = {
@@ -131,12 +132,16 @@ def _normalisation(settings: PriorSettings) -> str:
         "    low, high = RANGES[modality] or (0.0, mr_scale(volume))",
         "    return np.clip((volume - low) / (high - low), 0, 1)",
     ]
-    units = "; ".join(f"{m.name} in {m.unit}" for m in images)
+    units = "; ".join(f"{m.name} in {_units(m.unit)}" for m in images)
     text = "\n".join(code)
     return (
         f"## Normalisation\n\nThe prior needs images in [0, 1]. This code scales them from their "
         f"units ({units}):\n\n```python\n{text}\n```"
     )
+
+
+def _units(unit: str) -> str:
+    return "arbitrary units" if unit == ARBITRARY else unit
 
 
 def _measured(settings: PriorSettings) -> Iterator[str]:

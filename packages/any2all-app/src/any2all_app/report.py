@@ -21,6 +21,7 @@ from any2all_data.sidecar import write_suv_sidecar
 from any2all_operators import Measurement, UserError
 from torch import Tensor
 
+from any2all_app.error_in_units import error_of
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.preview import contact_sheet, preview
 from any2all_app.report_format import CopyScore, ModalityReport, PatientReport, Report, Score
@@ -57,6 +58,10 @@ def judge(measurement: PatientMeasurement, results: Tensor) -> PatientReport:
             _add_agreement(entry, measurement, name, residuals[name])
         if name in measurement.truth:
             _add_scores(entry, measurement, name, mean[:, m])
+            if measurement.source[name] == "missing" and (
+                error := error_of(measurement, name, mean)
+            ):
+                entry["error"] = error
         judged[name] = entry
     report: PatientReport = {"modalities": judged, "slices": list(measurement.slice_ids)}
     if measurement.own is not None:

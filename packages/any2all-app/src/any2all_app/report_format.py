@@ -24,6 +24,14 @@ class CopyScore(Score):
     of: str
 
 
+class ErrorReport(TypedDict):
+    """Mean absolute errors in the head, in ``unit``: of the result, and of the best constant."""
+
+    unit: str
+    mae: float
+    mae_constant: float
+
+
 class HeldOutReport(TypedDict):
     """How well held-out samples of a scan are predicted.
 
@@ -64,6 +72,8 @@ class ModalityReport(TypedDict):
         The scores of A* y, and of the least-squares image.
     score_copy
         The score of the given MR image that is nearest to the true one.
+    error
+        The error of a missing CT or PET, in its unit.
     held_out, held_out_says
         The result of held-out samples or held-out patients, and the same in a sentence.
     """
@@ -86,6 +96,7 @@ class ModalityReport(TypedDict):
     score_zero_filled: NotRequired[Score]
     score_without_prior: NotRequired[Score]
     score_copy: NotRequired[CopyScore]
+    error: NotRequired[ErrorReport]
     held_out: NotRequired[HeldOutReport]
     held_out_says: NotRequired[str]
 

@@ -6,7 +6,7 @@ import shlex
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from any2all_app.report_format import ModalityReport, Report, Score
+from any2all_app.report_format import ErrorReport, ModalityReport, Report, Score
 from any2all_app.results import Completion
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +30,10 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
             text += f"; without the prior {_figures(entry['score_without_prior'])}"
         if "score_zero_filled" in entry:
             text += f", zero-filled {_figures(entry['score_zero_filled'])}"
+        if "error" in entry:
+            text += f"; {_error(entry['error'])}"
+        if "effective_acceleration" in entry:
+            text += f"; {entry['effective_acceleration']:.1f}-fold undersampled in effect"
         if "scan" in entry and entry["residual_over_noise"]:
             text += f", residual {entry['residual_over_noise']:.1f} x the noise"
         for line in (text, f"{name}: {in_units(entry)}"):
@@ -71,6 +75,12 @@ def in_units(entry: ModalityReport) -> str:
     if "clipped" in entry:
         said += f", {100 * entry['clipped']:.2g} % of its voxels outside"
     return said
+
+
+def _error(found: ErrorReport) -> str:
+    """Format the error of a missing CT or PET, beside that of the best constant."""
+    own, constant = (f"{mae:.3g} {found['unit']}" for mae in (found["mae"], found["mae_constant"]))
+    return f"mean error in the head {own}, of the best constant {constant}"
 
 
 def _figures(score: Score) -> str:

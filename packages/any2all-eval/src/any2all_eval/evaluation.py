@@ -22,6 +22,7 @@ from any2all_operators import UserError
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.measures import check_challenges, load_measures
+from any2all_eval.parts import undersampling
 from any2all_eval.patients import Patient, Slices, check_somebody, find_people
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -159,7 +160,9 @@ def evaluate(
     measures = load_measures(asked.lpips, asked.inception, asked.metrics)
     without = check_challenges(measures.challenges, prior, named, slices)
     measures = replace(measures, left_out=[*measures.left_out, *without])
-    references = References(prior, people, output / "tuned.json") if asked.references else None
+    references = None
+    if asked.references:
+        references = References(prior, people, output / "tuned.json", asked.quick)
     told = (people.note, references.note if references else "", voxels)
     notes = [note for note in told if note]
     for said in (*measures.left_out, *notes):
@@ -209,7 +212,7 @@ def evaluate(
         "left_out": {study.name: study.left_out for study in studies if study.left_out},
         "samplers": samplers_used,
         "measures_left_out": list(measures.left_out),
-        "notes": notes,
+        "notes": [*notes, *undersampling(parts, evaluator.operator)],
         "not_for_clinical_use": True,
     }
     writer = Writer(studies, parts, list(named), facts, references, output, asked.shown)

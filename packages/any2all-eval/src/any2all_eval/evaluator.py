@@ -19,6 +19,7 @@ from any2all_core.sampler import passes_of
 from any2all_operators import BlockDiagonal, Data, Measurement, UserError, Zero
 from torch import Tensor
 
+from any2all_eval.classical import UNTUNED
 from any2all_eval.lesions import SHOWS_LESIONS, spots
 from any2all_eval.measures import WITHOUT_UNIT, Measures
 from any2all_eval.metrics import agreement, scores, through_plane
@@ -185,7 +186,7 @@ class Evaluator:
     def _of_few(self, part: Part, patient: Patient, folder: Path) -> tuple[Solved, float] | None:
         """Join the results of a few slices from before with those of the other slices."""
         path = part.path(folder, few=True).with_suffix(".npz")
-        if not path.exists():
+        if part.method in UNTUNED or not path.exists():  # a quick look does not tune
             return None
         with np.load(path) as arrays:
             before = {name: arrays[name] for name in arrays.files}

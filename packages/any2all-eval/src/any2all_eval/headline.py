@@ -105,9 +105,13 @@ def result_sentence(
     above = sum(gain.over_reference > 0 for gain in beside)
     return (
         f"{methods} has a higher PSNR than the best simple reference in {above} of {len(beside)} "
-        f"results, from {said_gain(worst)} it ({worst.name}) to {said_gain(best)} it "
-        f"({best.name}), {judged}."
+        f"results, from {said_gain(worst)} {_reference(worst)} ({worst.name}) to "
+        f"{said_gain(best)} {_reference(best)} ({best.name}), {judged}."
     )
+
+
+def _reference(gain: Gain) -> str:
+    return gain.reference.key[2] if gain.reference else ""
 
 
 def said_gain(gain: Gain) -> str:

@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from any2all_app.folders import write_text
+from any2all_operators import BlockDiagonal
 
 from any2all_eval.patients import Patient
 from any2all_eval.study import Row, Study
@@ -117,3 +118,17 @@ def records_in(
     """The records of these patients, in the order of the parts; of a few slices if not all."""
     paths = (part.there(output / PARTS / patient) for part in parts for patient in patients)
     return [record for path in paths if path for record in json.loads(path.read_text())]
+
+
+def undersampling(parts: Sequence[Part], operator: Callable[[Row], BlockDiagonal]) -> Iterator[str]:
+    """A sentence about each kind of k-space of the rows: how far it is undersampled in effect."""
+    found: dict[str, float] = {}
+    for part in parts:
+        blocks = operator(part.row).operators
+        for text in part.row.inputs:
+            modality, _, spec = text.partition("=")
+            acceleration = getattr(blocks[modality], "acceleration", None)
+            if acceleration is not None:
+                found[spec] = acceleration
+    for spec, acceleration in found.items():
+        yield f"{spec} is {acceleration:.1f}-fold undersampled in effect, with all lines counted"

@@ -198,9 +198,8 @@ def has_all(path: str, prior: Trained) -> bool:
 def check_somebody(people: Mapping[str, str], prior: Trained) -> str:
     """Raise UserError if none of these patients, {name: path}, can be judged.
 
-    The message is the reason for the first patient who was refused, or else what the first one
-    lacks. Returns a warning if the first patient who can be judged has voxels of another size than
-    the prior, or an empty string.
+    The message says why the first one was refused, or what it lacks. Returns a warning if the
+    first one who can be judged has voxels of another size than the prior, or an empty string.
     """
     refused: UserError | None = None
     for path in people.values():

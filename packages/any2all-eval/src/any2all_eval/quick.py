@@ -1,4 +1,4 @@
-"""A quick look: a few slices of a few patients, cheap methods first, within a time limit.
+"""A quick look: a few slices of a few patients, the main question first, within a time limit.
 
 Its results are kept beside the complete parts, in full precision. The whole study reuses them and
 computes only the other slices.
@@ -7,7 +7,7 @@ computes only the other slices.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,7 @@ from any2all_app.measurement import Trained
 from any2all_core.prior import DiffusionPrior
 
 from any2all_eval.evaluator import COST, Evaluator
+from any2all_eval.lesions import SHOWS_LESIONS
 from any2all_eval.parts import PARTS, TRUTH, Part, keep_truth, of_slices
 from any2all_eval.patients import Patient, evenly
 from any2all_eval.work import Work
@@ -22,9 +23,12 @@ from any2all_eval.work import Work
 FEW, PATIENTS = 2, 3
 """Slices per patient, and patients, of a quick look."""
 WITHIN = 70.0
-"""Time limit in seconds. A part is started only if it is expected to end before."""
-TUNING = 12.0
-"""Expected seconds of a reference that has to be tuned, until one was measured."""
+"""Time limit in seconds. A part is started only if it is expected to end before, with the exception
+of the main questions for the first patient."""
+ITERATIVE = 4.0
+"""Expected seconds of an iterative reference, until one was measured."""
+STRONGEST = "L1-wavelet"
+"""The iterative reference that usually is the best one."""
 
 
 @dataclass
@@ -38,7 +42,7 @@ class Pace:
         """Expected seconds for a part of FEW slices."""
         if part.sampled:
             return FEW * passes * self.a_pass
-        return self.references.get(part.method, TUNING if part.method in COST else 0.0)
+        return self.references.get(part.method, ITERATIVE if part.method in COST else 0.0)
 
 
 def quick_look(
@@ -49,6 +53,8 @@ def quick_look(
 ) -> tuple[int, int]:
     """Compute parts of a few slices as long as there is time; returns (done, total).
 
+    The main questions are answered for the first patient however slow the machine is.
+
     ``began`` is ``time.monotonic()`` at the start of the run. ``rewrite`` is called as parts
     finish.
     """
@@ -58,15 +64,19 @@ def quick_look(
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / TRUTH).exists():
             keep_truth(folder, patient, evaluator.prior.modalities)
-    parts = in_order(evaluator)
+    first, then = in_order(evaluator)
+    pairs = [(part, name) for name in chosen for part in first]
+    pairs += [(part, name) for part in then for name in chosen]
     pace = Pace(seconds_a_pass(evaluator.prior, next(iter(chosen.values()))))
-    done, total = 0, len(parts) * len(chosen)
-    work = Work(evaluator.observer, dict.fromkeys(chosen, sum(map(evaluator.weight, parts))))
-    for part, name in ((part, name) for part in parts for name in chosen):
+    done, total = 0, len(pairs)
+    weight = sum(map(evaluator.weight, [*first, *then]))
+    work = Work(evaluator.observer, dict.fromkeys(chosen, weight))
+    for k, (part, name) in enumerate(pairs):
         folder = evaluator.output / PARTS / name
         if part.there(folder) is None:
             started = time.monotonic()
-            if started + pace.expected(part, evaluator.cost(part)) > began + WITHIN:
+            late = started + pace.expected(part, evaluator.cost(part)) > began + WITHIN
+            if late and k >= len(first):
                 continue
             evaluator.do(part, chosen[name], folder, few=True)
             if not part.sampled:
@@ -77,26 +87,44 @@ def quick_look(
     return done, total
 
 
-def in_order(evaluator: Evaluator) -> list[Part]:
-    """The parts: cheap ones of the first and last row of a study, of its other rows, dear ones.
+def in_order(evaluator: Evaluator) -> tuple[list[Part], list[Part]]:
+    """The parts that answer the main question of each study, and the other parts.
 
-    A part is cheap if it costs no more than the cheapest sampler of the same row, so that a sampler
-    is soon compared with its references. The other parts come last, ordered by cost.
+    The main question is asked by the last row that has references, of those of the image that
+    shows lesions if there are any. It is answered by the cheapest sampler beside the references:
+    all that cost no more, and STRONGEST. Cheap parts of other rows come next, then dear ones. A
+    part is cheap if it costs no more than the cheapest sampler of the same row.
     """
-    parts = evaluator.parts()
-    costs = [evaluator.cost(part) for part in parts]
+    parts = sorted(evaluator.parts(), key=evaluator.cost)
     cheapest: dict[tuple[str, str], int] = {}
-    for part, cost in zip(parts, costs, strict=True):
+    for part in parts:
         if part.sampled:
-            key = (part.study.name, part.row.name)
-            cheapest[key] = min(cost, cheapest.get(key, cost))
+            cheapest.setdefault(_row(part), evaluator.cost(part))
+    main = set(_main_rows(evaluator.parts()).values())
+    first: list[Part] = []
+    cheap: list[Part] = []
+    dear: list[Part] = []
+    for part in parts:
+        is_dear = evaluator.cost(part) > cheapest.get(_row(part), 0)
+        if _row(part) in main and (part.method == STRONGEST or not is_dear):
+            first.append(part)
+        else:
+            (dear if is_dear else cheap).append(part)
+    return first, cheap + dear
 
-    def place(k: int) -> tuple[bool, bool, int, int]:
-        part, rows = parts[k], parts[k].study.rows
-        dear = costs[k] > cheapest.get((part.study.name, part.row.name), 0)
-        return dear, part.row.name not in (rows[0].name, rows[-1].name), costs[k], k
 
-    return [parts[k] for k in sorted(range(len(parts)), key=place)]
+def _main_rows(parts: Sequence[Part]) -> dict[str, tuple[str, str]]:
+    """{study: (study, row)} of the main question of each study."""
+    found: dict[str, tuple[bool, bool, tuple[str, str]]] = {}
+    for part in parts:
+        rank = (not part.sampled, SHOWS_LESIONS in part.row.scored)
+        if part.study.name not in found or rank >= found[part.study.name][:2]:
+            found[part.study.name] = (*rank, _row(part))
+    return {study: row for study, (_, _, row) in found.items()}
+
+
+def _row(part: Part) -> tuple[str, str]:
+    return part.study.name, part.row.name
 
 
 def seconds_a_pass(prior: Trained, patient: Patient) -> float:

@@ -120,10 +120,11 @@ class References:
     """All references for the images of one prior, fitted and tuned when they are first needed.
 
     ``kept`` is the file of tuned values, {method and its images: weight, or the image to copy}.
+    ``quick`` takes the fixed weights of SigPy's methods, because tuning them takes a minute.
     """
 
-    def __init__(self, prior: Trained, people: People, kept: Path) -> None:
-        self.prior, self.people, self.kept = prior, people, kept
+    def __init__(self, prior: Trained, people: People, kept: Path, quick: bool = False) -> None:
+        self.prior, self.people, self.kept, self.quick = prior, people, kept, quick
         self._learnt = cache(self._learn)
         self._mr = [m for m in prior.modalities if m not in units(prior)]
 
@@ -150,9 +151,10 @@ class References:
     def note(self) -> str:
         """How the references do without patients of val or of train; empty if there are both."""
         weights = ", ".join(f"{weight:g} of {name}" for name, weight in UNTUNED.items())
-        without_val = f"nobody is in val, so the weights of references are fixed ({weights})"
+        why = "this is a quick look" if self._tunable else "nobody is in val"
+        untuned = f"{why}, so the weights of references are fixed ({weights})"
         without_train = f"nobody is in train, so {', '.join(LEARNT)} are left out"
-        said = [] if self._tunable else [without_val]
+        said = [] if self._tunable and not self.quick else [untuned]
         said += [] if self.people.groups.get("train") else [without_train]
         return "; ".join(said)
 
@@ -186,7 +188,7 @@ class References:
             return lambda y: image_of(scan, scan.adjoint(y))
         (own,) = (text for text in row.inputs if text.startswith(f"{modality}="))
         solver = partial(tikhonov, operator) if scan is None else partial(TUNED[method], scan)
-        if not self._tunable:
+        if method in UNTUNED and (self.quick or not self._tunable):
             return solver(UNTUNED[method])
         weight = self._tuned(
             f"{method}: {own}", lambda: tuned(solver, *self._measured(modality, operator))

@@ -97,13 +97,14 @@ def first_screen(
     sentence = result_sentence(gains, made, people, facts["who"].split(",")[0])
     found = [f"<h1>{text(sentence)}</h1>"]
     if gains and pictured.patients:
+        shown = next((gain for gain in gains if gain.reference), gains[0])
         cells = "".join(
             f"<figure><img src='{cell.url}' alt='{text(cell.said)}' class='zooms'>"
             f"<figcaption>{text(cell.said)}</figcaption></figure>"
-            for cell in strip_of(pictured, gains[0])
+            for cell in strip_of(pictured, shown)
         )
         found.append(
-            f"<div class='strip'>{cells}</div><p class='note'>{text(gains[0].name)}, number 1; "
+            f"<div class='strip'>{cells}</div><p class='note'>{text(shown.name)}, number 1; "
             "PSNR of this slice.</p>"
         )
     if gains:
