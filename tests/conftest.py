@@ -12,8 +12,16 @@ import torch
 torch.set_num_threads(1)
 
 LONGEST = (
-    *("test_plugin_packages", "test_evaluate", "test_training", "test_distributed"),
-    *("test_dicom", "test_prepare", "test_registration", "test_cli", "test_raw_defects"),
+    *("test_plugin_packages", "test_evaluate", "test_distributed", "test_interruptions"),
+    *("test_dicom_refused", "test_prepare", "test_prepare_interrupted", "test_registration"),
+    *(
+        "test_quick",
+        "test_readme",
+        "test_packaging",
+        "test_cli",
+        "test_raw_defects",
+        "test_training",
+    ),
 )
 """Files that take longest, which begin first, so that no process waits for another in the end."""
 

@@ -82,3 +82,9 @@ def test_arguments_are_counted(code: str, said: str) -> None:
     found = [too_many(*one) for one in functions(ast.parse(code))]
     assert max(found).startswith(said)
     assert bool(max(found)) == bool(said)
+
+
+@pytest.mark.parametrize("folder", [ROOT / "tests", ROOT / "docs"], ids=lambda folder: folder.name)
+def test_files_of_tests_and_docs_are_short_too(folder: Path) -> None:
+    lines = {path: len(path.read_text().splitlines()) for path in folder.rglob("*.py")}
+    assert {str(path): count for path, count in lines.items() if count > MOST_LINES} == {}
