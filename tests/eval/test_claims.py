@@ -14,6 +14,7 @@ from any2all_eval.study import Study, read_study
 from any2all_eval.tables import lines_of
 from builders.records import records
 
+THREE = stack_format(MODALITIES, (32, 32))
 CLAIMED = ("quality grows with every added modality", "the first clean modality gains most")
 
 
@@ -26,8 +27,6 @@ CLAIMED = ("quality grows with every added modality", "the first clean modality 
         (0.2, 2.0, "holds", "does not hold"),
     ],
 )
-
-THREE = stack_format(MODALITIES, (32, 32))
 def test_claims_are_decided_by_patients(
     first: float, second: float, grows: str, first_most: str
 ) -> None:
