@@ -66,7 +66,7 @@ def test_training_without_a_recipe_takes_a_plan(any2all: Run, folder: Path, tmp_
     assert (recipe["channels"], recipe["steps"], recipe["accumulate"]) == ([8, 16], 2, 1)
     done = any2all(*run, "--resume", "--set=steps=3", "--set=decay=0")
     assert "recipe planned" not in done.stderr
-    done = any2all(*run, "--set=nonsense=3")
+    done = any2all("train", "--data", folder, "--output", "new", "--set=nonsense=3")
     assert (done.returncode, "no option 'nonsense'" in done.stderr) == (2, True)
 
 
