@@ -66,4 +66,7 @@ def test_another_kind_is_told(
 def test_nothing_is_said_of_images_without_heads() -> None:
     assert look_of(np.zeros((9, 16, 16), np.float32)) is None
     assert look_of(head(0)[:2]) is None
+    frame = np.zeros((9, 16, 16), np.float32)
+    frame[:, 0] = frame[:, :, 0] = 1.0
+    assert look_of(frame) is None
     assert unlike(np.zeros((9, 16, 16), np.float32), {"head": (0.3, 0.4)}) == []

@@ -52,7 +52,7 @@ def test_images_unlike_those_of_the_training_are_in_the_report(tmp_path: Path) -
     assert evaluate(asked, tmp_path / "out", observer)
     (said,) = [text for text in observer.said if text.startswith("a: T1 does not look like the T1")]
     assert "the standard deviation over the mean in the head is" in said
-    assert "there 90.00 to 91.00" in said
+    assert "in training 90.00 to 91.00" in said
     unlike = json.loads((tmp_path / "out/report.json").read_text())["unlike_training"]
     assert {name: list(images) for name, images in unlike.items()} == {"a": ["T1"], "b": ["T1"]}
     page = (tmp_path / "out/report.html").read_text()

@@ -49,14 +49,18 @@ def look_of(image: Array) -> Look | None:
         return None
     chosen = sorted({shown[int(k)] for k in np.linspace(0, len(shown) - 1, SLICES).round()})
     looks = [look for z in chosen if (look := _look(image[z]))]
+    if not looks:
+        return None
     return {name: float(np.median([look[name] for look in looks])) for name in WORDS}
 
 
-def _look(image: Array) -> Look:
-    """Describe one slice (H, W)."""
+def _look(image: Array) -> Look | None:
+    """Describe one slice (H, W). Returns None if nothing in it has the size of a head."""
     from scipy import ndimage
 
     parts, count = ndimage.label(ndimage.binary_closing(image > SIGNAL, iterations=2))
+    if not count:
+        return None
     sizes = ndimage.sum_labels(parts > 0, parts, range(1, count + 1))
     head = ndimage.binary_fill_holes(parts == 1 + int(np.argmax(sizes)))
     rim = head & ~ndimage.binary_erosion(head, iterations=RIM)
