@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from any2all_app.copies import Nearness, copy_is_nearer, draw_nearness
+from any2all_app.copies import Nearness, copy_is_nearer, draw_nearness, quality_of
 from any2all_core.gaussian import GaussianPrior
 
 NAMES = ("T1", "FLAIR")
@@ -52,3 +52,11 @@ def test_what_is_said_is_of_what_is_given() -> None:
     assert "(20.0 dB)" in said
     assert copy_is_nearer(found, "PET", ["T1"]) is None
     assert copy_is_nearer({}, "CT", ["T1"]) is None
+
+
+def test_the_quality_of_a_missing_image_is_always_said() -> None:
+    found: dict[str, dict[str, Nearness]] = {"T1": {"CT": Nearness(20.0, 18.0)}}
+    said = quality_of(found, "CT", ["T1"])
+    assert "from T1 alone had 20.0 dB at the best scale, and a copy of T1 18.0 dB" in said
+    assert "Do not trust" in quality_of({"T1": {"CT": Nearness(17.0, 18.0)}}, "CT", ["T1"])
+    assert "was not measured" in quality_of(found, "PET", ["T1"])

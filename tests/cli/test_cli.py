@@ -33,7 +33,7 @@ def test_a_mix_of_inputs_gives_a_whole_patient(
     assert "FLAIR: simulated from the truth, PSNR" in done.stderr
     assert "without the prior" in done.stderr
     assert "; 1.6-fold undersampled in effect" in done.stderr
-    assert "T1Gd: missing, PSNR" in done.stderr
+    assert "T1Gd: synthesised (not measured), PSNR" in done.stderr
     assert f"to look at them: any2all view {out}" in done.stderr
     assert {p.name for p in out.iterdir()} == {
         *(f"{m}.nii.gz" for m in ("T1", "FLAIR", "T1Gd")),
@@ -94,7 +94,7 @@ def test_mr_is_also_scored_at_its_best_scale_and_hu_is_not(
     assert flair["psnr_scaled"] > flair["psnr"]
     assert set(modalities["T1Gd"]["score"]) == {"psnr", "ssim"}
     best = f"{flair['psnr_scaled']:.1f} dB, {flair['ssim_scaled']:.3f}"
-    assert f"FLAIR: missing, PSNR {flair['psnr']:.1f} dB" in done.stderr
+    assert f"FLAIR: synthesised (not measured), PSNR {flair['psnr']:.1f} dB" in done.stderr
     assert f"(at the best scale {best})" in done.stderr
     of_hu = [line for line in done.stderr.splitlines() if line.startswith("T1Gd")]
     assert of_hu

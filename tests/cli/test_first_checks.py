@@ -62,6 +62,7 @@ def test_what_may_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("options", "said"),
     [
         ({"sampler": "mdss:steps=3"}, "unknown sampler 'mdss'; did you mean mds?"),
+        ({"sampler": "msd"}, "unknown sampler 'msd'; did you mean mds?"),
         ({"sampler": ["mds", "mdss"]}, "unknown sampler 'mdss'"),
         ({"prior": "lg"}, "unknown prior 'lg'; did you mean lgg?"),
         ({"modalities": "T1=clean,FLAIR=kspac:coils=4"}, "unknown operator 'kspac'"),

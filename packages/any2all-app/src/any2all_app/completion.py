@@ -17,7 +17,7 @@ from any2all_data.modality_names import known_name
 from any2all_operators import BlockDiagonal, Measurement, UserError
 from torch import Tensor
 
-from any2all_app.copies import METHOD, PRIOR, copy_is_nearer
+from any2all_app.copies import METHOD, PRIOR, quality_of
 from any2all_app.grammar import ModalitySpec
 from any2all_app.kept import KeptBatches, fingerprint
 from any2all_app.measurement import PatientMeasurement, Reading, measure_patient
@@ -208,8 +208,8 @@ class Completer:
         for m, source in measurement.source.items():
             if source != "missing":
                 continue
-            if said := copy_is_nearer(beside, m, measurement.built, who):
-                report["modalities"][m]["held_out_says"] = said
+            said = quality_of(beside, m, measurement.built, who)
+            report["modalities"][m]["held_out_says"] = said
         return Completion(results, measurement, report)
 
     def draw(self, observer: Observer = SILENT, kept: KeptBatches | None = None) -> NewPeople:

@@ -96,6 +96,29 @@ def copy_is_nearer(
     )
 
 
+def quality_of(
+    found: Mapping[str, Mapping[str, tuple[float, float]]],
+    missing: str,
+    given: Collection[str],
+    who: str = PRIOR,
+) -> str:
+    """Return what held-out patients say of a missing image, which nobody can check on this patient.
+
+    The arguments are those of :func:`copy_is_nearer`, whose warning it is if there is one.
+    """
+    if warning := copy_is_nearer(found, missing, given, who):
+        return warning
+    of = {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
+    if not of:
+        return "how near such an image comes to the truth was not measured on held-out patients"
+    best = max(of, key=lambda g: of[g].draw)
+    return (
+        f"on held-out patients {who} from {best} alone had {of[best].draw:.1f} dB at the best "
+        f"scale, and a copy of {best} {of[best].copy:.1f} dB. It can't show what the given images "
+        "do not determine"
+    )
+
+
 def _psnr(image: Tensor, truth: Tensor) -> float:
     """Return the mean PSNR over slices (B, H, W), each at its best scale."""
     pairs = zip(image.split(1), truth.split(1), strict=True)

@@ -86,7 +86,8 @@ def parse_slices(text: str | None, count: int) -> range:
         chosen = range(0)
     if not (len(chosen) and chosen.start >= 0 and chosen.stop <= count):
         raise UserError(
-            f"--slices {text}: expected FIRST:LAST within 0:{count} (LAST not included)"
+            f"--slices {text}: expected FIRST:LAST (LAST not included), or one "
+            f"number, within 0:{count}"
         )
     return chosen
 

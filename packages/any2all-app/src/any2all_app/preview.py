@@ -114,7 +114,9 @@ def _row_title(
     row: Mapping[str, Tensor | str],
 ) -> str:
     """Return a row's title: FLAIR: simulated from the truth; PSNR 32.9 dB, this slice 33.4 dB."""
-    said = f"{name}: {'given clean' if measurement.as_given(name) else measurement.source[name]}"
+    source = measurement.source[name]
+    made = "synthesised, not measured" if source == "missing" else source
+    said = f"{name}: {'given clean' if measurement.as_given(name) else made}"
     truth, result = row["truth"], row["result"]
     if "score" in judged and isinstance(truth, Tensor) and isinstance(result, Tensor):
         here = float(psnr(result.clamp(0, 1)[None], truth[None]).mean())

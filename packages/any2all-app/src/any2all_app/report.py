@@ -131,13 +131,22 @@ def _add_scores(
         entry["score_without_prior"] = score(plain[chosen], truth[chosen])
     if measurement.source[name] == "missing" and (copy := _best_copy(measurement, name, chosen)):
         entry["score_copy"] = copy
-        own, nearer = entry["score"]["psnr_scaled"], copy["psnr_scaled"]
-        if nearer > own:
-            entry["warnings"] = [
-                f"a copy of {copy['of']} is nearer to this patient's true {name} ({nearer:.1f} dB "
-                f"at the best scale) than the result ({own:.1f} dB). Do not trust its contrast or "
-                "its detail"
-            ]
+        if warning := _copy_is_better(name, entry["score"], copy):
+            entry["warnings"] = [warning]
+
+
+def _copy_is_better(name: str, own: Score, copy: CopyScore) -> str | None:
+    """Return a warning if a copy has the higher PSNR or SSIM at the best scale."""
+    psnr, ssim = copy["psnr_scaled"] > own["psnr_scaled"], copy["ssim_scaled"] > own["ssim_scaled"]
+    if not (psnr or ssim):
+        return None
+    which = "PSNR and SSIM" if psnr and ssim else "PSNR" if psnr else "SSIM"
+    return (
+        f"a copy of {copy['of']} is nearer to this patient's true {name} in {which} "
+        f"({copy['psnr_scaled']:.1f} dB, {copy['ssim_scaled']:.3f} at the best scale) than the "
+        f"result ({own['psnr_scaled']:.1f} dB, {own['ssim_scaled']:.3f}). Do not trust its "
+        "contrast or its detail"
+    )
 
 
 def _best_copy(measurement: PatientMeasurement, name: str, chosen: Tensor) -> CopyScore | None:

@@ -39,6 +39,8 @@ def check_output_is_free(options: Mapping[str, Any]) -> None:
         return
     if any(path.name not in LEFT_OVER for path in Path(output).iterdir()):
         other = ", or --resume" if "resume" in options else ""
+        if "simulate" in options:
+            other += " if it is a run over many patients"
         raise FileExistsError(
             f"--output {output}: holds other results already; choose another folder{other}"
         )

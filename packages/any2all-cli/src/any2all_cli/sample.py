@@ -193,6 +193,8 @@ def _sample(
     reference = find_reference(measurement, request.dicom_from) if request.dicom else None
     console = Console(stderr=True)
     kept = completer.kept(default_output() if output is None else output, measurement)
+    if shorter := _shorter_way(completer, measurement):
+        console.print(shorter, highlight=False, soft_wrap=True)
     with observed(console) as observer, _kept_on_ctrl_c(kept, console):
         completion = completer.complete(measurement, observer, kept)
     with finished_folder(output) as folder:
@@ -203,6 +205,29 @@ def _sample(
             write_bids((beside or folder.path) / DATASET, folder.path, completion, subject)
     kept.clear()
     return completion, folder.final
+
+
+MANY_SLICES = 10
+"""Above this number of slices, sampling on a processor takes minutes."""
+
+
+def _shorter_way(completer: Completer, measurement: PatientMeasurement) -> str:
+    """Say how a result comes sooner, if it takes minutes and only images are given."""
+    prior, slices = completer.prior.prior, len(measurement.slice_ids)
+    only_images = all(measurement.as_given(m) for m in measurement.built)
+    conditions = (
+        slices > MANY_SLICES,
+        only_images,
+        completer.sampler_name.startswith("mds"),
+        prior.device.type == "cpu",
+        getattr(prior, "levels", "") == "separate",
+    )
+    if not all(conditions):
+        return ""
+    return (
+        f"{slices} slices on a processor take minutes. --sampler mean takes one network call per "
+        "slice and has the least error, as only images are given; --slices A:B takes some slices"
+    )
 
 
 @contextmanager

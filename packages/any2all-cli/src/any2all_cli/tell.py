@@ -13,6 +13,9 @@ from rich.markup import escape
 
 from any2all_cli.main import COMMANDS
 
+SOURCES = {"missing": "synthesised (not measured)"}
+"""Words for the source of a result, if they are not those of the report."""
+
 
 def tell(console: Console, completion: Completion, folder: Path) -> None:
     """Print the result of each modality and the folder of the files."""
@@ -20,7 +23,7 @@ def tell(console: Console, completion: Completion, folder: Path) -> None:
     if note:
         console.print(escape(f"patient: {note}"), highlight=False, soft_wrap=True)
     for name, entry in report["modalities"].items():
-        text = f"{name}: {entry['source']}"
+        text = f"{name}: {SOURCES.get(entry['source'], entry['source'])}"
         if "score" in entry and entry["source"] != "measured":
             text += f", {_figures(entry['score'])}{_at_best_scale(entry['score'])}"
         if "score_copy" in entry:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from any2all_core.stack_format import Grid
 
-RESAMPLE = "any2all sample --resample does this for one patient, and brings the result back"
+RESAMPLE = (
+    "any2all sample --resample (in Python resample=True) does this for one patient, and brings the "
+    "result back"
+)
 
 
 def prepare_line(

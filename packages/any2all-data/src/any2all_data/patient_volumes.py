@@ -218,7 +218,10 @@ def _on_grid(
     grid = replace(format_.known_grid, reference=_reference(format_))
     if wanted.resample and wanted.slices is not None:
         first = min(chosen, key=lambda name: name != grid.reference)
-        image = chosen[first][0].read(kind_for(format_[first]), trust_axes).image
+        try:
+            image = chosen[first][0].read(kind_for(format_[first]), trust_axes).image
+        except UserError as error:  # which does not name the file
+            raise UserError(f"{wanted.path}: {first}: {error}") from None
         wanted.slices(oriented(image).shape[2])  # raises UserError before the long registration
     preparation = Preparation(bias_correct=grid.bias_corrected, trust_axes=trust_axes)
     images, entry = prepared(chosen, replace(format_, grid=grid), preparation)

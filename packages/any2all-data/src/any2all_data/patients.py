@@ -56,7 +56,8 @@ class Patients:
         folder = Path(text)
         if not folder.is_dir():
             raise UserError(
-                f"{text}: no such folder; expected a cohort, COHORT/PATIENT, a folder of "
+                f"{text}: {'is a file' if folder.is_file() else 'no such folder'}; expected a "
+                "cohort, COHORT/PATIENT, a folder of "
                 "<patient>/<modality>.nii.gz, or one patient's folder of NIfTI, k-space or DICOM"
             )
         if any(_is_image(entry) for entry in folder.iterdir()):

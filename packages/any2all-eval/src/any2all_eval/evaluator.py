@@ -34,7 +34,7 @@ from any2all_eval.parts import (
     of_slices,
     write_npz,
 )
-from any2all_eval.patients import Patient, Slices, read_patient, units
+from any2all_eval.patients import Patient, Slices, read_patient, units, why_left_out
 from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import Row, Study
@@ -116,7 +116,7 @@ class Evaluator:
             self.observer.say(f"{name} refused: {error}")
             return None, True
         if patient is None or not patient.places:
-            self.observer.say(f"{name}: left out; it lacks a modality or shows no head")
+            self.observer.say(f"{name}: left out; {why_left_out(path, self.prior)}")
             return None, False
         for m, found in patient.unlike.items():
             self.observer.say(

@@ -186,6 +186,12 @@ def read_patient(path: str, prior: Trained, name: str = "", slices: Slices = ALL
     )
 
 
+def why_left_out(path: str, prior: Trained) -> str:
+    """Say why a patient that can be read is not judged."""
+    lacking = [m for m in prior.modalities if m not in open_patient(path, prior.format).volumes]
+    return f"there is no {', '.join(lacking)}" if lacking else "no slice shows a head"
+
+
 def has_all(path: str, prior: Trained) -> bool:
     """Whether a patient can be read, has every modality of the prior, and shows a head."""
     try:

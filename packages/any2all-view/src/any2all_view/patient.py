@@ -155,11 +155,15 @@ def _said(entry: Mapping[str, Any]) -> str:
     if not entry:
         return ""
     operator, source = entry.get("operator", ""), entry.get("source", "")
-    said = [operator if operator == source else f"{operator}, {source}"]
+    made = "synthesised, not measured" if source == "missing" else f"{operator}, {source}"
+    said = [operator if operator == source != "missing" else made]
     if "effective_acceleration" in entry:
         said.append(f"R = {entry['effective_acceleration']:.1f}")
     if "score" in entry and source != "measured":
         said.append(f"PSNR {entry['score']['psnr']:.1f} dB, SSIM {entry['score']['ssim']:.3f}")
+    if "score_copy" in entry:
+        copy = entry["score_copy"]
+        said.append(f"a copy of {copy['of']} {copy['psnr']:.1f} dB, SSIM {copy['ssim']:.3f}")
     return "; ".join(said)
 
 
