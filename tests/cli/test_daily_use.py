@@ -60,7 +60,7 @@ def test_another_size_leads_to_resample_and_resample_brings_the_result_back(
     refused = any2all(*asked, "--modalities", "t1=clean", "--output", "out")
     assert refused.returncode == 2
     assert "slices of 48 x 48, but the prior was trained on 32 x 32" in refused.stderr
-    assert "any2all sample --resample does this" in refused.stderr
+    assert "any2all sample --resample (in Python resample=True) does this" in refused.stderr
     line = f"any2all prepare {tmp_path}/scans {tmp_path}/scans-cohort --size 32,32"
     assert f"{line} --spacing 1.5,1.5,4" in refused.stderr
     done = any2all(*asked, "--modalities", "t1=clean,Flair=kspace", "--resample", "--output", "o")

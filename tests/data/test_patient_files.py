@@ -162,7 +162,7 @@ def test_other_grids_lead_to_the_line_that_makes_one(tmp_path: Path) -> None:
     source = tmp_path / "my scans"
     line = f"any2all prepare '{source}' '{source}-cohort' --size 32,40 --spacing 1.5,1.5,4"
     assert "flair.nii.gz: shape (32, 32, 6), but" in str(mistake.value)
-    assert "any2all sample --resample does this" in str(mistake.value)
+    assert "any2all sample --resample (in Python resample=True) does this" in str(mistake.value)
     assert str(mistake.value).endswith(line)
     assert prepare_line("scans", (8, 8), Grid(None, "CT")) == (
         "any2all prepare scans scans-cohort --size 8,8 --spacing native --reference CT"
