@@ -46,6 +46,16 @@ class Gain:
         """The gain in dB; not a number if there is no reference."""
         return np.nan if self.reference is None else self.psnr - psnr_of(self.reference)
 
+    @property
+    def has_lower_ssim(self) -> bool:
+        """Whether the reference has the higher SSIM."""
+        reference = self.reference
+        return reference is not None and self._ssim(self.line) < self._ssim(reference)
+
+    @staticmethod
+    def _ssim(line: Line) -> float:
+        return line.means["ssim"].value if "ssim" in line.means else np.nan
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -103,9 +113,11 @@ def result_sentence(
             f"{said_gain(best)} the best simple reference ({best.reference.key[2]}), {judged}."
         )
     above = sum(gain.over_reference > 0 for gain in beside)
+    blurred = sum(gain.has_lower_ssim for gain in beside)
+    but = f" (but a lower SSIM in {blurred})" if blurred else ""
     return (
         f"{methods} has a higher PSNR than the best simple reference in {above} of {len(beside)} "
-        f"results, from {said_gain(worst)} {_reference(worst)} ({worst.name}) to "
+        f"results{but}, from {said_gain(worst)} {_reference(worst)} ({worst.name}) to "
         f"{said_gain(best)} {_reference(best)} ({best.name}), {judged}."
     )
 
