@@ -79,3 +79,11 @@ def test_options_tell_what_they_mean_and_take(any2all: Run) -> None:
     said = any2all("plugins", "mds").stdout
     assert "eta=1.0  (float)\n      Share of fresh noise in each step; 0 to 1\n" in said
     assert "preset=paper" in said
+
+
+def test_a_prior_tells_its_voxels_and_how_good_it_was(any2all: Run) -> None:
+    told = any2all("plugins", "lgg").stdout
+    assert "its voxels are 1.875 x 1.875 x 5 mm" in told
+    assert "from T1 alone: FLAIR 2" in told
+    assert "virtual people" not in told
+    assert "trained on virtual people, who do not exist" in any2all("plugins", "virtual").stdout

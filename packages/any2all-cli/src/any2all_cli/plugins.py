@@ -13,6 +13,7 @@ from any2all_core.named_methods import make_method
 from any2all_core.named_priors import bundled_prior
 from any2all_core.options import option_fields, option_meanings, type_name
 from any2all_core.prior import DiffusionPrior
+from any2all_core.prior_settings import PriorSettings, read_settings
 from any2all_core.reconstruct import make_sampler
 from any2all_core.registry import GROUPS, Plugin, list_plugins, make_plugin
 from any2all_operators import UserError, check_operator, valid_names
@@ -73,8 +74,9 @@ def _row(plugin: Plugin) -> dict[str, Any]:
 def _describe(plugin: Plugin) -> dict[str, Any]:
     loaded = plugin.load()
     if plugin.group == "any2all.priors":
-        settings = DiffusionPrior.load(bundled_prior(plugin.qualified).folder).settings
+        settings = read_settings(bundled_prior(plugin.qualified).folder)
         return {
+            "facts": _facts(settings),
             "about": f"{', '.join(settings.modalities)} at "
             f"{settings.image_size[0]} x {settings.image_size[1]}, {LEVELS[settings.levels]}",
             "options": {},
@@ -97,6 +99,21 @@ def _describe(plugin: Plugin) -> dict[str, Any]:
     if plugin.group == "any2all.methods":
         found["abilities"] = sorted(loaded.abilities)
     return found
+
+
+def _facts(settings: PriorSettings) -> list[str]:
+    """Return sentences on a prior's voxels, training and quality."""
+    facts, spacing = [], settings.format.known_grid.spacing
+    if spacing is not None:
+        facts.append(f"its voxels are {' x '.join(f'{mm:g}' for mm in spacing)} mm")
+    if settings.virtual:
+        facts.append("it was trained on virtual people, who do not exist")
+    if settings.nearness:
+        facts.append("PSNR of held-out slices, at the best scale, of one draw by mds:")
+    for given, of in settings.nearness.items():
+        pairs = ", ".join(f"{m} {draw:.1f} dB" for m, (draw, _) in of.items())
+        facts.append(f"  from {given} alone: {pairs}")
+    return facts
 
 
 def _check(plugin: Plugin) -> str:
@@ -136,6 +153,8 @@ def _print_described(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         print(f"{row['name']}: {row['about']}")
         print(f"  {row['group']}, from {row['distribution']} {row['version']}")
+        for fact in row.get("facts", []):
+            print(f"  {fact}")
         if "abilities" in row:
             print(f"  for {' and '.join(row['abilities'])}")
         for option, entry in row["options"].items():
