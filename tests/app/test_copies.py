@@ -58,5 +58,6 @@ def test_the_quality_of_a_missing_image_is_always_said() -> None:
     found: dict[str, dict[str, Nearness]] = {"T1": {"CT": Nearness(20.0, 18.0)}}
     said = quality_of(found, "CT", ["T1"])
     assert "from T1 alone had 20.0 dB at the best scale, and a copy of T1 18.0 dB" in said
+    assert "copy" not in quality_of(found, "CT", ["T1"], with_copy=False)
     assert "Do not trust" in quality_of({"T1": {"CT": Nearness(17.0, 18.0)}}, "CT", ["T1"])
     assert "was not measured" in quality_of(found, "PET", ["T1"])

@@ -208,7 +208,8 @@ class Completer:
         for m, source in measurement.source.items():
             if source != "missing":
                 continue
-            said = quality_of(beside, m, measurement.built, who)
+            is_mr = prior.format[m].range is None
+            said = quality_of(beside, m, measurement.built, who, with_copy=is_mr)
             report["modalities"][m]["held_out_says"] = said
         return Completion(results, measurement, report)
 

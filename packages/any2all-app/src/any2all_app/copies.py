@@ -101,10 +101,13 @@ def quality_of(
     missing: str,
     given: Collection[str],
     who: str = PRIOR,
+    *,
+    with_copy: bool = True,
 ) -> str:
     """Return what held-out patients say of a missing image, which nobody can check on this patient.
 
     The arguments are those of :func:`copy_is_nearer`, whose warning it is if there is one.
+    ``with_copy`` says whether a copy is worth a word; one of MR says nothing of CT in HU.
     """
     if warning := copy_is_nearer(found, missing, given, who):
         return warning
@@ -112,10 +115,10 @@ def quality_of(
     if not of:
         return "how near such an image comes to the truth was not measured on held-out patients"
     best = max(of, key=lambda g: of[g].draw)
+    beside = f", and a copy of {best} {of[best].copy:.1f} dB" if with_copy else ""
     return (
         f"on held-out patients {who} from {best} alone had {of[best].draw:.1f} dB at the best "
-        f"scale, and a copy of {best} {of[best].copy:.1f} dB. It can't show what the given images "
-        "do not determine"
+        f"scale{beside}. It can't show what the given images do not determine"
     )
 
 
