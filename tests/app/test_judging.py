@@ -6,23 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from any2all_app.judging import judge_method
-from any2all_app.observer import Observer
 from any2all_core.examples import InMemory
 from any2all_core.fitting import fit
 from any2all_core.loop import TrainingData, TrainingRun
 from any2all_core.method import MethodSettings
 from any2all_core.named_methods import make_method
 from any2all_core.stack_format import StackFormat
-
-
-class Heard(Observer):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+from builders.observers import Said
 
 
 @pytest.fixture
@@ -40,7 +30,7 @@ def test_a_run_that_lost_what_it_had_learnt_is_said_to_have(
     method: tuple[Path, torch.Tensor],
 ) -> None:
     folder, held_out = method
-    heard = Heard()
+    heard = Said()
     judge_method(folder, held_out, heard)
     assert not [line for line in heard.said if "became worse" in line]
     told = json.loads((folder / "best/method.json").read_text())
@@ -55,7 +45,7 @@ def test_a_run_that_lost_what_it_had_learnt_is_said_to_have(
 
 def test_its_answers_are_kept_beside_copies(method: tuple[Path, torch.Tensor]) -> None:
     folder, held_out = method
-    judge_method(folder, held_out, Heard())
+    judge_method(folder, held_out, Said())
     for path in (folder / "method.json", folder / "best/method.json"):
         found = json.loads(path.read_text())["training"]["missing"]
         assert set(found) == {"T1", "FLAIR"}

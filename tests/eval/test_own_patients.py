@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from any2all_app.observer import Observer
 from any2all_core import Grid
 from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_data.cohort_entry import Entry
@@ -20,6 +19,7 @@ from any2all_eval.evaluation import Evaluation, evaluate
 from any2all_eval.patients import find_people
 from any2all_operators import UserError
 from builders.command_line import Run
+from builders.observers import Said
 from builders.patients import write_patient
 
 STUDY = """
@@ -36,14 +36,6 @@ name = "FLAIR from T1&T1Gd"
 known = "T1=clean,T1Gd=clean"
 scored = "FLAIR"
 """
-
-
-class Said(Observer):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def study_of(folder: Path, spacing: tuple[float, float, float] | None = None) -> Evaluation:

@@ -11,7 +11,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from any2all_app.observer import Observer
 from any2all_core.testing import AFFINE, MODALITIES, phantom, tiny_prior
 from any2all_eval import classical, quick, references
 from any2all_eval.evaluation import Evaluation, evaluate
@@ -22,6 +21,7 @@ from any2all_eval.quick import Pace, in_order
 from any2all_eval.references import References
 from any2all_eval.solvers import Solvers
 from any2all_eval.study import read_study
+from builders.observers import Said
 
 pytestmark = pytest.mark.slow
 
@@ -39,14 +39,6 @@ name = "FLAIR from T1"
 known = "T1=clean"
 scored = "FLAIR"
 """
-
-
-class Said(Observer):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from any2all_app.observer import Observer
 from any2all_core.testing import MODALITIES, tiny_prior
 from any2all_data.appearance import WORDS
 from any2all_eval.evaluation import Evaluation, evaluate
+from builders.observers import Said
 from builders.patients import write_patient
 
 STUDY = """
@@ -21,14 +21,6 @@ name = "FLAIR from T1&T1Gd"
 known = "T1=clean,T1Gd=clean"
 scored = "FLAIR"
 """
-
-
-class Said(Observer):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
 
 
 def test_images_unlike_those_of_the_training_are_in_the_report(tmp_path: Path) -> None:
