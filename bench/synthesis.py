@@ -36,8 +36,8 @@ from any2all_core.training import train
 from any2all_data.augment import augment
 from any2all_data.cohort_entry import Split
 from any2all_data.cohort_slices import CohortSlices
+from any2all_data.coverage import in_head
 from any2all_data.store import CohortStore
-from any2all_eval.masks import in_head
 from any2all_eval.metrics import scores
 from any2all_eval.references import best_copy
 from any2all_operators import BlockDiagonal, Identity

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from any2all_cli import first_checks
 from any2all_cli.first_checks import check_output_is_free, check_plugin_names
+from any2all_core import checkpoint
 from any2all_operators import UserError, valid_names
 from builders.command_line import Run
 
@@ -98,3 +100,7 @@ def test_the_closest_name_comes_before_a_list_that_is_cut() -> None:
     assert said.endswith("name11=1 (int) and 8 more (any2all plugins x lists all)")
     assert valid_names("q", ["a", "b"], "installed:") == "; installed: a, b"
     assert valid_names("q", [], "installed:") == "; installed: none"
+
+
+def test_what_may_be_written_over_is_what_training_writes_over() -> None:
+    assert first_checks.LEFT_OVER == checkpoint.LEFT_OVER, "written twice, as one imports torch"

@@ -83,7 +83,7 @@ def copy_is_nearer(
     images. Returns None if an image made from one of the given images is nearer than all copies,
     or if this was never measured.
     """
-    of = {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
+    of = _of_given(found, missing, given)
     if not of:
         return None
     best = max(of, key=lambda g: of[g].copy)
@@ -111,7 +111,7 @@ def quality_of(
     """
     if warning := copy_is_nearer(found, missing, given, who):
         return warning
-    of = {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
+    of = _of_given(found, missing, given)
     if not of:
         return "how near such an image comes to the truth was not measured on held-out patients"
     best = max(of, key=lambda g: of[g].draw)
@@ -120,6 +120,13 @@ def quality_of(
         f"on held-out patients {who} from {best} alone had {of[best].draw:.1f} dB at the best "
         f"scale{beside}. It can't show what the given images do not determine"
     )
+
+
+def _of_given(
+    found: Mapping[str, Mapping[str, tuple[float, float]]], missing: str, given: Collection[str]
+) -> dict[str, Nearness]:
+    """Return {given: Nearness} of the missing image, for the given images that were measured."""
+    return {g: Nearness(*found[g][missing]) for g in given if missing in found.get(g, ())}
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

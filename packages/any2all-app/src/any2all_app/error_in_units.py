@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from any2all_data.coverage import covered
+from any2all_data.coverage import covered, in_head
 from torch import Tensor
 
 from any2all_app.measurement import PatientMeasurement
 from any2all_app.report_format import ErrorReport
-
-HEAD = 0.05
-"""A pixel is inside the head if the mean of its stack is above this."""
 
 
 def error_of(measurement: PatientMeasurement, name: str, mean: Tensor) -> ErrorReport | None:
@@ -20,7 +17,7 @@ def error_of(measurement: PatientMeasurement, name: str, mean: Tensor) -> ErrorR
     nothing. Returns None for MR, which has no unit, and if no head is seen.
     """
     values, truth = measurement.format[name].range, measurement.truth[name]
-    head = (mean.mean(1) > HEAD) & covered(truth[:, None])[:, None, None]
+    head = in_head(mean) & covered(truth[:, None])[:, None, None]
     if values is None or not head.any():
         return None
     width = values.high - values.low

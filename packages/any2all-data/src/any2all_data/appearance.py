@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from any2all_data.coverage import SIGNAL
+from any2all_data.coverage import COVERAGE, SIGNAL
 
 Array = npt.NDArray[np.float32]
 Look = dict[str, float]
@@ -44,7 +44,7 @@ def look_of(image: Array) -> Look | None:
 
     Returns None if fewer than three slices show a head.
     """
-    shown = [z for z, slice_ in enumerate(image) if (slice_ > SIGNAL).mean() > 0.03]
+    shown = [z for z, slice_ in enumerate(image) if (slice_ > SIGNAL).mean() > COVERAGE]
     if len(shown) < FEWEST_SLICES:
         return None
     chosen = sorted({shown[int(k)] for k in np.linspace(0, len(shown) - 1, SLICES).round()})
@@ -103,11 +103,12 @@ class Looks:
 
 def unlike(image: Array, ranges: Ranges) -> list[str]:
     """List which of WORDS are far outside of their range in an image (Z, H, W) in [0, 1]."""
-    look = look_of(image)
-    said = []
-    for name, (low, high) in ranges.items() if look else ():
+    if not ranges:
+        return []
+    look, said = look_of(image) or {}, []
+    for name, value in look.items():
+        low, high = ranges.get(name, (value, value))
         margin = WIDENED * (high - low)
-        value = look[name] if look and name in look else low
         if not low - margin <= value <= high + margin:
             said.append(f"{WORDS[name]} is {value:.2f}, in training {low:.2f} to {high:.2f}")
     return said

@@ -1,4 +1,4 @@
-"""A patient's head and lesions, as masks."""
+"""Masks of a patient: lesions, and the regions that a challenge judges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from any2all_data.coverage import in_head
 from any2all_data.nifti import load_nifti
 from any2all_data.patient import modality_path, oriented
 from any2all_data.patients import Patients
@@ -14,17 +15,10 @@ from any2all_operators import UserError
 from numpy.typing import NDArray
 from torch import Tensor
 
-HEAD = 0.05
-"""A pixel is inside the head if the mean of its stack is above this."""
 LESION = ("lesion", "lesions")
 """File name of a patient's lesion mask."""
 PART = 1 / 3
 """Largest share of the head that a segmentation of lesions may fill."""
-
-
-def in_head(stack: Tensor) -> Tensor:
-    """The mask (B, H, W), bool, of the head in a stack (B, M, H, W)."""
-    return stack.mean(1) > HEAD
 
 
 def lesion_mask(path: str, stack: Tensor, affine: Any) -> Tensor | None:

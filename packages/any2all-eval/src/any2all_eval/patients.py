@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from any2all_app.measurement import Trained
 from any2all_data.appearance import unlike
-from any2all_data.coverage import covered
+from any2all_data.coverage import covered, in_head
 from any2all_data.patient import Volume, to_stack
 from any2all_data.patient_volumes import how_to_resample, open_patient
 from any2all_data.patients import Patients
@@ -19,7 +19,7 @@ from any2all_operators import UserError
 from numpy.typing import NDArray
 from torch import Tensor
 
-from any2all_eval.masks import in_head, lesion_mask
+from any2all_eval.masks import lesion_mask
 
 ALIKE = 1.25
 """Largest ratio of the sides of two voxels that are of the same size."""

@@ -67,7 +67,7 @@ class Perception:
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Features:
-        """Of a few images (N, H, W) in [0, 1]."""
+        """Compute the features of a few images (N, H, W) in [0, 1]."""
         net = self._network
         x = net._swish(net._bn0(net._conv_stem(prepared(images))))
         layers = []
