@@ -15,6 +15,7 @@ MISTAKES = {
     "operator": (["--modalities", "T1=clear"], "did you mean clean?"),
     "option": (["--modalities", "T1=clean", "--sampler", "mds:step=3"], "did you mean steps?"),
     "sampler": (["--modalities", "T1=clean", "--sampler", "mdss"], "did you mean mds?"),
+    "beginning": (["--modalities", "T1=kspace:accel=4"], "did you mean acceleration?"),
     "two names": (["--modalities", "T1=clean,t1w=clean"], "T1 is given twice"),
     "batch": (["--modalities", "T1=clean", "--batch-size", "0"], "--batch-size 0: expected"),
     "draws": (

@@ -39,7 +39,9 @@ def valid_names(given: str, names: Iterable[str], said: str, command: str = "") 
     """
     names = list(names)
     by_lower = {name.partition("=")[0].lower(): name.partition("=")[0] for name in names}
-    close = get_close_matches(given.lower(), by_lower)
+    close = [name for name in by_lower if name.startswith(given.lower())]
+    if len(close) != 1:
+        close = get_close_matches(given.lower(), by_lower)
     close.sort(key=lambda name: sorted(name) != sorted(given.lower()))  # exchanged letters first
     shown = ", ".join(names[:LISTED]) or "none"
     if len(names) > LISTED:
