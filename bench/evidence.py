@@ -39,10 +39,11 @@ HEAD = """# Evidence: every figure
 it](../evidence.md).
 
 """
-SAMPLERS = ("--sampler", "mds", "--sampler", "mps:steps=50")
+SAMPLERS = ("--sampler", "mds", "--sampler", "mcs", "--sampler", "mps:steps=50")
 SCENE = str(Path(__file__).parent / "studies/scene.toml")
 RUNS: dict[str, tuple[str, ...]] = {
-    "given": ("reconstruction", "synthesis", *SAMPLERS),
+    "reconstruction": ("reconstruction", *SAMPLERS),
+    "synthesis": ("synthesis", *SAMPLERS, "--sampler", "mean"),
     "mixed": ("mixed", SCENE),
     "drawn": ("generation",),
 }
@@ -61,7 +62,7 @@ def evaluated(prior: str, run: str, people: Path, output: Path, *, processes: in
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *(f"--nproc_per_node={processes}", "-m", "any2all_cli", "evaluate", *RUNS[run], *limits),
         *("--prior", prior, "--input", people, "--output", output, "--precision", "float32"),
-        *("--batch-size", 1),
+        *(() if run == "drawn" else ("--batch-size", 1)),
         *(("--resume",) if (output / "run.json").exists() else ()),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -76,7 +77,7 @@ def sections(output: Path) -> dict[str, str]:
 
 def of_prior(prior: str, output: Path) -> list[str]:
     """The part of the document about a prior; pictures go to docs/evidence."""
-    facts = report_of(output, prior, "given")
+    facts = report_of(output, prior, "reconstruction")
     text = [
         f"## `{prior}`: {facts['who']}\n",
         f"{facts['input']['patients']} of {facts['input']['group']}, {facts['slices']} slices.\n",
@@ -175,7 +176,7 @@ def main() -> None:
     text = ["## The claims\n", *claims(options.output, list(inputs)), ""]
     for prior in inputs:
         text += of_prior(prior, options.output)
-    facts = report_of(options.output, next(iter(inputs)), "given")
+    facts = report_of(options.output, next(iter(inputs)), "reconstruction")
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     text += ["## Time\n", f"{facts['machine']} in each process; {versions}\n"]
     for prior in inputs:
