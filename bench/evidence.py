@@ -143,7 +143,7 @@ def told(claim: Claim) -> str:
     above, below = ([f for f in found if sign * f.mean.value > 0] for sign in (1, -1))
     sure = [sum(f.p < SIGNIFICANT for f in side) for side in (above, below)]
     return (
-        f"**{claim.verdict}**: of {len(found)} differences {len(above)} are above 0 ({sure[0]} "
+        f"**{claim.decision}**: of {len(found)} differences {len(above)} are above 0 ({sure[0]} "
         f"with p < {SIGNIFICANT:g}), {len(below)} below ({sure[1]})"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from any2all_core.testing import MODALITIES
 from any2all_data.kinds import stack_format
@@ -13,6 +14,7 @@ from any2all_eval.claims import Results, decide
 from any2all_eval.study import Study, read_study
 from any2all_eval.tables import lines_of
 from builders.records import records
+from scipy.stats import wilcoxon
 
 THREE = stack_format(MODALITIES, (32, 32))
 CLAIMED = ("quality grows with every added modality", "the first clean modality gains most")
@@ -41,6 +43,28 @@ def test_claims_are_decided_by_patients(
         found = [claims[text].verdict for text in CLAIMED]
         assert found == ([grows, first_most] if patients == 9 else ["not decidable"] * 2)
         assert not claims["MDS beats MPS in PSNR for reconstruction"].steps
+
+
+def test_an_undecided_claim_says_how_many_patients_would_decide_it() -> None:
+    """Against the power of Wilcoxon's test on drawn differences."""
+    study = read_study("reconstruction", THREE)
+    random = np.random.default_rng(0)
+    gaps = random.normal(0, 1, 9)
+    gaps = (gaps - gaps.mean()) / gaps.std(ddof=1) + 0.5  # d/s = 0.5
+    clear = [5.0 + k / 10 for k in range(9)]
+    values = {
+        "y(FLAIR)": [0.0] * 9,
+        "y(FLAIR)+T1": clear,
+        "y(FLAIR)+T1&T1Gd": [a + g for a, g in zip(clear, gaps, strict=True)],
+    }
+    claim = decide(Results([study], list(records(values))))[0]
+    needed = claim.patients_needed
+    assert claim.decision == f"not decidable (about {needed} patients would decide it)"
+    assert needed is not None
+    found = [wilcoxon(random.normal(0.5, 1, needed)).pvalue < 0.05 for _ in range(1000)]
+    assert 0.72 < np.mean(found) < 0.88
+    settled = decide(Results([study], list(records(dict.fromkeys(values, clear)))))[1]
+    assert settled.patients_needed is None
 
 
 def test_mixed_claims_compare_what_they_say() -> None:

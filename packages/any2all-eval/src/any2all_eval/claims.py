@@ -3,7 +3,8 @@
 A claim consists of one or more paired differences over patients that should be above 0. It holds if
 all of them are above 0 with Wilcoxon's p below 0.05. It does not hold if one of them is below 0
 with p below 0.05 divided by their number (Bonferroni). Otherwise, and always with fewer than six
-patients, it is not decidable. Perceptual quality is judged by the first measure of PERCEPTUAL that
+patients, it is not decidable, and ``patients_needed`` estimates how many patients would decide it.
+Perceptual quality is judged by the first measure of PERCEPTUAL that
 was computed; without any of them, that claim is not measured.
 """
 
@@ -13,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal
 
 from any2all_eval.perception import DISTANCE, KERNEL
@@ -20,8 +22,12 @@ from any2all_eval.statistics import Difference, Mean, Records, by_patient, diffe
 from any2all_eval.study import CLEAN, Row, Study
 
 SIGNIFICANT = 0.05
+POWER = 0.8
+"""Probability that ``patients_needed`` patients decide a claim."""
 PERCEPTUAL = ("lpips", KERNEL, DISTANCE)
 """Perceptual measures, lower is better. The first one that was computed decides."""
+MANY = 1000
+"""Patients, from which on a claim's numbers are not worth telling."""
 Cell = tuple[str, str]
 """(row, method)"""
 Pair = tuple[Cell, Cell]
@@ -52,6 +58,51 @@ class Claim:
         if found and all(f.mean.value > 0 and f.p < SIGNIFICANT for f in found):
             return "holds"
         return "not decidable"
+
+    @property
+    def patients_needed(self) -> int | None:
+        r"""About how many patients would decide the claim, if differences are as large as found.
+
+        A difference d with standard deviation s between patients is significant at level α with
+        probability POWER for
+
+        .. math:: n = \left(\frac{z_{1-α/2} + z_{POWER}}{d / s}\right)^2
+
+        patients (normal approximation). One negative difference refutes a claim, at Bonferroni's α,
+        so the smallest such n counts. Without one, all undecided differences must become
+        significant, and the largest n counts. None if the claim is decided, or if s is unknown.
+        """
+        found = [step.found for step in self.steps]
+        spread = [f for f in found if f.mean.high > f.mean.low and f.mean.value]
+        if self.verdict != "not decidable" or not spread:
+            return None
+        negative = [f for f in spread if f.mean.value < 0]
+        if negative:
+            return min(_needed(f, SIGNIFICANT / len(found)) for f in negative)
+        undecided = [f for f in spread if not f.p < SIGNIFICANT]
+        return max((_needed(f, SIGNIFICANT) for f in undecided), default=None)
+
+    @property
+    def decision(self) -> str:
+        """The verdict, and what would decide the claim: not decidable (about 40 patients would)."""
+        needed = self.patients_needed
+        if needed is None:
+            return self.verdict
+        told = f"about {needed}" if needed <= MANY else f"more than {MANY}"
+        return f"{self.verdict} ({told} patients would decide it)"
+
+
+def _needed(found: Difference, level: float) -> int:
+    """Patients who show a difference, if it is as large as found; s is from its 95 % interval.
+
+    They are at least as many as Wilcoxon's test needs, whose p is 2/2^n or more.
+    """
+    normal, mean = NormalDist(), found.mean
+    error = (mean.high - mean.low) / (2 * normal.inv_cdf(0.975))  # the bootstrap's: s √(n-1) / n
+    deviation = error * mean.patients / math.sqrt(mean.patients - 1)
+    z = normal.inv_cdf(1 - level / 2) + normal.inv_cdf(POWER)
+    least = math.floor(math.log2(2 / level)) + 1
+    return max(least, math.ceil((z * deviation / mean.value) ** 2))
 
 
 class Results:

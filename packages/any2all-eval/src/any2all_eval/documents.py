@@ -108,7 +108,7 @@ def claim_lines(claims: Sequence[Claim]) -> list[str]:
     """A paragraph for each claim, with its figures."""
     found = []
     for claim in claims:
-        found.append(f"- **{claim.text}**: {claim.verdict if claim.steps else 'not measured'}")
+        found.append(f"- **{claim.text}**: {claim.decision if claim.steps else 'not measured'}")
         for step in claim.steps:
             (name, decimals), unit = METRICS[step.metric], " dB" if step.metric == "psnr" else ""
             mean = said(step.found.mean, decimals)

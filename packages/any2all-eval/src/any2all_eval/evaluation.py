@@ -262,7 +262,7 @@ def _tell(written: Written, output: Path, observer: Observer) -> None:
     """Report the claims, the beaten results, and where the report is."""
     for claim in written.claims:
         if claim.steps:
-            observer.say(f"{claim.text}: {claim.verdict}")
+            observer.say(f"{claim.text}: {claim.decision}")
     if written.lines:
         for said in (written.beaten[0], *written.beaten[1]):
             observer.say(said)

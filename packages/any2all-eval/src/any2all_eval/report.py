@@ -209,7 +209,7 @@ def claims_list(claims: Sequence[Claim]) -> str:
         if steps:
             items.append(
                 f"<details class='{claim.verdict.replace(' ', '-')}'><summary>{text(claim.text)}: "
-                f"<b>{claim.verdict}</b></summary><ul>{steps}</ul></details>"
+                f"<b>{claim.decision}</b></summary><ul>{steps}</ul></details>"
             )
     others = [f"<li>{text(claim.text)}</li>" for claim in claims if not claim.steps]
     if others:

@@ -88,7 +88,10 @@ class Writer:
             "tuned_on_val": self.references.tuned_so_far() if self.references else {},
             "results": [asdict(line) for line in lines],
             "beaten": [{**asdict(c), "sentence": c.sentence} for c in compared if c.below],
-            "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in claims],
+            "claims": [
+                {**asdict(c), "verdict": c.verdict, "patients_needed": c.patients_needed}
+                for c in claims
+            ],
             "lesions": [asdict(entry) for entry in safety],
             "generation": {name: asdict(found) for name, found in made.items()},
         }
