@@ -51,6 +51,19 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_slow_steps_are_saved_by_the_clock(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise KeyboardInterrupt
+
+    seldom: dict[str, Any] = {"checkpoint_every": 100, "validate_every": 100}
+    for minutes in (0, 10):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / f"{minutes}", checkpoint_minutes=minutes, report=stop, **seldom)
+    assert not (tmp_path / "10/checkpoint.pt").exists()
+    assert run(tmp_path / "0", resume=True)[0].step == 4
+
+
 def test_runs_are_not_mixed(tmp_path: Path) -> None:
     run(tmp_path / "run")
     with pytest.raises(UserError, match="not empty"):

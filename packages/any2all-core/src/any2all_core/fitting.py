@@ -29,6 +29,7 @@ from any2all_core.loop import (
     Taken,
     TrainingData,
     TrainingRun,
+    Wish,
     averaging,
     learning_rate,
 )
@@ -98,7 +99,7 @@ def fit(
         given = method.given_in_training(~absent, random, done).to(where)
         return Question(truth, ~absent.to(where), given, random, done)
 
-    def take(step: int, asked: Question, ending: Callable[[], bool]) -> Taken:
+    def take(step: int, asked: Question, wish: Callable[[], Wish]) -> Taken:
         torch.manual_seed(int(torch.randint(2**62, (1,), generator=asked.generators[0])))  # dropout
         total = norm = 0.0
         share = learning_rate(method, step)
@@ -114,7 +115,7 @@ def fit(
                 optimizer.step()
                 total += float(loss.detach())
         _average(average, network, averaging(method.ema, step) if method.ema else 0.0)
-        return Taken(total, norm, ending())
+        return Taken(total, norm, wish())
 
     def judge() -> tuple[dict[str, float], Any]:
         with torch.autocast(where.type, dtype, enabled=dtype != torch.float32):

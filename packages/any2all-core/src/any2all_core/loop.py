@@ -40,12 +40,20 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Wish:
+    """What is to follow a step: whether to end the run, and whether its checkpoint is due."""
+
+    stop: bool
+    save: bool
+
+
+@dataclass(frozen=True)
 class Taken:
-    """The result of a step: its mean loss, the norm of its gradient, and whether to stop."""
+    """The result of a step: its mean loss, the norm of its gradient, and what is to follow."""
 
     loss: float
     gradient: float
-    stop: bool
+    wish: Wish
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class TrainingRun:
         "auto", "float32" or "bfloat16".
     checkpoint_every, validate_every
         Number of steps between checkpoints and between validations.
+    checkpoint_minutes
+        Minutes between checkpoints, if so many steps take longer.
     report
         Called after each step.
     """
@@ -120,6 +130,7 @@ class TrainingRun:
     precision: str = "auto"
     checkpoint_every: int = 250
     validate_every: int = 250
+    checkpoint_minutes: float = 10
     report: Callable[[Progress], None] = field(default=lambda _: None)
 
 
@@ -142,7 +153,8 @@ class Loop(Generic[T]):
     question
         Makes the examples of a step. Threads call it in advance.
     take
-        Takes a step on these examples. Its last argument tells whether a signal asked to stop.
+        Takes a step on these examples. Its last argument tells what is to follow, which several
+        processes have to agree on.
     judge
         Returns the validation figures and the validated model.
     save
@@ -153,7 +165,7 @@ class Loop(Generic[T]):
 
     training_run: TrainingRun
     question: Callable[[int], T]
-    take: Callable[[int, T, Callable[[], bool]], Taken]
+    take: Callable[[int, T, Callable[[], Wish]], Taken]
     judge: Callable[[], tuple[dict[str, float], Any]]
     save: Callable[[int, dict[str, float], Meter], None]
     batch: int
@@ -165,11 +177,15 @@ class Loop(Generic[T]):
         """
         clock, seconds, rate = time.perf_counter(), 0.0, 0.0
         losses: list[float] = []
-        kept = self.training_run
+        kept, saved = self.training_run, clock
+
+        def wish() -> Wish:
+            return Wish(ending.is_set(), time.perf_counter() - saved > 60 * kept.checkpoint_minutes)
+
         workers = GPU_AHEAD if device.type == "cuda" else 1
         with _terminated() as ending, closing(ahead(self.question, steps, workers)) as questions:
             for step, asked in zip(steps, questions, strict=True):
-                taken = self.take(step, asked, ending.is_set)
+                taken = self.take(step, asked, wish)
                 losses.append(taken.loss)
                 if not math.isfinite(taken.loss + taken.gradient):
                     raise UserError(
@@ -183,10 +199,12 @@ class Loop(Generic[T]):
                 last = done == steps.stop
                 if last or done % kept.validate_every == 0:
                     figures, judged = self.judge()
-                if last or taken.stop or figures or done % kept.checkpoint_every == 0:
+                due = taken.wish.stop or taken.wish.save or done % kept.checkpoint_every == 0
+                if last or figures or due:
                     self.save(done, figures or {}, Meter(tuple(losses), seconds, rate))
                     losses.clear()
-                if taken.stop:
+                    saved = time.perf_counter()
+                if taken.wish.stop:
                     raise Stopped(done, ending.signal)
                 kept.report(Progress(done, taken.loss, rate, figures, judged))
                 clock = time.perf_counter()

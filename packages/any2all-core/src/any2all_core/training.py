@@ -29,6 +29,7 @@ from any2all_core.loop import (
     Taken,
     TrainingData,
     TrainingRun,
+    Wish,
     averaging,
     learning_rate,
     onto,
@@ -158,7 +159,7 @@ def train(
         noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in random])
         return 2 * x_0 - 1, *(onto(device, each) for each in (noise, t, lossy))
 
-    def take(step: int, asked: tuple[Tensor, ...], ending: Callable[[], bool]) -> Taken:
+    def take(step: int, asked: tuple[Tensor, ...], wish: Callable[[], Wish]) -> Taken:
         total = torch.zeros((), device=device)
         parts = (each.split(recipe.batch_size) for each in asked)
         for x, z, time_, lossy in zip(*parts, strict=True):
@@ -183,12 +184,14 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         weights.stepped(averaging(recipe.ema, step))
         # the only synchronisation of a step: with the GPU, and between the processes, so that all
-        # of them stop or fail together
-        word = torch.stack([total, norm, torch.full_like(total, float(ending()))])
+        # of them stop, save or fail together
+        mine = wish()
+        flags = (torch.full_like(total, float(flag)) for flag in (mine.stop, mine.save))
+        word = torch.stack([total, norm, *flags])
         if processes > 1:
             word = accelerator.reduce(word, "mean")
-        mean, length, stop = word.cpu().tolist()
-        return Taken(mean, length, bool(stop))
+        mean, length, stop, save = word.cpu().tolist()
+        return Taken(mean, length, Wish(bool(stop), bool(save)))
 
     def judge() -> tuple[dict[str, float], DiffusionPrior]:
         judged = copy.deepcopy(weights.ema()).to(device, dtype)
