@@ -56,8 +56,9 @@ class Sampler(Protocol):
 
     A sampler is a dataclass whose fields are its options. The class may have more attributes:
     ``presets``, {name: {option: value}}; ``random`` = False if the answer does not depend on the
-    noise; and ``passes(prior, measurement)``, the number of forward and backward passes per slice,
-    if it exceeds ``steps``.
+    noise; ``images_only`` = True if it takes clean, noisy and missing images and no other data; and
+    ``passes(prior, measurement)``, the number of forward and backward passes per slice, if it
+    exceeds ``steps``.
 
     Attributes
     ----------

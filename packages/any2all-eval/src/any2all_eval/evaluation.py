@@ -22,7 +22,7 @@ from any2all_operators import UserError
 from any2all_eval.evaluator import Evaluator
 from any2all_eval.generation import check, generate
 from any2all_eval.measures import check_challenges, load_measures
-from any2all_eval.parts import undersampling
+from any2all_eval.parts import Part, undersampling
 from any2all_eval.patients import Patient, Slices, check_somebody, find_people
 from any2all_eval.quick import FEW, PATIENTS, quick_look
 from any2all_eval.references import References
@@ -199,6 +199,7 @@ def evaluate(
             f"two rows or studies would both be kept as {doubled[0]}; rename one (letters and "
             "digits tell names apart)"
         )
+    _expect_answers(studies, parts)
     if asked.quick and not parts:
         raise UserError("--quick: draws from nothing have no quick look; leave it out")
     rank, processes = begin(output, identity, resume)
@@ -239,6 +240,19 @@ def evaluate(
     if rank == 0:
         _tell(writer.write(made), output, observer)
     return whole
+
+
+def _expect_answers(studies: Sequence[Study], parts: Sequence[Part]) -> None:
+    """Raise UserError for a sampler that can answer none of the rows that name it."""
+    answering = {part.method for part in parts}
+    rows = [(study, row) for study in studies for row in study.rows]
+    for sampler in {s for study in studies for s in study.samplers if s not in study.methods}:
+        asked = [row for study, row in rows if sampler in study.samplers_of(row)]
+        if asked and all(row.known for row in asked) and sampler not in answering:
+            raise UserError(
+                f"{sampler} takes images only, and each of its rows has another measurement "
+                f"({asked[0].name}); leave this sampler out"
+            )
 
 
 def _look(evaluator: Evaluator, named: Mapping[str, str], writer: Writer, began: float) -> None:

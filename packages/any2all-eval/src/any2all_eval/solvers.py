@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from any2all_app.grammar import sampler_of
 from any2all_app.measurement import Trained
 from any2all_core.answers import Answers
@@ -14,7 +15,7 @@ from any2all_core.checkpoint import BEST
 from any2all_core.fitted import WEIGHTS, FittedMethod
 from any2all_core.prior import DiffusionPrior, weights_hash
 from any2all_core.sampler import Sampled, Solver
-from any2all_operators import BlockDiagonal, UserError
+from any2all_operators import BlockDiagonal, Operator, UserError
 
 from any2all_eval.study import Row, Study
 
@@ -79,13 +80,21 @@ class Solvers:
         return Sampled(self.prior, sampler_of(text))
 
     def can(self, text: str, row: Row, operator: BlockDiagonal) -> bool:
-        """Whether it can answer a row; a sampler can answer every row."""
+        """Whether it can answer a row; only a sampler with ``images_only`` can not always."""
         if text not in self.methods:
-            return True
+            measured = [operator.operators[m] for m in row.measured]
+            return not getattr(sampler_of(text), "images_only", False) or all(
+                self._measures_image(each) for each in measured
+            )
         answers = self.methods[text]
         if answers.dc and not row.measured:
             return False
         return answers.can(row.clean, {m: operator.operators[m] for m in row.measured}, row.scored)
+
+    def _measures_image(self, operator: Operator) -> bool:
+        """Whether the data of an operator is an image with noise."""
+        empty = torch.zeros(1, *self.frame.settings.image_size)
+        return operator.image(operator.forward(empty)) is not None
 
     def said(self, text: str) -> dict[str, Any]:
         """Its entry in the report: the options of a sampler, or the training of a method."""

@@ -37,6 +37,7 @@ class Mean:
     steps: Annotated[int, "Network calls; always 1"] = 1
 
     random: ClassVar[bool] = False
+    images_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.steps != 1:
