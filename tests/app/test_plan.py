@@ -5,16 +5,23 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from any2all_app.plan_file import as_toml, duration
-from any2all_app.planning import time_of
+from any2all_app.planning import plan, time_of
 from any2all_app.recipe_plan import Fingerprint, memory_of, plan_recipe
+from any2all_app.training import Training, train
 from any2all_app.training_time import VALIDATE_EVERY, StepTime
+from any2all_core import Grid
 from any2all_core.hardware import Machine
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe, read_recipe
-from any2all_core.testing import TINY_RECIPE
+from any2all_core.testing import MODALITIES, TINY_RECIPE
+from any2all_data.cohort_entry import Entry
+from any2all_data.kinds import stack_format
+from any2all_data.store import CohortStore
+from any2all_operators import UserError
 
 LAPTOP = Machine(cores=2, memory=12_000_000_000)
 GPU = Machine(16, 100_000_000_000, "a GPU", 80_000_000_000, bfloat16=True)
@@ -107,3 +114,15 @@ def test_time_is_that_of_real_steps() -> None:
 
 def test_the_network_of_another_recipe_is_kept() -> None:
     assert plan_recipe(COHORT, LAPTOP, TINY_RECIPE).recipe.channels == TINY_RECIPE.channels
+
+
+def test_one_patient_can_not_be_trained_on_and_held_out(tmp_path: Path) -> None:
+    store = CohortStore.create(str(tmp_path / "c"), stack_format(MODALITIES, (32, 32), Grid()))
+    scale = dict.fromkeys(MODALITIES, 1.0)
+    entry = Entry("train", np.eye(4).tolist(), list(MODALITIES), scale=scale)
+    store.write("p-0", np.ones((2, 3, 32, 32), np.float32), entry)
+    training = Training(store.url)
+    with pytest.raises(UserError, match="with T1, FLAIR, T1Gd: 1; expected two or more, because"):
+        plan(training)
+    with pytest.raises(UserError, match="with T1, FLAIR, T1Gd: 1; expected two or more, because"):
+        train(training, tmp_path / "run")

@@ -29,7 +29,7 @@ from any2all_operators import UserError
 
 from any2all_app.observer import SILENT, Observer
 from any2all_app.recipe_plan import Fingerprint, Plan, plan_recipe
-from any2all_app.training_slices import patients_with, split_folders
+from any2all_app.training_slices import patients_with, split_folders, too_few
 from any2all_app.training_time import TIMING, StepTime, step_time
 
 if TYPE_CHECKING:
@@ -167,10 +167,7 @@ def _of_cohort(store: CohortStore, wanted: tuple[str, ...] | None, incomplete: b
     if incomplete:
         patients |= {p: entry for p, (entry, _) in store.with_gaps(names).items()}
     if not patients:
-        raise UserError(
-            f"{store.url}: too few patients of train have {', '.join(names)}; see any2all cohort "
-            f"{store.url}, or give fewer --modalities"
-        )
+        raise too_few(store, names, held_out)
     slices = sum(int(store.array(patient).shape[0]) for patient in patients)
     grid = store.format.grid
     spacing = grid.spacing if grid is not None and grid.spacing else _median(patients)

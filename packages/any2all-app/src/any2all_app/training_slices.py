@@ -99,6 +99,14 @@ def patients_with(
     return names, patients, held_out
 
 
+def too_few(store: CohortStore, names: Sequence[str], held_out: Sized) -> UserError:
+    """Nobody is left to train on when some are held out."""
+    return UserError(
+        f"{store.url}: patients with {', '.join(names)}: {len(held_out)}; expected two or more, "
+        f"because one is held out; see any2all cohort {store.url}, or give fewer --modalities"
+    )
+
+
 def folder_slices(
     found: Patients,
     validation: Path | None,
@@ -141,10 +149,7 @@ def cohort_slices(
         observer.say(f"the cohort has no val patient: {count} of train are held out to validate")
     patients |= lacking
     if not patients:
-        raise UserError(
-            f"{store.url}: too few patients of train have {', '.join(names)}; see any2all cohort "
-            f"{store.url}, or give fewer --modalities"
-        )
+        raise too_few(store, names, held_out)
     advance = Count(observer, READING, len(patients) + len(held_out))
     looks = Looks(names)
     examples = CohortSlices(store, patients, names, advance, drawn=not native, look=looks.add)
