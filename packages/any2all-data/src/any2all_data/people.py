@@ -147,7 +147,10 @@ def _by_folders(paths: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Own
         owner = _owner_in_bids(above) or _owner_in_names([name, *reversed(above)])
         why = ""
         if owner is None and not above:
-            why = "a NIfTI file has no patient's folder; expected <patient>/<name>.nii.gz"
+            why = (
+                "a NIfTI file has no patient's folder; expected <patient>/<name>.nii.gz (if SOURCE "
+                "is one patient, give the folder around it)"
+            )
         elif owner is None and path.parent in flat:
             why = "a folder has images of several people; give each a folder of their own"
         elif owner is None and above[0] in unclear:
