@@ -18,7 +18,7 @@ BAD = {
     ),
     "misspelt option": (
         ["--modalities", "FLAIR=kspace:accel=4"],
-        "operator kspace has no option 'accel'; its options: acceleration=4 (int), coils=8",
+        "operator kspace has no option 'accel'; did you mean acceleration? Its options: accel",
     ),
     "ill-typed option": (
         ["--modalities", "FLAIR=kspace:coils=many"],
