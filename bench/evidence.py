@@ -172,8 +172,8 @@ def main() -> None:
         for run in RUNS:
             folder = options.output / f"{prior}-{run}"
             folder.parent.mkdir(parents=True, exist_ok=True)
-            limits = {"processes": options.processes, "slices": options.slices}
-            evaluated(prior, run, inputs[prior], folder, **limits)
+            width = {"processes": options.processes, "slices": options.slices}
+            evaluated(prior, run, inputs[prior], folder, **width)
     if options.only:
         return
     shutil.rmtree(DOCS / "evidence", ignore_errors=True)

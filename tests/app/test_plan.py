@@ -18,7 +18,7 @@ from any2all_core.hardware import Machine
 from any2all_core.network import build_prior
 from any2all_core.recipe import Recipe, read_recipe
 from any2all_core.testing import MODALITIES, TINY_RECIPE
-from any2all_data.cohort_entry import Entry
+from any2all_data.cohort_entry import Entry, Split
 from any2all_data.kinds import stack_format
 from any2all_data.store import CohortStore
 from any2all_operators import UserError
@@ -116,13 +116,22 @@ def test_the_network_of_another_recipe_is_kept() -> None:
     assert plan_recipe(COHORT, LAPTOP, TINY_RECIPE).recipe.channels == TINY_RECIPE.channels
 
 
-def test_one_patient_can_not_be_trained_on_and_held_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("train", "train with T1, FLAIR, T1Gd: 1; expected two or more, because one is held out"),
+        ("val", "train with T1, FLAIR, T1Gd: 0; expected one or more; see any2all cohort"),
+    ],
+)
+def test_one_patient_can_not_be_trained_on_and_held_out(
+    tmp_path: Path, split: Split, said: str
+) -> None:
     store = CohortStore.create(str(tmp_path / "c"), stack_format(MODALITIES, (32, 32), Grid()))
     scale = dict.fromkeys(MODALITIES, 1.0)
-    entry = Entry("train", np.eye(4).tolist(), list(MODALITIES), scale=scale)
+    entry = Entry(split, np.eye(4).tolist(), list(MODALITIES), scale=scale)
     store.write("p-0", np.ones((2, 3, 32, 32), np.float32), entry)
     training = Training(store.url)
-    with pytest.raises(UserError, match="with T1, FLAIR, T1Gd: 1; expected two or more, because"):
+    with pytest.raises(UserError, match=said):
         plan(training)
-    with pytest.raises(UserError, match="with T1, FLAIR, T1Gd: 1; expected two or more, because"):
+    with pytest.raises(UserError, match=said):
         train(training, tmp_path / "run")

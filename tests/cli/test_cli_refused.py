@@ -18,7 +18,8 @@ BAD = {
     ),
     "misspelt option": (
         ["--modalities", "FLAIR=kspace:accel=4"],
-        "operator kspace has no option 'accel'; did you mean acceleration? Its options: accel",
+        "operator kspace has no option 'accel'; did you mean acceleration? Its options: "
+        "acceleration=4 (int), coils=8",
     ),
     "ill-typed option": (
         ["--modalities", "FLAIR=kspace:coils=many"],
@@ -38,7 +39,10 @@ BAD = {
     "preset": (["--preset", "papers"], "sampler mds has no preset 'papers'; its presets: paper"),
     "sampler option": (["--set", "eeta=1"], "sampler mds has no option 'eeta'"),
     "too many steps": (["--set", "steps=2000"], "2000 steps asked for: the schedule has 1 to 1000"),
-    "slices": (["--modalities", "T1=clean", "--slices", "2:9"], "or one number, within 0:4"),
+    "slices": (
+        ["--modalities", "T1=clean", "--slices", "2:9"],
+        "expected FIRST:LAST (LAST not included), or one number, within 0:4",
+    ),
     "ddpm with data": (
         ["--modalities", "T1=clean", "--sampler", "ddpm"],
         "ddpm is unconditional and would ignore T1",

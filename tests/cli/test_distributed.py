@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -172,7 +173,10 @@ def test_all_processes_stop_together(cohort: Path, tmp_path: Path) -> None:
     command = on_two(train(cohort, tmp_path / "run", 1_000_000, "batch_size=2"))
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
+    too_late = threading.Timer(120, process.kill)
+    too_late.start()
     assert any("training loss" in line for line in process.stderr), "it ended before it trained"
+    too_late.cancel()
     process.send_signal(signal.SIGTERM)  # torchrun hands it on
     process.communicate(timeout=60)
     step = figures(tmp_path / "run")["step"]

@@ -167,7 +167,7 @@ def _of_cohort(store: CohortStore, wanted: tuple[str, ...] | None, incomplete: b
     if incomplete:
         patients |= {p: entry for p, (entry, _) in store.with_gaps(names).items()}
     if not patients:
-        raise too_few(store, names, held_out)
+        raise too_few(store, names)
     slices = sum(int(store.array(patient).shape[0]) for patient in patients)
     grid = store.format.grid
     spacing = grid.spacing if grid is not None and grid.spacing else _median(patients)

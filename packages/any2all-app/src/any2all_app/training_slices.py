@@ -99,11 +99,15 @@ def patients_with(
     return names, patients, held_out
 
 
-def too_few(store: CohortStore, names: Sequence[str], held_out: Sized) -> UserError:
-    """Nobody is left to train on when some are held out."""
+def too_few(store: CohortStore, names: Sequence[str]) -> UserError:
+    """The error for a cohort in which nobody is left to train on."""
+    expected = "one or more"
+    if not store.having(names, "val"):
+        expected = "two or more, because one is held out"
     return UserError(
-        f"{store.url}: patients with {', '.join(names)}: {len(held_out)}; expected two or more, "
-        f"because one is held out; see any2all cohort {store.url}, or give fewer --modalities"
+        f"{store.url}: patients of train with {', '.join(names)}: "
+        f"{len(store.having(names, 'train'))}; expected {expected}; see any2all cohort "
+        f"{store.url}, or give fewer --modalities"
     )
 
 
@@ -149,7 +153,7 @@ def cohort_slices(
         observer.say(f"the cohort has no val patient: {count} of train are held out to validate")
     patients |= lacking
     if not patients:
-        raise too_few(store, names, held_out)
+        raise too_few(store, names)
     advance = Count(observer, READING, len(patients) + len(held_out))
     looks = Looks(names)
     examples = CohortSlices(store, patients, names, advance, drawn=not native, look=looks.add)

@@ -4,8 +4,8 @@ A claim consists of one or more paired differences over patients that should be 
 all of them are above 0 with Wilcoxon's p below 0.05. It does not hold if one of them is below 0
 with p below 0.05 divided by their number (Bonferroni). Otherwise, and always with fewer than six
 patients, it is not decidable, and ``patients_needed`` estimates how many patients would decide it.
-Perceptual quality is judged by the first measure of PERCEPTUAL that
-was computed; without any of them, that claim is not measured.
+Perceptual quality is judged by the first measure of PERCEPTUAL that was computed; without any of
+them, that claim is not measured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ POWER = 0.8
 PERCEPTUAL = ("lpips", KERNEL, DISTANCE)
 """Perceptual measures, lower is better. The first one that was computed decides."""
 MANY = 1000
-"""Patients, from which on a claim's numbers are not worth telling."""
+"""A decision that needs more patients than this gives no number of them."""
 Cell = tuple[str, str]
 """(row, method)"""
 Pair = tuple[Cell, Cell]
@@ -84,7 +84,7 @@ class Claim:
 
     @property
     def decision(self) -> str:
-        """The verdict, and what would decide the claim: not decidable (about 40 patients would)."""
+        """The verdict: not decidable (about 40 patients would decide it)."""
         needed = self.patients_needed
         if needed is None:
             return self.verdict

@@ -246,7 +246,7 @@ def _expect_answers(studies: Sequence[Study], parts: Sequence[Part]) -> None:
     """Raise UserError for a sampler that can answer none of the rows that name it."""
     answering = {part.method for part in parts}
     rows = [(study, row) for study in studies for row in study.rows]
-    for sampler in {s for study in studies for s in study.samplers if s not in study.methods}:
+    for sampler in sorted({s for x in studies for s in x.samplers if s not in x.methods}):
         asked = [row for study, row in rows if sampler in study.samplers_of(row)]
         if asked and all(row.known for row in asked) and sampler not in answering:
             raise UserError(

@@ -82,10 +82,9 @@ class Solvers:
     def can(self, text: str, row: Row, operator: BlockDiagonal) -> bool:
         """Whether it can answer a row; only a sampler with ``images_only`` can not always."""
         if text not in self.methods:
-            measured = [operator.operators[m] for m in row.measured]
-            return not getattr(sampler_of(text), "images_only", False) or all(
-                self._measures_image(each) for each in measured
-            )
+            if not getattr(sampler_of(text), "images_only", False):
+                return True
+            return all(self._measures_image(operator.operators[m]) for m in row.measured)
         answers = self.methods[text]
         if answers.dc and not row.measured:
             return False
